@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! The calls of the device.
+
+use core::mem::size_of;
+
+/// Most entries that `handles[]` of a remote argument may have: `KCOV_REMOTE_MAX_HANDLES`.
+pub const REMOTE_MAX_HANDLES: u32 = 0x100;
+
+// The encoding of ioctl numbers on every architecture that kcov exists for, from
+// `include/uapi/asm-generic/ioctl.h`: number, type, size of the argument, direction.
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+const fn number(direction: u32, nr: u32, size: usize) -> u32 {
+    (direction << 30) | ((size as u32) << 16) | ((b'c' as u32) << 8) | nr
+}
+
+/// `_IOR('c', 1, unsigned long)` of a 64-bit client.
+pub const KCOV_INIT_TRACE: u32 = number(READ, 1, 8);
+/// `_IOR('c', 1, unsigned long)` of a 32-bit client. Linux 6.12 answers it with ENOTTY.
+pub const KCOV_INIT_TRACE_32: u32 = number(READ, 1, 4);
+/// `_IO('c', 100)`.
+pub const KCOV_ENABLE: u32 = number(0, 100, 0);
+/// `_IO('c', 101)`.
+pub const KCOV_DISABLE: u32 = number(0, 101, 0);
+/// `_IOW('c', 102, struct kcov_remote_arg)`.
+pub const KCOV_REMOTE_ENABLE: u32 = number(WRITE, 102, size_of::<RemoteArg>());
+/// `_IOW('c', 103, unsigned long)` of a 64-bit client.
+pub const KCOV_UNIQUE_ENABLE: u32 = number(WRITE, 103, 8);
+/// `_IO('c', 104)`.
+pub const KCOV_RESET_TRACE: u32 = number(0, 104, 0);
+
+/// `KCOV_TRACE_PC`, the argument of `KCOV_ENABLE` that asks for PCs.
+pub const KCOV_TRACE_PC: u32 = 0;
+/// `KCOV_TRACE_CMP`, the argument of `KCOV_ENABLE` that asks for comparisons.
+pub const KCOV_TRACE_CMP: u32 = 1;
+
+/// A command of the device, known by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// [`KCOV_INIT_TRACE`] or [`KCOV_INIT_TRACE_32`]: allocate the buffer.
+    InitTrace,
+    /// [`KCOV_ENABLE`]: collect from the calling task.
+    Enable,
+    /// [`KCOV_DISABLE`]: stop.
+    Disable,
+    /// [`KCOV_REMOTE_ENABLE`]: collect from sections.
+    RemoteEnable,
+    /// [`KCOV_UNIQUE_ENABLE`]: collect each PC once.
+    UniqueEnable,
+    /// [`KCOV_RESET_TRACE`]: empty the buffer.
+    ResetTrace,
+}
+
+impl Command {
+    /// The command with this ioctl number. `None` is answered with ENOTTY.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            KCOV_INIT_TRACE | KCOV_INIT_TRACE_32 => Self::InitTrace,
+            KCOV_ENABLE => Self::Enable,
+            KCOV_DISABLE => Self::Disable,
+            KCOV_REMOTE_ENABLE => Self::RemoteEnable,
+            KCOV_UNIQUE_ENABLE => Self::UniqueEnable,
+            KCOV_RESET_TRACE => Self::ResetTrace,
+            _ => return None,
+        })
+    }
+
+    /// The ioctl number that a 64-bit client uses.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::InitTrace => KCOV_INIT_TRACE,
+            Self::Enable => KCOV_ENABLE,
+            Self::Disable => KCOV_DISABLE,
+            Self::RemoteEnable => KCOV_REMOTE_ENABLE,
+            Self::UniqueEnable => KCOV_UNIQUE_ENABLE,
+            Self::ResetTrace => KCOV_RESET_TRACE,
+        }
+    }
+}
+
+/// What is recorded: the values of `KCOV_ENABLE`'s argument and of `trace_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TraceMode {
+    /// [`KCOV_TRACE_PC`].
+    Pc,
+    /// [`KCOV_TRACE_CMP`].
+    Cmp,
+}
+
+impl TraceMode {
+    /// The mode that a client named, or `None` (EINVAL).
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Option<Self> {
+        match raw {
+            0 => Some(Self::Pc),
+            1 => Some(Self::Cmp),
+            _ => None,
+        }
+    }
+
+    /// The number in the interface.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        match self {
+            Self::Pc => KCOV_TRACE_PC,
+            Self::Cmp => KCOV_TRACE_CMP,
+        }
+    }
+
+    /// Words of one record of this mode.
+    #[must_use]
+    pub const fn record_words(self) -> u32 {
+        match self {
+            Self::Pc => crate::abi::record::PC_WORDS,
+            Self::Cmp => crate::abi::record::CMP_WORDS,
+        }
+    }
+}
+
+/// `struct kcov_remote_arg`, without its flexible array `handles[]`, which follows at once:
+/// `num_handles` words of 64 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RemoteArg {
+    /// [`KCOV_TRACE_PC`] or [`KCOV_TRACE_CMP`].
+    pub trace_mode: u32,
+    /// Words of the private area that each section gets, the count word included: at least one
+    /// record, at most `INT_MAX / 8`.
+    pub area_size: u32,
+    /// Entries of `handles[]`, at most [`REMOTE_MAX_HANDLES`]. 0 is allowed.
+    pub num_handles: u32,
+    /// Zero; what C calls padding, named so that every byte is known.
+    pub padding: u32,
+    /// A handle of the common subsystem that the calling task and the children it makes from now
+    /// on carry, or 0 for none.
+    pub common_handle: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_commands_agree_both_ways() {
+        for command in [
+            Command::InitTrace,
+            Command::Enable,
+            Command::Disable,
+            Command::RemoteEnable,
+            Command::UniqueEnable,
+            Command::ResetTrace,
+        ] {
+            assert_eq!(Command::from_number(command.number()), Some(command));
+        }
+        assert_eq!(KCOV_INIT_TRACE_32, 0x8004_6301);
+        assert_eq!(
+            Command::from_number(KCOV_INIT_TRACE_32),
+            Some(Command::InitTrace)
+        );
+        assert_eq!(Command::from_number(KCOV_INIT_TRACE ^ 1), None);
+    }
+
+    #[test]
+    fn modes_have_no_high_bits() {
+        assert_eq!(TraceMode::from_raw(1 << 32), None);
+        assert_eq!(TraceMode::from_raw(2), None);
+        assert_eq!(TraceMode::from_raw(1), Some(TraceMode::Cmp));
+    }
+}
