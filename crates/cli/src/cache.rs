@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The folder for what can be made again: what compilers were found to be, and the unpacked runtime.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io, process};
+
+/// The cache folder: `$RKCOV_CACHE_DIR`, `$XDG_CACHE_HOME/rkcov` or `~/.cache/rkcov`, whichever is
+/// set first. Where none can be made (package builds have no home) it is a folder of the user's
+/// own in the temporary folder.
+///
+/// # Errors
+/// No place can be written to.
+pub fn dir() -> io::Result<PathBuf> {
+    let named = |variable: &str, below: &str| {
+        let path = PathBuf::from(env::var_os(variable)?);
+        path.is_absolute().then(|| path.join(below))
+    };
+    let place = named("RKCOV_CACHE_DIR", "")
+        .or_else(|| named("XDG_CACHE_HOME", "rkcov"))
+        .or_else(|| named("HOME", ".cache/rkcov"));
+    match place {
+        Some(path) if fs::create_dir_all(&path).is_ok() => Ok(path),
+        _ => private_temporary_dir(),
+    }
+}
+
+/// A folder in the temporary folder that nobody else can write to: others could put objects into
+/// a shared one, and these are linked into programs.
+fn private_temporary_dir() -> io::Result<PathBuf> {
+    let user = fs::metadata("/proc/self")?.uid();
+    let path = env::temp_dir().join(format!("rkcov-{user}"));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&path)?;
+    if found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0 {
+        Ok(path)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} belongs to somebody else", path.display()),
+        ))
+    }
+}
+
+/// Writes a file so that another process sees all of it or the one before.
+///
+/// # Errors
+/// The folder cannot be made or written to.
+pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut name = OsString::from(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", process::id()));
+    let partial = dir.join(name);
+    fs::write(&partial, contents)
+        .and_then(|()| fs::rename(&partial, path))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&partial);
+        })
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The commands, a file each.
+
+pub mod doctor;
+
+use crate::error::Error;
+use std::process::ExitCode;
+
+/// A command with its arguments.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Say what this machine has for rkcov, and how to get what is missing
+    Doctor(doctor::Args),
+}
+
+impl Command {
+    /// Runs the command and gives its exit status.
+    ///
+    /// # Errors
+    /// Whatever kept the command from doing what it was asked.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        match self {
+            Self::Doctor(args) => doctor::run(&args),
+        }
+    }
+}

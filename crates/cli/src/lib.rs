@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `rkcov` command, as a library so that its parts can be tested and shared by its binaries.
+//!
+//! A command is a file in [`cmd`]: its arguments, its help, and a `run` that puts the parts
+//! together. What a command knows stands elsewhere: compilers in [`toolchain`], the compiler
+//! wrapper's decisions in [`wrap`], collecting and reporting in crates of their own.
+//!
+//! Exit status: what the command says (`cc` and `run` take over the program's), 2 for a command
+//! line that makes no sense, 126 and 127 for a program that cannot be run or found, as a shell
+//! has it, 1 for every other failure.
+
+pub mod cache;
+pub mod cmd;
+pub mod error;
+pub mod toolchain;
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Records which code ran for one piece of work, on whichever threads.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rkcov",
+    version,
+    propagate_version = false,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: cmd::Command,
+}
+
+/// Runs the command line `args`, the program's own name first.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    match Cli::parse_from(args).command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("rkcov: {}", error::Chain(&error));
+            error.exit_code()
+        }
+    }
+}
