@@ -139,6 +139,15 @@ pub struct RemoteArg {
     pub common_handle: u64,
 }
 
+impl RemoteArg {
+    /// The argument whose bytes in memory are these.
+    #[must_use]
+    pub const fn from_ne_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        // SAFETY: plain integers without gaps: every bit pattern is a value.
+        unsafe { core::mem::transmute(bytes) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The atomics that the rules use: the machine's, or loom's when the rules are model-checked.
+//! The atomics and cells that the rules use: the machine's, or loom's when the rules are
+//! model-checked.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{compiler_fence, AtomicPtr, AtomicU32, AtomicU64};
+pub use core::sync::atomic::{compiler_fence, fence, AtomicPtr, AtomicU32, AtomicU64};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+pub use loom::sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU64};
 
 pub use core::sync::atomic::Ordering;
 
@@ -19,4 +20,61 @@ pub type Word = AtomicU64;
 pub fn interrupt_fence() {
     #[cfg(not(loom))]
     compiler_fence(Ordering::SeqCst);
+}
+
+/// A cell whose accesses loom checks for races.
+#[derive(Debug)]
+pub struct SharedCell<T> {
+    #[cfg(not(loom))]
+    value: core::cell::UnsafeCell<T>,
+    #[cfg(loom)]
+    value: loom::cell::UnsafeCell<T>,
+}
+
+/// An access to a [`SharedCell`]: under loom, from its making to its end.
+pub struct CellAccess<T> {
+    #[cfg(not(loom))]
+    value: *mut T,
+    #[cfg(loom)]
+    value: Option<loom::cell::MutPtr<T>>,
+}
+
+impl<T> SharedCell<T> {
+    /// A cell with this value.
+    pub fn new(value: T) -> Self {
+        #[cfg(not(loom))]
+        let value = core::cell::UnsafeCell::new(value);
+        #[cfg(loom)]
+        let value = loom::cell::UnsafeCell::new(value);
+        Self { value }
+    }
+
+    /// Begins an access.
+    #[inline(always)]
+    pub fn access(&self) -> CellAccess<T> {
+        #[cfg(not(loom))]
+        let value = self.value.get();
+        #[cfg(loom)]
+        let value = Some(self.value.get_mut());
+        CellAccess { value }
+    }
+}
+
+impl<T> CellAccess<T> {
+    /// The value's place.
+    #[inline(always)]
+    pub fn get(&self) -> *mut T {
+        #[cfg(not(loom))]
+        return self.value;
+        #[cfg(loom)]
+        // SAFETY: only the address is taken; who reads through it answers for that.
+        return unsafe { core::ptr::from_mut(self.value.as_ref().unwrap().deref()) };
+    }
+
+    /// Ends the access.
+    #[inline(always)]
+    pub fn end(&mut self) {
+        #[cfg(loom)]
+        drop(self.value.take());
+    }
 }
