@@ -1,1 +1,2 @@
-//! x
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One conformance suite for every kcov.
