@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The writer against the reader, and the reader against everything else.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{symlink, PermissionsExt};
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::format::{padding, SectionHeader, CHUNK_WORDS, FILE_HEADER, OPTIONAL, SECTION_HEADER};
+use super::*;
+
+/// A small trace that has one of everything.
+fn sample() -> Vec<u8> {
+    let mut info = Info::new(Mode::Trace);
+    info.tool = "test 1".into();
+    info.command = vec!["./prog".into(), "-x".into()];
+    info.directory = "/src".into();
+    info.started = UNIX_EPOCH + Duration::from_nanos(17);
+    let mut writer = Writer::new(Vec::new(), &info).unwrap();
+    let process = writer
+        .process(&Process {
+            pid: 10,
+            parent: 1,
+            command: info.command.clone(),
+            exit: Exit::Signal(9),
+        })
+        .unwrap();
+    writer
+        .module(&Module {
+            process: Some(process),
+            path: "/src/prog".into(),
+            build_id: BuildId(vec![0xab, 1]),
+            bias: 0x5000,
+            range: 0x5000..0x9000,
+            text: vec![0x6000..0x7000, 0x8000..0x9000],
+        })
+        .unwrap();
+    writer
+        .module(&Module {
+            process: None,
+            path: "vmlinux".into(),
+            build_id: BuildId::default(),
+            bias: 0,
+            range: 0xffff_ffff_8000_0000..0xffff_ffff_9000_0000,
+            text: vec![],
+        })
+        .unwrap();
+    let full = Drops {
+        reason: DropReason::Full,
+        count: 3,
+    };
+    for (tid, main, finished) in [(10, true, true), (11, false, false)] {
+        let stream = StreamInfo {
+            tid,
+            main,
+            finished,
+            name: format!("thread {tid}"),
+            count: 3,
+            capacity: 4,
+            drops: vec![full],
+            ..StreamInfo::new(process)
+        };
+        writer.stream(&stream, [0x6001, 0, 0x6003, 0]).unwrap();
+    }
+    let none = Drops {
+        reason: DropReason::NoSlot,
+        count: 1,
+    };
+    writer.drops(Some(process), &[none, full]).unwrap();
+    writer.drops(None, &[]).unwrap();
+    writer
+        .finish_at(UNIX_EPOCH + Duration::from_nanos(18))
+        .unwrap()
+}
+
+/// Where the sections of a sound trace begin, and its end.
+fn borders(bytes: &[u8]) -> Vec<usize> {
+    let mut at = FILE_HEADER;
+    let mut borders = vec![];
+    while let Some(header) = bytes[at..].first_chunk::<SECTION_HEADER>() {
+        borders.push(at);
+        let len = SectionHeader::decode(header).unwrap().len;
+        at += SECTION_HEADER + len as usize + padding(len);
+    }
+    borders.push(at);
+    borders
+}
+
+/// The whole streams of `part` are the first ones of `all`, and all that it has is in `all`.
+fn is_beginning(part: &Trace<'_>, all: &Trace<'_>) {
+    assert_eq!(part.info(), all.info());
+    assert!(all.processes().starts_with(part.processes()));
+    assert!(all.modules().starts_with(part.modules()));
+    for (some, whole) in part.streams().iter().zip(all.streams()) {
+        assert_eq!(some.info(), whole.info());
+        let words: Vec<u64> = whole.words().collect();
+        let got: Vec<u64> = some.words().collect();
+        assert!(words.starts_with(&got));
+        assert!(!some.whole() || got == words);
+    }
+    assert!(part.streams().len() <= all.streams().len());
+}
+
+#[test]
+fn everything_comes_back() {
+    let bytes = sample();
+    let trace = Trace::parse(&bytes).unwrap();
+    assert_eq!(trace.info().command, ["./prog", "-x"]);
+    assert_eq!(trace.ended(), Some(UNIX_EPOCH + Duration::from_nanos(18)));
+    assert_eq!(trace.processes()[0].exit, Exit::Signal(9));
+    let [program, kernel] = trace.modules() else {
+        panic!("{:?}", trace.modules())
+    };
+    assert_eq!(program.build_id.to_string(), "ab01");
+    assert_eq!(program.text, [0x6000..0x7000, 0x8000..0x9000]);
+    assert_eq!(kernel.process, None);
+    let [first, second] = trace.streams() else {
+        panic!("{:?}", trace.streams())
+    };
+    assert!(first.info().main && first.info().finished && first.whole());
+    assert!(!second.info().main && !second.info().finished);
+    assert_eq!(second.info().name, "thread 11");
+    assert_eq!(first.info().drops[0].count, 3);
+    let drops: Vec<_> = trace.drops().collect();
+    assert_eq!(drops[0].1[0].reason, DropReason::NoSlot);
+    assert_eq!(drops[1], (None, &[][..]));
+}
+
+#[test]
+fn records_that_were_never_written_are_left_out_and_counted() {
+    let bytes = sample();
+    let trace = Trace::parse(&bytes).unwrap();
+    let stream = &trace.streams()[0];
+    assert_eq!(stream.words().collect::<Vec<_>>(), [0x6001, 0, 0x6003]);
+    assert_eq!(stream.pcs().collect::<Vec<_>>(), [0x6001, 0x6003]);
+    assert_eq!((stream.records(), stream.unwritten()), (3, 1));
+}
+
+fn one_stream(mode: Mode, count: u64, capacity: u64, words: &[u64]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), &Info::new(mode)).unwrap();
+    let process = writer.process(&Process::default()).unwrap();
+    let stream = StreamInfo {
+        count,
+        capacity,
+        ..StreamInfo::new(process)
+    };
+    writer.stream(&stream, words.iter().copied()).unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn only_counted_words_are_records_unless_the_count_was_overwritten() {
+    let pcs = |count, capacity| {
+        let bytes = one_stream(Mode::Unique, count, capacity, &[1, 2, 3]);
+        let trace = Trace::parse(&bytes).unwrap();
+        let stream = &trace.streams()[0];
+        (
+            stream.count_lost(),
+            stream.records(),
+            stream.pcs().collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(pcs(0, 8), (false, 0, vec![]));
+    assert_eq!(pcs(2, 8), (false, 2, vec![1, 2]));
+    assert_eq!(pcs(5, 8), (false, 5, vec![1, 2, 3]));
+    assert_eq!(pcs(u64::MAX, 8), (true, 3, vec![1, 2, 3]));
+}
+
+#[test]
+fn comparisons_are_whole_records_with_a_pc() {
+    let words = [5, 1, 2, 0x6001, 0, 0, 0, 0, 1, 3, 4, 0x6002, 1, 9, 9, 0, 7];
+    let bytes = one_stream(Mode::Cmp, 5, 8, &words);
+    let trace = Trace::parse(&bytes).unwrap();
+    let stream = &trace.streams()[0];
+    let pcs: Vec<u64> = stream.comparisons().map(|cmp| cmp.pc).collect();
+    assert_eq!(pcs, [0x6001, 0x6002]);
+    assert_eq!(stream.pcs().collect::<Vec<_>>(), pcs);
+    assert_eq!((stream.records(), stream.unwritten()), (5, 3));
+    assert!(stream.comparisons().next().unwrap().kind.is_const());
+}
+
+#[test]
+fn long_streams_are_chunked_and_lose_only_zeros_at_the_end() {
+    let long = CHUNK_WORDS as u64 * 2 + 5;
+    let words: Vec<u64> = (0..long).map(|n| n % 3).chain([0; 100]).collect();
+    let bytes = one_stream(Mode::Trace, long, long, &words);
+    assert!(borders(&bytes).len() > 6);
+    let trace = Trace::parse(&bytes).unwrap();
+    let mut back: Vec<u64> = trace.streams()[0].words().collect();
+    assert_ne!(back.last(), Some(&0));
+    back.resize(words.len(), 0);
+    assert_eq!(back, words);
+}
+
+#[test]
+fn every_cut_is_seen_and_what_stands_before_it_is_sound() {
+    let bytes = sample();
+    let all = Trace::parse(&bytes).unwrap();
+    for len in 0..bytes.len() {
+        let cut = &bytes[..len];
+        let expected = match len {
+            0 => TraceError::Empty,
+            1..FILE_HEADER => TraceError::Unfinished { at: 0 },
+            _ => {
+                let whole = borders(&bytes).into_iter().rfind(|at| *at <= len);
+                TraceError::Unfinished {
+                    at: whole.unwrap_or(FILE_HEADER) as u64,
+                }
+            }
+        };
+        assert_eq!(Trace::parse(cut).unwrap_err(), expected, "{len} bytes");
+        if let Ok((part, wrong)) = Trace::salvage(cut) {
+            assert_eq!(wrong, Some(expected));
+            assert_eq!(part.ended(), None);
+            is_beginning(&part, &all);
+        }
+    }
+}
+
+#[test]
+fn salvage_reads_a_whole_stream_before_a_cut() {
+    let bytes = sample();
+    let end = *borders(&bytes).iter().rev().nth(1).unwrap();
+    let (part, _) = Trace::salvage(&bytes[..end]).unwrap();
+    assert_eq!(part.streams().len(), 2);
+    assert!(part.streams().iter().all(Stream::whole));
+}
+
+#[test]
+fn every_changed_byte_is_seen_and_what_stands_before_it_is_sound() {
+    let bytes = sample();
+    let all = Trace::parse(&bytes).unwrap();
+    for at in 0..bytes.len() {
+        for change in (0..8).map(|bit| 1_u8 << bit).chain([0xff]) {
+            let mut bad = bytes.clone();
+            bad[at] ^= change;
+            let wrong = Trace::parse(&bad).unwrap_err();
+            let expected = match (at, &wrong) {
+                (0..8, TraceError::NotATrace) => true,
+                (_, TraceError::Damaged { at: section, .. }) => *section <= at as u64,
+                _ => false,
+            };
+            assert!(expected, "byte {at} ^ {change:#x}: {wrong:?}");
+            if let Ok((part, _)) = Trace::salvage(&bad) {
+                is_beginning(&part, &all);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_doubled_or_moved_section_is_seen() {
+    let bytes = sample();
+    let borders = borders(&bytes);
+    for pair in borders.windows(2) {
+        let section = pair[0]..pair[1];
+        let mut less = bytes.clone();
+        less.drain(section.clone());
+        let mut more = bytes.clone();
+        more.splice(section.end..section.end, bytes[section].iter().copied());
+        for bad in [less, more] {
+            assert!(Trace::parse(&bad).is_err(), "section at {}", pair[0]);
+        }
+    }
+}
+
+#[test]
+fn other_files_and_versions_are_named_as_such() {
+    let error = |bytes: &[u8]| Trace::parse(bytes).unwrap_err();
+    assert_eq!(error(b"\x7fELF\x02\x01\x01"), TraceError::NotATrace);
+    assert_eq!(error(&[0; 4096]), TraceError::NotATrace);
+    let mut newer = sample();
+    newer[8] = 2;
+    let sum = crc32fast::hash(&newer[..12]);
+    newer[12..16].copy_from_slice(&sum.to_le_bytes());
+    assert_eq!(error(&newer), TraceError::Version { found: 2 });
+}
+
+/// A sound trace, with `change` made to the section after `at`, its checksums made right again.
+fn forged(at: usize, change: impl FnOnce(&mut SectionHeader, &mut Vec<u8>)) -> Vec<u8> {
+    let bytes = sample();
+    let borders = borders(&bytes);
+    let section = &bytes[borders[at]..borders[at + 1]];
+    let mut header = SectionHeader::decode(section.first_chunk().unwrap()).unwrap();
+    let mut payload = section[SECTION_HEADER..][..header.len as usize].to_vec();
+    change(&mut header, &mut payload);
+    header.len = payload.len() as u64;
+    header.sum = crc32fast::hash(&payload);
+    payload.resize(payload.len() + padding(header.len), 0);
+    let mut forged = bytes[..borders[at]].to_vec();
+    forged.extend_from_slice(&header.encode());
+    forged.extend_from_slice(&payload);
+    forged.extend_from_slice(&bytes[borders[at + 1]..]);
+    forged
+}
+
+#[test]
+fn unknown_sections_are_skipped_only_if_they_are_optional() {
+    // The drops of no process: leaving them out leaves a sound trace.
+    let at = borders(&sample()).len() - 3;
+    let optional = forged(at, |header, _| header.kind = OPTIONAL | 77);
+    assert_eq!(Trace::parse(&optional).unwrap().drops().count(), 1);
+    let needed = forged(at, |header, _| header.kind = 77);
+    let wrong = Trace::parse(&needed).unwrap_err();
+    assert!(matches!(wrong, TraceError::UnknownSection { kind: 77, .. }));
+}
+
+#[test]
+fn nonsense_with_right_checksums_is_an_error_too() {
+    let sections = borders(&sample()).len() - 1;
+    for at in 0..sections {
+        let longer = forged(at, |_, payload| payload.push(0));
+        let wrong = Trace::parse(&longer).unwrap_err();
+        assert!(matches!(wrong, TraceError::Malformed { .. }), "{wrong:?}");
+    }
+    // A process that does not exist, in the first module.
+    let wrong = Trace::parse(&forged(2, |_, payload| payload[0] = 9)).unwrap_err();
+    let what = "a process that was not named before";
+    assert!(matches!(wrong, TraceError::Malformed { what: w, .. } if w == what));
+}
+
+#[test]
+fn ids_of_another_trace_are_refused() {
+    let mut one = Writer::new(Vec::new(), &Info::new(Mode::Trace)).unwrap();
+    let id = one.process(&Process::default()).unwrap();
+    let mut other = Writer::new(Vec::new(), &Info::new(Mode::Trace)).unwrap();
+    let refused = other.stream(&StreamInfo::new(id), []).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_file_appears_only_when_it_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.rkcov");
+    fs::write(&path, "before").unwrap();
+    let writer = Writer::create(&path, &Info::new(Mode::Trace)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"before");
+    drop(writer);
+    assert_eq!(fs::read(&path).unwrap(), b"before");
+    let files = || fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files(), 1);
+
+    let link = folder.path().join("link");
+    symlink("a.rkcov", &link).unwrap();
+    let writer = Writer::create(&link, &Info::new(Mode::Cmp)).unwrap();
+    assert_eq!(files(), 3);
+    writer.save().unwrap();
+    assert_eq!(files(), 2);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let file = TraceFile::open(&path).unwrap();
+    assert_eq!(file.trace().unwrap().info().mode, Mode::Cmp);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    assert_eq!(mode, fs::metadata(&plain).unwrap().permissions().mode());
+}
+
+#[test]
+fn of_two_writers_of_one_file_the_later_wins_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.rkcov");
+    let first = Writer::create(&path, &Info::new(Mode::Trace)).unwrap();
+    let second = Writer::create(&path, &Info::new(Mode::Unique)).unwrap();
+    first.save().unwrap();
+    let open = TraceFile::open(&path).unwrap();
+    second.save().unwrap();
+    assert_eq!(open.trace().unwrap().info().mode, Mode::Trace);
+    let again = TraceFile::open(&path).unwrap();
+    assert_eq!(again.trace().unwrap().info().mode, Mode::Unique);
+}
+
+#[test]
+fn a_full_disk_and_a_closed_pipe_are_reported() {
+    let full = Writer::create("/dev/full", &Info::new(Mode::Trace)).and_then(Writer::save);
+    assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    let (reader, pipe) = io::pipe().unwrap();
+    drop(reader);
+    let closed = Writer::new(pipe, &Info::new(Mode::Trace));
+    assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end() {
+    let bytes = sample();
+    let (mut reader, mut pipe) = io::pipe().unwrap();
+    pipe.write_all(&bytes).unwrap();
+    drop(pipe);
+    let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let file = TraceFile::open(path).unwrap();
+    assert_eq!(file.trace().unwrap().streams().len(), 2);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let message = |path: &str| TraceFile::open(path).unwrap_err().to_string();
+    assert!(message("/no/such").starts_with("cannot read /no/such: "));
+    assert!(message("/usr").contains("directory"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("empty");
+    fs::write(&path, "").unwrap();
+    let wrong = TraceFile::open(&path).unwrap().trace().unwrap_err();
+    assert!(wrong.to_string().contains("/empty: the file is empty"));
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Trace), Just(Mode::Unique), Just(Mode::Cmp)]
+}
+
+prop_compose! {
+    fn stream()(
+        tid: u32,
+        name in ".{0,20}",
+        label in ".{0,20}",
+        handle: u64,
+        (main, finished) in any::<(bool, bool)>(),
+        count: u64,
+        capacity: u64,
+        drops in vec((0..9_u32, any::<u64>()), 0..3),
+        words in vec(prop_oneof![Just(0), any::<u64>()], 0..50),
+    ) -> (StreamInfo, Vec<u64>) {
+        let drops = drops.into_iter().map(|(reason, count)| Drops {
+            reason: DropReason::from_raw(reason),
+            count,
+        });
+        let drops = drops.collect();
+        let process = ProcessId(0);
+        (StreamInfo { process, tid, name, label, handle, main, finished, count, capacity, drops }, words)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_written_is_read(
+        mode in mode(),
+        nanos in 0..u64::MAX / 2,
+        command in vec("[^\0]{0,9}", 0..3),
+        exit in prop_oneof![
+            Just(Exit::Unknown), any::<i32>().prop_map(Exit::Code), any::<i32>().prop_map(Exit::Signal)
+        ],
+        build_id in vec(any::<u8>(), 0..21),
+        (start, len, bias) in any::<(u64, u32, u64)>(),
+        streams in vec(stream(), 0..4),
+    ) {
+        let command: Vec<OsString> = command.into_iter().map(OsString::from).collect();
+        let info = Info {
+            started: UNIX_EPOCH + Duration::from_nanos(nanos),
+            command: command.clone(),
+            ..Info::new(mode)
+        };
+        let process = Process { pid: 1, parent: 2, command, exit };
+        let range = start..start.saturating_add(len.into());
+        let module = Module {
+            process: Some(ProcessId(0)),
+            path: "/m".into(),
+            build_id: BuildId(build_id),
+            bias,
+            text: vec![range.clone()],
+            range,
+        };
+        let mut writer = Writer::new(Vec::new(), &info).unwrap();
+        writer.process(&process).unwrap();
+        writer.module(&module).unwrap();
+        for (stream, words) in &streams {
+            writer.stream(stream, words.iter().copied()).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let trace = Trace::parse(&bytes).unwrap();
+        prop_assert_eq!(trace.info(), &info);
+        prop_assert_eq!(trace.processes(), &[process]);
+        prop_assert_eq!(trace.modules(), &[module]);
+        prop_assert_eq!(trace.streams().len(), streams.len());
+        for (got, (stream, words)) in trace.streams().iter().zip(&streams) {
+            prop_assert_eq!(got.info(), stream);
+            let mut back: Vec<u64> = got.words().collect();
+            prop_assert_ne!(back.last(), Some(&0));
+            back.resize(words.len(), 0);
+            prop_assert_eq!(&back, words);
+        }
+        fuzz_read(&bytes);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..200)) {
+        fuzz_read(&bytes);
+        let mut begun = sample()[..FILE_HEADER].to_vec();
+        begun.extend_from_slice(&bytes);
+        fuzz_read(&begun);
+    }
+
+    #[test]
+    fn no_payload_makes_the_reader_panic(
+        at in 0..borders(&sample()).len() - 1,
+        kind in prop_oneof![3 => 0..10_u32, 1 => any::<u32>()],
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        keep_kind: bool,
+    ) {
+        fuzz_read(&forged(at, |header, payload| {
+            if !keep_kind {
+                header.kind = kind;
+            }
+            for (place, byte) in changes {
+                if !payload.is_empty() {
+                    let place = place.index(payload.len());
+                    payload[place] = byte;
+                }
+            }
+        }));
+    }
+}
