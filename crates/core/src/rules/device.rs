@@ -300,3 +300,6 @@ impl<H: Host> Kcov<H> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -257,3 +257,6 @@ impl<H: Host> Kcov<H> {
         });
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -26,7 +26,7 @@
 //! 3. a task's pin, which is no lock: it keeps interrupts from a task's own state.
 //!
 //! Under 2 and 3 there is constant-time work only: no allocation, no freeing, no last reference
-//! dropped, at most [`merge::STEP`] records copied.
+//! dropped, at most `merge::STEP` records copied.
 
 pub mod append;
 pub mod area;
@@ -41,6 +41,8 @@ mod merge;
 mod registry;
 pub mod sync;
 pub mod task;
+#[cfg(all(test, not(loom)))]
+mod testing;
 
 pub use area::Area;
 pub use descriptor::{Descriptor, Ref};

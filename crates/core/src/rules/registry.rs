@@ -405,3 +405,6 @@ impl<H: Host> Change<'_, H> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
