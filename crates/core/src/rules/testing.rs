@@ -8,15 +8,14 @@ use crate::abi::ioctl::{KCOV_DISABLE, KCOV_ENABLE, KCOV_INIT_TRACE, KCOV_REMOTE_
 use crate::abi::{Errno, Words};
 use crate::rules::append::append_pc;
 use crate::rules::hot::{MODE_BITS, SOFTIRQ};
+use crate::rules::lock::Locked;
 use crate::rules::sync::{AtomicU32, AtomicU64, Ordering, Word};
 use crate::rules::*;
 use core::alloc::Layout;
 use core::cell::Cell;
-use core::hint;
 use core::ptr::NonNull;
 use std::boxed::Box;
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::vec::Vec;
 
 /// A spin lock: tests hold it briefly.
@@ -37,12 +36,22 @@ unsafe impl RawLock for Spin {
             .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .is_err()
         {
-            hint::spin_loop();
+            std::thread::yield_now();
         }
     }
 
     unsafe fn unlock(&self, (): ()) {
         self.0.store(0, Ordering::Release);
+    }
+}
+
+/// An empty value behind a lock of ours: the thread sanitizer sees into it, unlike into std's.
+fn unlocked<T: Default>() -> Locked<Spin, T> {
+    let mut place = core::mem::MaybeUninit::zeroed();
+    // SAFETY: a zeroed place; a spin lock may move.
+    unsafe {
+        Locked::init(place.as_mut_ptr(), T::default());
+        place.assume_init()
     }
 }
 
@@ -80,11 +89,11 @@ pub(crate) struct TestHost<const SUSPEND: bool> {
     pub(crate) live: &'static AtomicU64,
     /// Allocations until one fails; 0 for never.
     pub(crate) fail_in: AtomicU64,
-    pub(crate) warnings: Mutex<Vec<Warning>>,
-    pub(crate) gone: Mutex<HashSet<u64>>,
-    hots: Mutex<HashMap<usize, &'static Hot>>,
+    pub(crate) warnings: Locked<Spin, Vec<Warning>>,
+    pub(crate) gone: Locked<Spin, HashSet<u64>>,
+    hots: Locked<Spin, HashMap<usize, &'static Hot>>,
     /// The client's memory, from address 0x1000 on.
-    pub(crate) client: Mutex<Vec<u8>>,
+    pub(crate) client: Locked<Spin, Vec<u8>>,
 }
 
 pub(crate) const CLIENT: usize = 0x1000;
@@ -129,7 +138,7 @@ unsafe impl<const SUSPEND: bool> Host for TestHost<SUSPEND> {
     fn pin(&self) {}
 
     fn hot<'t>(&self, task: &'t Task<Self>) -> &'t Hot {
-        self.hots.lock().unwrap()[&core::ptr::from_ref(task).addr()]
+        self.hots.lock()[&core::ptr::from_ref(task).addr()]
     }
 
     fn buffer(&self, words: Words) -> Option<TestBuffer> {
@@ -170,7 +179,7 @@ unsafe impl<const SUSPEND: bool> Host for TestHost<SUSPEND> {
     }
 
     fn warn_once(&self, warning: Warning) {
-        let mut warnings = self.warnings.lock().unwrap();
+        let mut warnings = self.warnings.lock();
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }
@@ -181,11 +190,11 @@ unsafe impl<const SUSPEND: bool> Host for TestHost<SUSPEND> {
     }
 
     fn is_gone(&self, owner: u64) -> bool {
-        self.gone.lock().unwrap().contains(&owner)
+        self.gone.lock().contains(&owner)
     }
 
     fn read_client(&self, address: usize, into: &mut [u8]) -> Result<(), Fault> {
-        let client = self.client.lock().unwrap();
+        let client = self.client.lock();
         let from = address.checked_sub(CLIENT).ok_or(Fault)?;
         let bytes = client
             .get(from..)
@@ -220,10 +229,10 @@ impl<const SUSPEND: bool> World<SUSPEND> {
         let host = TestHost {
             live: Box::leak(Box::new(AtomicU64::new(0))),
             fail_in: AtomicU64::new(0),
-            warnings: Mutex::default(),
-            gone: Mutex::default(),
-            hots: Mutex::default(),
-            client: Mutex::default(),
+            warnings: unlocked(),
+            gone: unlocked(),
+            hots: unlocked(),
+            client: unlocked(),
         };
         let slot = Box::leak(Box::<Kcov<TestHost<SUSPEND>>>::new_uninit());
         // SAFETY: a new place that is never moved; the locks do not need zeroes here.
@@ -240,7 +249,7 @@ impl<const SUSPEND: bool> World<SUSPEND> {
         let task = Box::leak(Box::new(Task::new()));
         let hot: &'static Hot = Box::leak(Box::new(Hot::new()));
         let address = core::ptr::from_ref(task).addr();
-        self.kcov.host().hots.lock().unwrap().insert(address, hot);
+        self.kcov.host().hots.lock().insert(address, hot);
         let owner = NEXT.fetch_add(1, Ordering::Relaxed);
         OWNER.set(owner);
         TestTask {
@@ -264,7 +273,7 @@ impl<const SUSPEND: bool> World<SUSPEND> {
     }
 
     pub(crate) fn warnings(&self) -> Vec<Warning> {
-        self.kcov.host().warnings.lock().unwrap().clone()
+        self.kcov.host().warnings.lock().clone()
     }
 }
 
@@ -299,11 +308,34 @@ impl<const SUSPEND: bool> TestTask<SUSPEND> {
         self.ioctl(device, KCOV_REMOTE_ENABLE, CLIENT)
     }
 
+    /// Like [`TestTask::listen`], for one of several threads: the request lies in a slot of its own.
+    pub(crate) fn listen_at(
+        &self,
+        slot: u64,
+        device: &Device<SUSPEND>,
+        area: u32,
+        handles: &[u64],
+    ) {
+        let at = slot as usize * 256;
+        {
+            let mut client = self.kcov.host().client.lock();
+            let room = client.len().max(at + 256);
+            client.resize(room, 0);
+            let bytes = Self::request([0, area, handles.len() as u32, 0], 0, handles);
+            client[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        self.ioctl(device, KCOV_REMOTE_ENABLE, CLIENT + at).unwrap();
+    }
+
+    fn request(head: [u32; 4], common: u64, handles: &[u64]) -> Vec<u8> {
+        let head = head.iter().flat_map(|n| n.to_ne_bytes());
+        let handles = handles.iter().flat_map(|h| h.to_ne_bytes());
+        head.chain(common.to_ne_bytes()).chain(handles).collect()
+    }
+
     pub(crate) fn put_request(&self, head: [u32; 4], common: u64, handles: &[u64]) {
-        let mut bytes: Vec<u8> = head.iter().flat_map(|n| n.to_ne_bytes()).collect();
-        bytes.extend(common.to_ne_bytes());
-        bytes.extend(handles.iter().flat_map(|h| h.to_ne_bytes()));
-        *self.kcov.host().client.lock().unwrap() = bytes;
+        let bytes = Self::request(head, common, handles);
+        *self.kcov.host().client.lock() = bytes;
     }
 
     pub(crate) fn start(&self, handle: u64) {
@@ -356,7 +388,7 @@ impl<const SUSPEND: bool> TestTask<SUSPEND> {
 
     /// Killed with its process: the rules hear nothing of it.
     pub(crate) fn kill(self) {
-        self.kcov.host().gone.lock().unwrap().insert(self.owner);
+        self.kcov.host().gone.lock().insert(self.owner);
     }
 }
 

@@ -248,17 +248,17 @@ fn a_cut_argument_faults_at_every_byte() {
     let world = World::<false>::new();
     let (task, device) = (world.task(), world.device(16));
     task.put_request([0, 16, 3, 0], 9, &[USB1, USB1 + 1, USB1 + 2]);
-    let whole = world.kcov.host().client.lock().unwrap().clone();
+    let whole = world.kcov.host().client.lock().clone();
     let live = world.live();
     for len in 0..whole.len() {
-        *world.kcov.host().client.lock().unwrap() = whole[..len].to_vec();
+        *world.kcov.host().client.lock() = whole[..len].to_vec();
         assert_eq!(
             task.ioctl(&device, KCOV_REMOTE_ENABLE, CLIENT),
             Err(Errno::Fault)
         );
         assert_eq!((world.live(), world.kcov.handles()), (live, 0));
     }
-    *world.kcov.host().client.lock().unwrap() = whole;
+    *world.kcov.host().client.lock() = whole;
     assert_eq!(task.ioctl(&device, KCOV_REMOTE_ENABLE, CLIENT), Ok(()));
     assert_eq!(world.kcov.handles(), 4);
 }

@@ -472,3 +472,63 @@ fn a_killed_tasks_descriptor_and_handles_can_be_had_again() {
         "every reference of the killed was given back"
     );
 }
+
+/// Three clients that come and go, four workers that work for all of them: nobody gets a record of
+/// another's, nothing is lost that was not counted, and nothing is left.
+#[test]
+fn many_clients_and_workers_at_once() {
+    const ROUNDS: u64 = if cfg!(miri) { 3 } else { 300 };
+    let world = World::<true>::new();
+    let kcov = world.kcov;
+    let done = sync::AtomicU32::new(0);
+    let (recorded, received) = (sync::AtomicU64::new(0), sync::AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for client in 0..3_u64 {
+            let (done, received) = (&done, &received);
+            scope.spawn(move || {
+                let world = World { kcov };
+                let task = world.task();
+                for _ in 0..ROUNDS {
+                    let device = world.device(64);
+                    let handles = [USB1 + client * 2, USB1 + client * 2 + 1];
+                    task.listen_at(client, &device, 9, &handles);
+                    std::thread::yield_now();
+                    task.disable(&device).unwrap();
+                    let pcs = pcs(&device);
+                    assert!(
+                        pcs.iter().all(|pc| pc >> 32 == client),
+                        "foreign records: {pcs:x?}"
+                    );
+                    let dropped: u64 = device.drops().read().iter().take(2).sum();
+                    received.fetch_add(pcs.len() as u64 + dropped, Ordering::Relaxed);
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+                task.exit();
+            });
+        }
+        for worker in 0..4_u64 {
+            let (done, recorded) = (&done, &recorded);
+            scope.spawn(move || {
+                let task = World { kcov }.task();
+                let mut n = 0;
+                while done.load(Ordering::Relaxed) < 3 {
+                    n += 1;
+                    let client = (n + worker) % 3;
+                    task.start(USB1 + client * 2 + n % 2);
+                    for i in 0..3 {
+                        if task.hot.mode.load(Ordering::Relaxed) & MODE_BITS != 0 {
+                            recorded.fetch_add(1, Ordering::Relaxed);
+                        }
+                        task.trace(client << 32 | i);
+                    }
+                    task.stop();
+                }
+                task.exit();
+            });
+        }
+    });
+    // A section that outlived its descriptor's last reader was counted for all, not by the reader.
+    assert!(received.load(Ordering::Relaxed) <= recorded.load(Ordering::Relaxed));
+    assert_eq!(kcov.handles(), 0);
+    assert!(world.live() <= 16, "{} blocks left", world.live());
+}
