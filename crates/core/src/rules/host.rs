@@ -41,6 +41,12 @@ pub unsafe trait RawLock: Sized {
 pub unsafe trait Buffer: Sized {
     /// The first word.
     fn base(&self) -> *mut crate::rules::sync::Word;
+
+    /// Whether the calling process has this buffer in its memory. Processes that share a kcov may
+    /// not share all buffers; a section in one that lacks its listener's gets no area.
+    fn is_here(&self) -> bool {
+        true
+    }
 }
 
 /// Where the caller runs.

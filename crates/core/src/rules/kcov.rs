@@ -5,7 +5,7 @@ use crate::abi::{Errno, Handle};
 use crate::rules::area::{AreaBox, Source};
 use crate::rules::descriptor::{Descriptor, Phase, Ref};
 use crate::rules::drops::{self, Drops};
-use crate::rules::host::{Context, Host, Nesting, Warning};
+use crate::rules::host::{Buffer, Context, Host, Nesting, Warning};
 use crate::rules::merge;
 use crate::rules::registry::Registry;
 use crate::rules::sync::{AtomicU64, Ordering};
@@ -126,12 +126,16 @@ impl<H: Host> Kcov<H> {
             return None;
         };
         let (mode, words, sequence) = (listener.mode, listener.area, state.sequence);
+        let is_here = descriptor
+            .memory()
+            .is_some_and(|memory| memory.buffer.is_here());
         let pooled = match context {
-            Context::Softirq => None,
-            _ => state.pool.pop(),
+            Context::Task if is_here => state.pool.pop(),
+            _ => None,
         };
         drop(state);
         let area = pooled.or_else(|| match context {
+            _ if !is_here => None,
             Context::Softirq => AreaBox::softirq(&self.host),
             _ => AreaBox::alloc(&self.host, words),
         });

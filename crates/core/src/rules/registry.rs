@@ -191,12 +191,14 @@ impl<H: Host> Shard<H> {
 
     fn push(&mut self, hash: u64, node: *mut Node<H>) {
         if let Some(head) = self.chain(hash) {
+            // Counted before it is in, and after it is out: should the holder of the lock be killed
+            // in between, the count is too high, which costs memory only.
+            self.len = self.len.wrapping_add(1);
             // SAFETY: under the lock; the node is in no chain. One store makes it visible whole.
             unsafe {
                 (*node).next = *head;
                 *head = node;
             }
-            self.len = self.len.wrapping_add(1);
         }
     }
 

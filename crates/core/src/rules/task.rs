@@ -154,8 +154,11 @@ pub(crate) struct Own<H: Host> {
 pub struct Task<H: Host> {
     /// Where a callback counts a record that finds no room. Valid while the mode is not `Off`.
     pub full: AtomicPtr<AtomicU64>,
-    /// In unique mode: bits of the bitmap that ends where [`Hot::area`](crate::rules::hot::Hot::area) points.
+    /// In unique mode: bits of the bitmap, a multiple of 64.
     pub bitmap_bits: AtomicU64,
+    /// In unique mode: the bitmap, which ends where [`Hot::area`](crate::rules::hot::Hot::area)
+    /// points.
+    pub bitmap: AtomicPtr<Word>,
     /// Sections begun in [`Context::Other`] on top of this task, where frames cannot be touched.
     muted: AtomicU32,
     /// The mode bits that the first of them found.
@@ -170,6 +173,7 @@ impl<H: Host> Task<H> {
         Self {
             full: AtomicPtr::new(ptr::null_mut()),
             bitmap_bits: AtomicU64::new(0),
+            bitmap: AtomicPtr::new(ptr::null_mut()),
             muted: AtomicU32::new(0),
             muted_mode: AtomicU32::new(0),
             own: UnsafeCell::new(Own {
@@ -205,7 +209,7 @@ impl<H: Host> Task<H> {
         self.pinned(host, |own| own.common)
     }
 
-    /// What the task records while no client collects from it: nothing, unless somebody who
+    /// What the task records while it runs on no client's account: nothing, unless somebody who
     /// collects from whole processes says otherwise.
     pub fn set_idle(&self, host: &H, sink: Sink) {
         self.pinned(host, |own| {
@@ -236,20 +240,20 @@ impl<H: Host> Task<H> {
 
     /// Tells the callbacks what holds now.
     fn apply(&self, host: &H, own: &mut Own<H>) {
-        let sink = if own.deep > 0 || self.muted.load(Ordering::Relaxed) > 0 {
-            Sink::OFF
-        } else {
-            match &own.current {
-                Recording::Base if own.local.is_some() => own.local_sink,
-                Recording::Base => own.idle,
-                Recording::Section(section) => Sink::of_section(&section.area),
-                Recording::Unattributed => Sink::OFF,
-            }
+        let sink = match &own.current {
+            _ if self.muted.load(Ordering::Relaxed) > 0 => Sink::OFF,
+            _ if own.deep > 0 => own.idle,
+            Recording::Section(section) => Sink::of_section(&section.area),
+            Recording::Base if own.local.is_some() => own.local_sink,
+            Recording::Base | Recording::Unattributed => own.idle,
         };
         let hot = host.hot(self);
         hot.stop();
         self.full.store(sink.full.cast_mut(), Ordering::Relaxed);
         self.bitmap_bits.store(sink.bitmap_bits, Ordering::Relaxed);
+        let bitmap_words = (sink.bitmap_bits / 64) as usize;
+        self.bitmap
+            .store(sink.area.wrapping_sub(bitmap_words), Ordering::Relaxed);
         if sink.mode_bits != Mode::Off as u32 {
             hot.start(sink.mode_bits, sink.area, sink.limit);
         }
