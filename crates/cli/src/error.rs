@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong in a command, and the exit status that says so.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The failure of a command.
@@ -9,7 +12,26 @@ use std::process::ExitCode;
 pub enum Error {
     /// Printing the command's own output.
     #[error("cannot write to standard output")]
-    Output(#[from] std::io::Error),
+    Output(#[from] io::Error),
+    /// The program of `rkcov run` is not there, or cannot be started.
+    #[error("cannot run {}", program.display())]
+    Program {
+        /// As it was given.
+        program: OsString,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no memory for programs to record into.
+    #[error("cannot make the memory to record into")]
+    Memory(#[source] io::Error),
+    /// The trace cannot be written.
+    #[error("cannot write {}", path.display())]
+    Trace {
+        /// The trace file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 impl Error {
@@ -17,7 +39,11 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Output(_) => ExitCode::FAILURE,
+            Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::from(127)
+            }
+            Self::Program { .. } => ExitCode::from(126),
+            Self::Output(_) | Self::Memory(_) | Self::Trace { .. } => ExitCode::FAILURE,
         }
     }
 }

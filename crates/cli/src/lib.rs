@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod cmd;
+pub mod collect;
 pub mod error;
 pub mod toolchain;
 

@@ -2,6 +2,7 @@
 //! The commands, a file each.
 
 pub mod doctor;
+pub mod run;
 
 use crate::error::Error;
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 pub enum Command {
     /// Say what this machine has for rkcov, and how to get what is missing
     Doctor(doctor::Args),
+    /// Run a program and record what it, its threads and the programs it starts run
+    Run(run::Args),
 }
 
 impl Command {
@@ -21,6 +24,7 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self {
             Self::Doctor(args) => doctor::run(&args),
+            Self::Run(args) => run::run(&args),
         }
     }
 }

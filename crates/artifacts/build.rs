@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds the runtime for linking into foreign programs.
+//!
+//! A plain Rust static library does not mix with programs of other Rust versions or with LTO. So
+//! the runtime is compiled by a cargo of its own, with its own target folder and without whatever
+//! flags and wrappers the outer build has (it must never be instrumented itself), and prelinked
+//! into one relocatable object of which only the interface stays visible.
+
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the runtime offers to compilers and modules.
+const INTERFACE: &[&str] = &[
+    "__sanitizer_cov_trace_pc",
+    "__sanitizer_cov_trace_pc_guard",
+    "__sanitizer_cov_trace_pc_guard_init",
+    "__sanitizer_cov_trace_pc_indir",
+    "__sanitizer_cov_trace_cmp1",
+    "__sanitizer_cov_trace_cmp2",
+    "__sanitizer_cov_trace_cmp4",
+    "__sanitizer_cov_trace_cmp8",
+    "__sanitizer_cov_trace_const_cmp1",
+    "__sanitizer_cov_trace_const_cmp2",
+    "__sanitizer_cov_trace_const_cmp4",
+    "__sanitizer_cov_trace_const_cmp8",
+    "__sanitizer_cov_trace_cmpf",
+    "__sanitizer_cov_trace_cmpd",
+    "__sanitizer_cov_trace_switch",
+    "__rkcov_module_register",
+    "__rkcov_module_unregister",
+];
+
+/// What a static program does not have. The linker leaves these names in an object although
+/// nothing in it refers to them any more.
+const DYNAMIC_LINKER: &[&str] = &["dlopen", "dlclose"];
+
+fn main() {
+    let build = Build::new();
+    let archive = build.runtime();
+    let executable = build.assemble("executable.s");
+    let library = build.assemble("library.s");
+    build.assemble("module.s");
+    std::fs::copy(
+        build.out.join("module.s.o"),
+        build.out.join("rkcov-module.o"),
+    )
+    .expect("copy rkcov-module.o");
+
+    let dynamic = &["rkcov_pin=rkcov_pin_dynamic"];
+    let fixed = &["rkcov_pin=rkcov_pin_static"];
+    build.prelink("rkcov.o", &[&executable, &archive], dynamic);
+    build.prelink("rkcov-static.o", &[&executable, &archive], fixed);
+    build.prelink("rkcov-library.o", &[&library, &archive], dynamic);
+    build.shared("librkcov.so", "rkcov-library.o");
+
+    let mut hash = DefaultHasher::new();
+    for name in ["rkcov.o", "rkcov-static.o", "rkcov-module.o", "librkcov.so"] {
+        let bytes = std::fs::read(build.out.join(name)).expect("read an artifact");
+        bytes.hash(&mut hash);
+    }
+    println!(
+        "cargo::rustc-env=RKCOV_ARTIFACTS_FINGERPRINT={:016x}",
+        hash.finish()
+    );
+}
+
+struct Build {
+    /// The folder of this crate.
+    here: PathBuf,
+    out: PathBuf,
+    target: String,
+    arch: String,
+    cc: String,
+}
+
+impl Build {
+    fn new() -> Self {
+        let get = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
+        for variable in ["CC", "LD", "OBJCOPY"] {
+            println!("cargo::rerun-if-env-changed={variable}");
+        }
+        println!("cargo::rerun-if-changed=glue");
+        let here = PathBuf::from(get("CARGO_MANIFEST_DIR"));
+        for part in ["runtime", "core", "abi", "region"] {
+            let part = here.join("..").join(part);
+            println!("cargo::rerun-if-changed={}", part.join("src").display());
+            println!(
+                "cargo::rerun-if-changed={}",
+                part.join("Cargo.toml").display()
+            );
+        }
+        Self {
+            here,
+            out: PathBuf::from(get("OUT_DIR")),
+            target: get("TARGET"),
+            arch: get("CARGO_CFG_TARGET_ARCH"),
+            cc: env::var("CC").unwrap_or_else(|_| "cc".into()),
+        }
+    }
+
+    /// The runtime as a static library.
+    fn runtime(&self) -> PathBuf {
+        let target_dir = self.out.join("target");
+        let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
+        for (name, _) in env::vars_os() {
+            let Some(name) = name.to_str() else { continue };
+            let kept = [
+                "CARGO_HOME",
+                "CARGO_NET_OFFLINE",
+                "RUSTUP_HOME",
+                "RUSTUP_TOOLCHAIN",
+            ];
+            let scrubbed = [
+                "CARGO",
+                "RUST",
+                "DEBUG",
+                "OPT_LEVEL",
+                "PROFILE",
+                "TARGET",
+                "HOST",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+            if scrubbed && !kept.contains(&name) {
+                cargo.env_remove(name);
+            }
+        }
+        let flags = [
+            "--cfg",
+            "rkcov_object",
+            "-Cpanic=abort",
+            "-Copt-level=3",
+            "-Clto=fat",
+            "-Ccodegen-units=1",
+            "-Cembed-bitcode=yes",
+            "-Coverflow-checks=no",
+            "-Cdebug-assertions=no",
+            "-Crelocation-model=pic",
+            "-Cforce-unwind-tables=yes",
+            "-Cdebuginfo=0",
+        ];
+        cargo
+            .current_dir(&self.here)
+            .env("RUSTC", env::var_os("RUSTC").expect("cargo sets RUSTC"))
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+            .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
+            .arg("--manifest-path")
+            .arg(self.here.join("../runtime/Cargo.toml"))
+            .args(["--target", &self.target, "--target-dir"])
+            .arg(&target_dir);
+        run(&mut cargo);
+        target_dir
+            .join(&self.target)
+            .join("release/librkcov_runtime.a")
+    }
+
+    fn assemble(&self, source: &str) -> PathBuf {
+        let object = self.out.join(format!("{source}.o"));
+        run(Command::new(&self.cc)
+            .arg("-c")
+            .arg(self.here.join("glue").join(&self.arch).join(source))
+            .arg("-o")
+            .arg(&object));
+        object
+    }
+
+    /// One relocatable object of all that the interface and the glue need. `bind` gives names
+    /// their meaning, as `--defsym`.
+    fn prelink(&self, name: &str, inputs: &[&Path], bind: &[&str]) {
+        let whole = self.out.join(format!("{name}.whole"));
+        let mut ld = Command::new(env::var("LD").unwrap_or_else(|_| "ld".into()));
+        ld.args(["-r", "--gc-sections", "-o"]).arg(&whole);
+        for symbol in INTERFACE {
+            ld.args(["-u", symbol]);
+        }
+        for bind in bind {
+            ld.args(["--defsym", bind]);
+        }
+        run(ld.args(inputs));
+
+        let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".into());
+        let mut objcopy = Command::new(objcopy);
+        objcopy.args(["--strip-debug", "--remove-section=.comment"]);
+        for symbol in DYNAMIC_LINKER {
+            objcopy.arg(format!("--strip-unneeded-symbol={symbol}"));
+        }
+        for symbol in INTERFACE {
+            objcopy.arg(format!("--keep-global-symbol={symbol}"));
+        }
+        run(objcopy.arg(&whole).arg(self.out.join(name)));
+    }
+
+    fn shared(&self, name: &str, object: &str) {
+        run(Command::new(&self.cc)
+            .args(["-shared", "-Wl,-z,defs", "-Wl,-z,nodelete"])
+            .arg(format!("-Wl,-soname,{name}"))
+            .arg(self.out.join(object))
+            .arg("-o")
+            .arg(self.out.join(name)));
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command
+        .status()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The runtime as files that are linked into other programs.
+//!
+//! The build makes them with its own cargo, the C compiler as an assembler, and binutils, and
+//! puts them into this crate as bytes, so that the `rkcov` command is one file.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// A file that programs are linked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its file name.
+    pub name: &'static str,
+    /// Its content.
+    pub bytes: &'static [u8],
+}
+
+macro_rules! artifact {
+    ($(#[$doc:meta])* $id:ident, $name:literal) => {
+        $(#[$doc])*
+        pub const $id: Artifact = Artifact {
+            name: $name,
+            bytes: include_bytes!(concat!(env!("OUT_DIR"), "/", $name)),
+        };
+    };
+}
+
+artifact!(
+    /// The whole runtime, for an executable with a dynamic linker.
+    OBJECT,
+    "rkcov.o"
+);
+artifact!(
+    /// The whole runtime, for a static executable (`-static`, `-static-pie`), which is linked
+    /// with `-Wl,--wrap=pthread_create`.
+    STATIC_OBJECT,
+    "rkcov-static.o"
+);
+artifact!(
+    /// For each shared object, which is also linked with [`LIBRARY`]; and for an executable that
+    /// is linked with that instead of an object.
+    MODULE_OBJECT,
+    "rkcov-module.o"
+);
+artifact!(
+    /// The whole runtime as a shared library.
+    LIBRARY,
+    "librkcov.so"
+);
+
+/// All of them.
+pub const ALL: [Artifact; 4] = [OBJECT, STATIC_OBJECT, MODULE_OBJECT, LIBRARY];
+
+/// A number for the content of all of them, to name a folder with.
+pub const FINGERPRINT: &str = env!("RKCOV_ARTIFACTS_FINGERPRINT");
+
+/// Writes all of them into `folder`, which is made if it is not there. A file that has the right
+/// content already is not touched; a reader never sees half a file.
+///
+/// # Errors
+/// Those of the file system.
+pub fn install(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for artifact in ALL {
+        let path = folder.join(artifact.name);
+        if fs::read(&path).is_ok_and(|bytes| bytes == artifact.bytes) {
+            continue;
+        }
+        let partial = folder.join(format!("{}.{}", artifact.name, std::process::id()));
+        fs::write(&partial, artifact.bytes)?;
+        fs::rename(&partial, &path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn installs_and_repairs() {
+        let folder = std::env::temp_dir().join(format!("rkcov-install-{}", std::process::id()));
+        install(&folder).unwrap();
+        let path = folder.join(OBJECT.name);
+        fs::write(&path, b"cut").unwrap();
+        install(&folder).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), OBJECT.bytes);
+        let files = fs::read_dir(&folder).unwrap().count();
+        assert_eq!(files, ALL.len(), "no partial file is left");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Turns what a collector holds into a trace file.
+
+use rkcov::collector::{modules_of, Collector, Losses, Process, Recording};
+use rkcov::program::Outcome;
+use rkcov_report::trace::{
+    self, BuildId, DropReason, Drops, Exit, Mode, ProcessId, StreamInfo, Writer,
+};
+use std::collections::BTreeMap;
+use std::io;
+use std::io::Write;
+
+/// What stands in a trace that was just written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Process images in which the runtime started.
+    pub processes: usize,
+    /// Threads that recorded.
+    pub threads: usize,
+    /// Records of all threads.
+    pub records: u64,
+    /// Records for which there was no room.
+    pub dropped: u64,
+}
+
+/// The mode of a trace in which threads recorded so.
+#[must_use]
+pub fn mode_of(recording: Recording) -> Mode {
+    match recording {
+        Recording::Trace => Mode::Trace,
+        Recording::Cmp => Mode::Cmp,
+        Recording::Unique => Mode::Unique,
+    }
+}
+
+/// Writes all that `collector` holds. `ended` is the process that was waited for, by its id, and
+/// how it ended.
+///
+/// # Errors
+/// Those of the output, and of mapping the collector's memory.
+pub fn write<W: Write>(
+    collector: &Collector,
+    writer: &mut Writer<W>,
+    ended: (u32, Outcome),
+) -> io::Result<Totals> {
+    let processes: Vec<_> = collector.processes().collect();
+    let modules: Vec<_> = collector.modules().collect();
+    let mut ids = BTreeMap::new();
+    let last_image = processes.iter().rfind(|process| process.pid == ended.0);
+    for process in &processes {
+        let is_last = last_image.is_some_and(|last| last.index == process.index);
+        let exit = if is_last {
+            exit_of(ended.1)
+        } else {
+            Exit::Unknown
+        };
+        let id = writer.process(&describe(process, exit))?;
+        ids.insert(process.index, id);
+        for module in modules_of(process, &processes, &modules) {
+            writer.module(&trace::Module {
+                process: Some(id),
+                path: module.path.clone(),
+                build_id: BuildId(module.build_id.clone()),
+                bias: module.bias,
+                range: module.text.clone(),
+                text: vec![module.text.clone()],
+            })?;
+        }
+    }
+
+    let mut totals = Totals {
+        processes: processes.len(),
+        ..Totals::default()
+    };
+    for stream in collector.streams() {
+        let stream = stream?;
+        let process = match ids.get(&stream.process) {
+            Some(id) => *id,
+            None => unknown_process(writer, &mut ids, stream.process)?,
+        };
+        let pid = processes
+            .iter()
+            .find(|p| p.index == stream.process)
+            .map(|p| p.pid);
+        let mut info = StreamInfo::new(process);
+        info.tid = stream.tid;
+        info.name.clone_from(&stream.name);
+        info.main = pid == Some(stream.tid);
+        info.finished = stream.finished;
+        info.count = stream.count;
+        info.capacity = stream.capacity;
+        if stream.dropped > 0 {
+            info.drops.push(Drops {
+                reason: DropReason::Full,
+                count: stream.dropped,
+            });
+        }
+        writer.stream(&info, stream.words())?;
+        totals.threads += 1;
+        totals.records += stream.count.min(stream.capacity);
+        totals.dropped += stream.dropped;
+    }
+    let Losses {
+        threads_without_slot,
+        ..
+    } = collector.losses();
+    if threads_without_slot > 0 {
+        let drops = Drops {
+            reason: DropReason::NoSlot,
+            count: threads_without_slot.into(),
+        };
+        writer.drops(None, &[drops])?;
+    }
+    Ok(totals)
+}
+
+fn exit_of(outcome: Outcome) -> Exit {
+    match outcome {
+        Outcome::Exited(status) => Exit::Code(status),
+        Outcome::Killed(signal) => Exit::Signal(signal),
+    }
+}
+
+fn describe(process: &Process, exit: Exit) -> trace::Process {
+    let command = if process.command.is_empty() {
+        vec![process.exe.clone().into_os_string()]
+    } else {
+        process.command.clone()
+    };
+    trace::Process {
+        pid: process.pid,
+        parent: process.parent,
+        command,
+        exit,
+    }
+}
+
+/// A process that found no place in the table, or died while it took one.
+fn unknown_process<W: Write>(
+    writer: &mut Writer<W>,
+    ids: &mut BTreeMap<u32, ProcessId>,
+    index: u32,
+) -> io::Result<ProcessId> {
+    let id = writer.process(&trace::Process::default())?;
+    ids.insert(index, id);
+    Ok(id)
+}

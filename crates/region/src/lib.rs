@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The memory that `rkcov run` (the collector) shares with every process that it collects from.
+//!
+//! One sparse memory file, owned by the collector:
+//!
+//! ```text
+//! 0                          Directory: header, tickets, processes, modules, text
+//! slot_offset(0)             slot 0: SlotHeader | bitmap | count word | records
+//! slot_offset(1)             slot 1
+//! ...
+//! ```
+//!
+//! Pages that nobody writes cost nothing, so tables and slots are as large as any program needs.
+//! Everything is an atomic, since any process may read and write anything at any time. The
+//! collector trusts no number that it reads here: a program may have scribbled over it. Writers
+//! publish an entry of a table by storing its `ready` word last, with release.
+//!
+//! A *slot* is what one thread records into. It is taken once: a thread that ends leaves it as
+//! [`SlotState::Finished`], and only the collector makes it free again, after it has stored what
+//! is in it.
+
+#![no_std]
+
+use core::mem::size_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
+
+mod tables;
+mod tickets;
+
+pub use tables::{Module, Process, Text, TextHeap, BUILD_ID_MAX};
+pub use tickets::Tickets;
+
+/// The environment variable that tells a process about its collector; see [`Invitation`].
+pub const ENVIRONMENT: &str = "RKCOV_RUN";
+
+/// The version of everything in this crate. A process whose runtime has another version only adds
+/// itself to [`Prefix::strangers`].
+pub const VERSION: u32 = 1;
+
+/// Slots in a region.
+pub const SLOTS: usize = 1 << 16;
+/// Entries of the process table.
+pub const PROCESSES: usize = 1 << 20;
+/// Entries of the module table.
+pub const MODULES: usize = 1 << 18;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"rkcovRUN");
+const PAGE: u64 = 4096;
+
+/// The start of the region, the same in all versions for ever.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Prefix {
+    magic: AtomicU64,
+    version: AtomicU32,
+    /// The version of the last stranger's runtime.
+    pub stranger_version: AtomicU32,
+    /// Processes that found a version here which is not theirs, and therefore recorded nothing.
+    pub strangers: AtomicU64,
+    /// A random number that is also in the invitation, so that a process which outlived its
+    /// collector does not mistake another collector for it.
+    pub token: AtomicU64,
+}
+
+/// What a reader found in a [`Prefix`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A region of this version.
+    Known,
+    /// A region of another version.
+    Version(u32),
+    /// Something else.
+    Foreign,
+}
+
+impl Prefix {
+    /// Marks the region as one of this version.
+    pub fn init(&self, token: u64) {
+        self.version.store(VERSION, Ordering::Relaxed);
+        self.token.store(token, Ordering::Relaxed);
+        self.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// Whether this is a region, and of which version.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        if self.magic.load(Ordering::Acquire) != MAGIC {
+            return Kind::Foreign;
+        }
+        match self.version.load(Ordering::Relaxed) {
+            VERSION => Kind::Known,
+            other => Kind::Version(other),
+        }
+    }
+}
+
+/// What a thread records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Recording {
+    /// Every PC, in the order in which the thread ran them.
+    Trace = 0,
+    /// Comparisons.
+    Cmp = 1,
+    /// Each PC once.
+    Unique = 2,
+}
+
+impl Recording {
+    /// The recording with this number.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        match raw {
+            0 => Some(Self::Trace),
+            1 => Some(Self::Cmp),
+            2 => Some(Self::Unique),
+            _ => None,
+        }
+    }
+}
+
+/// Where the parts of a slot are; the same for all slots of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    bitmap_words: u64,
+    buffer_words: u64,
+}
+
+impl Geometry {
+    /// Bits of the bitmap in [`Recording::Unique`]. A site takes one bit if it has a guard, and
+    /// otherwise each byte of its module's text does, so this many bytes of text: 256 MiB.
+    pub const UNIQUE_BITS: u64 = 1 << 28;
+
+    /// Slots with a buffer of `buffer_words` words (the count word and the records).
+    #[must_use]
+    pub const fn new(recording: Recording, buffer_words: u32) -> Self {
+        Self {
+            bitmap_words: match recording {
+                Recording::Unique => Self::UNIQUE_BITS / 64,
+                Recording::Trace | Recording::Cmp => 0,
+            },
+            buffer_words: buffer_words as u64,
+        }
+    }
+
+    /// Words of the count word and the records.
+    #[must_use]
+    pub const fn buffer_words(&self) -> u64 {
+        self.buffer_words
+    }
+
+    /// Bits of the bitmap, a multiple of 64.
+    #[must_use]
+    pub const fn bitmap_bits(&self) -> u64 {
+        self.bitmap_words * 64
+    }
+
+    /// Bytes from the start of a slot to its count word.
+    #[must_use]
+    pub const fn count_offset(&self) -> u64 {
+        size_of::<SlotHeader>() as u64 + self.bitmap_words * 8
+    }
+
+    /// Bytes of a slot, whole pages.
+    #[must_use]
+    pub const fn slot_bytes(&self) -> u64 {
+        (self.count_offset() + self.buffer_words * 8).next_multiple_of(PAGE)
+    }
+
+    /// Bytes from the start of the region to a slot.
+    #[must_use]
+    pub const fn slot_offset(&self, slot: u32) -> u64 {
+        size_of::<Directory>() as u64 + self.slot_bytes() * slot as u64
+    }
+
+    /// Bytes of the whole region.
+    #[must_use]
+    pub const fn region_bytes(&self) -> u64 {
+        self.slot_offset(SLOTS as u32)
+    }
+}
+
+/// What holds for the whole region.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Header {
+    /// Tells what this is.
+    pub prefix: Prefix,
+    recording: AtomicU32,
+    buffer_words: AtomicU32,
+    /// Not 0 once the collector has stopped: nobody takes a slot any more.
+    pub closed: AtomicU32,
+    /// Entries of the process table that were taken; may pass [`PROCESSES`].
+    pub processes: AtomicU32,
+    /// Entries of the module table that were taken; may pass [`MODULES`].
+    pub modules: AtomicU32,
+    /// Threads that found no slot, or could not map it.
+    pub threads_without_slot: AtomicU32,
+    /// What those threads would have recorded.
+    pub records_without_slot: AtomicU64,
+}
+
+impl Header {
+    /// Fills in a new region.
+    pub fn init(&self, token: u64, recording: Recording, buffer_words: u32) {
+        self.recording.store(recording as u32, Ordering::Relaxed);
+        self.buffer_words.store(buffer_words, Ordering::Relaxed);
+        self.prefix.init(token);
+    }
+
+    /// What is recorded, and where in each slot. `None` if the region says nonsense.
+    #[must_use]
+    pub fn recording(&self) -> Option<(Recording, Geometry)> {
+        let recording = Recording::from_raw(self.recording.load(Ordering::Relaxed))?;
+        let words = self.buffer_words.load(Ordering::Relaxed);
+        (words >= 2).then(|| (recording, Geometry::new(recording, words)))
+    }
+}
+
+/// The fixed part of the region, mapped whole by everyone.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct Directory {
+    /// What holds for the whole region.
+    pub header: Header,
+    /// Which slots are free.
+    pub tickets: Tickets<SLOTS>,
+    /// Every process, in the order in which they came.
+    pub processes: [Process; PROCESSES],
+    /// Every module of every process.
+    pub modules: [Module; MODULES],
+    /// Paths and command lines.
+    pub text: TextHeap,
+}
+
+/// Where a slot is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SlotState {
+    /// Nobody's, all zero.
+    Free = 0,
+    /// A thread records into it, or its process has died.
+    Taken = 1,
+    /// The thread has ended and will not touch it again.
+    Finished = 2,
+    /// The thread called `exit()`; destructors may still record.
+    Exiting = 3,
+}
+
+/// The first page of a slot.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct SlotHeader {
+    state: AtomicU32,
+    /// Index of the process in the process table.
+    pub process: AtomicU32,
+    /// The thread's id in the kernel.
+    pub tid: AtomicU32,
+    /// Records for which there was no room.
+    pub dropped: AtomicU64,
+    name: [AtomicU8; 16],
+}
+
+impl SlotHeader {
+    /// Where the slot is in its life.
+    #[must_use]
+    pub fn state(&self) -> SlotState {
+        match self.state.load(Ordering::Acquire) {
+            0 => SlotState::Free,
+            2 => SlotState::Finished,
+            3 => SlotState::Exiting,
+            _ => SlotState::Taken,
+        }
+    }
+
+    /// Moves the slot on. What was stored before is visible to whoever sees the new state.
+    pub fn set_state(&self, state: SlotState) {
+        self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// The thread's name, padded with zeros.
+    #[must_use]
+    pub fn name(&self) -> [u8; 16] {
+        core::array::from_fn(|i| self.name[i].load(Ordering::Relaxed))
+    }
+
+    /// Sets the thread's name.
+    pub fn set_name(&self, name: &[u8; 16]) {
+        for (to, from) in self.name.iter().zip(name) {
+            to.store(*from, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What [`ENVIRONMENT`] says: which region, and how to reach it.
+///
+/// The value is `TOKEN:PATH`, the token in hexadecimal without prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invitation<'a> {
+    /// Must be equal to [`Prefix::token`].
+    pub token: u64,
+    /// A path to open, read-write.
+    pub path: &'a [u8],
+}
+
+impl<'a> Invitation<'a> {
+    /// Reads the variable's value.
+    #[must_use]
+    pub fn parse(value: &'a [u8]) -> Option<Self> {
+        let colon = value.iter().position(|b| *b == b':')?;
+        let (token, rest) = value.split_at(colon);
+        let path = rest.get(1..)?;
+        if token.is_empty() || token.len() > 16 || path.first() != Some(&b'/') {
+            return None;
+        }
+        let mut n = 0_u64;
+        for byte in token {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return None,
+            };
+            n = n << 4 | u64::from(digit);
+        }
+        Some(Self { token: n, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_never_moves() {
+        use core::mem::offset_of;
+        assert_eq!(offset_of!(Directory, header), 0);
+        assert_eq!(offset_of!(Header, prefix), 0);
+        assert_eq!(offset_of!(Prefix, magic), 0);
+        assert_eq!(offset_of!(Prefix, version), 8);
+        assert_eq!(offset_of!(Prefix, stranger_version), 12);
+        assert_eq!(offset_of!(Prefix, strangers), 16);
+        assert_eq!(offset_of!(Prefix, token), 24);
+    }
+
+    #[test]
+    fn parts_of_a_slot_do_not_overlap() {
+        for recording in [Recording::Trace, Recording::Cmp, Recording::Unique] {
+            for words in [2, 511, 512, 513, u32::MAX] {
+                let g = Geometry::new(recording, words);
+                let bitmap = g.bitmap_bits() / 8;
+                assert_eq!(g.count_offset() - bitmap, size_of::<SlotHeader>() as u64);
+                assert!(g.count_offset() + g.buffer_words() * 8 <= g.slot_bytes());
+                assert_eq!(g.slot_bytes() % PAGE, 0);
+                assert_eq!(g.slot_offset(7) + g.slot_bytes(), g.slot_offset(8));
+                assert!(i64::try_from(g.region_bytes()).is_ok());
+            }
+        }
+        assert_eq!(size_of::<SlotHeader>() as u64, PAGE);
+        assert_eq!(size_of::<Directory>() as u64 % PAGE, 0);
+    }
+
+    #[test]
+    fn kinds() {
+        let prefix = Prefix {
+            magic: AtomicU64::new(0),
+            version: AtomicU32::new(0),
+            stranger_version: AtomicU32::new(0),
+            strangers: AtomicU64::new(0),
+            token: AtomicU64::new(0),
+        };
+        assert_eq!(prefix.kind(), Kind::Foreign);
+        prefix.init(5);
+        assert_eq!(prefix.kind(), Kind::Known);
+        prefix.version.store(VERSION + 1, Ordering::Relaxed);
+        assert_eq!(prefix.kind(), Kind::Version(VERSION + 1));
+    }
+
+    #[test]
+    fn invitations() {
+        let parse = |text: &'static str| Invitation::parse(text.as_bytes());
+        assert_eq!(
+            parse("1f:/proc/7/fd/3"),
+            Some(Invitation {
+                token: 0x1f,
+                path: b"/proc/7/fd/3"
+            })
+        );
+        assert_eq!(
+            parse("ffffffffffffffff:/x").map(|i| i.token),
+            Some(u64::MAX)
+        );
+        for bad in [
+            "",
+            ":",
+            ":/x",
+            "1",
+            "1:",
+            "1:x",
+            "g:/x",
+            "1F:/x",
+            "11111111111111111:/x",
+        ] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+}

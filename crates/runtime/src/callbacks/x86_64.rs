@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The callbacks for x86-64.
+//!
+//! `rax` holds the offset of the thread's block throughout, and `[rsp]` the return address.
+
+use super::COMPARES;
+use crate::modules::offsets;
+use crate::record;
+use crate::tls;
+use core::arch::global_asm;
+use rkcov_abi::CmpType;
+use rkcov_core::hot::Mode;
+
+global_asm!(
+    ".macro rkcov_begin name",
+    "    .p2align 5",
+    "    .globl \\name",
+    "    .type \\name,@function",
+    "\\name:",
+    "    .cfi_startproc",
+    ".endm",
+    ".macro rkcov_end name",
+    "    .cfi_endproc",
+    "    .size \\name, . - \\name",
+    ".endm",
+    // Returns if the thread records nothing. Otherwise leaves its mode in ecx.
+    ".macro rkcov_unless_off",
+    "    mov rax, qword ptr [rip + rkcov_tls@GOTTPOFF]",
+    "    mov ecx, dword ptr fs:[rax + {mode}]",
+    "    test ecx, ecx",
+    "    jne 1f",
+    "    ret",
+    "1:",
+    ".endm",
+    // Trace mode.
+    ".macro rkcov_append",
+    "    mov rcx, qword ptr fs:[rax + {area}]",
+    "    mov esi, dword ptr fs:[rax + {limit}]",
+    "    mov rdx, qword ptr [rcx]",
+    "    cmp rdx, rsi",
+    "    jae {full}",
+    "    lea rsi, [rdx + 1]",
+    "    mov qword ptr [rcx], rsi",
+    "    mov rsi, qword ptr [rsp]",
+    "    mov qword ptr [rcx + rdx * 8 + 8], rsi",
+    "    ret",
+    ".endm",
+    // Unique mode: returns if bit rcx is set. Otherwise goes on with rcx as it was.
+    ".macro rkcov_unless_seen",
+    "    cmp rcx, qword ptr fs:[rax + {bits}]",
+    "    jae 4f",
+    "    mov rdx, qword ptr fs:[rax + {bitmap}]",
+    "    mov rsi, rcx",
+    "    shr rsi, 6",
+    "    mov rsi, qword ptr [rdx + rsi * 8]",
+    "    bt rsi, rcx",
+    "    jnc 4f",
+    "    ret",
+    "4:",
+    ".endm",
+    //
+    ".text",
+    "rkcov_begin __sanitizer_cov_trace_pc",
+    // The same under a name that no other module can take over.
+    "    .globl rkcov_own_trace_pc",
+    "    .hidden rkcov_own_trace_pc",
+    "rkcov_own_trace_pc:",
+    "    rkcov_unless_off",
+    "    cmp ecx, {trace}",
+    "    jne 2f",
+    "    rkcov_append",
+    "2:  cmp ecx, {unique}",
+    "    jne 3f",
+    "    mov rdx, qword ptr fs:[rax + {range}]",
+    "    mov rcx, qword ptr [rsp]",
+    "    sub rcx, qword ptr [rdx + {start}]",
+    "    cmp rcx, qword ptr [rdx + {len}]",
+    "    jae 5f",
+    "    add rcx, qword ptr [rdx + {base}]",
+    "    rkcov_unless_seen",
+    "    mov rdi, rcx",
+    "    mov rsi, qword ptr [rsp]",
+    "    jmp {unique_index}",
+    "5:  mov rdi, qword ptr [rsp]",
+    "    jmp {unique_elsewhere}",
+    "3:  mov rdi, qword ptr [rsp]",
+    "    jmp {pc}",
+    "rkcov_end __sanitizer_cov_trace_pc",
+    //
+    "rkcov_begin __sanitizer_cov_trace_pc_guard",
+    "    rkcov_unless_off",
+    "    cmp ecx, {trace}",
+    "    jne 2f",
+    "    rkcov_append",
+    "2:  cmp ecx, {unique}",
+    "    jne 3f",
+    "    mov ecx, dword ptr [rdi]",
+    "    rkcov_unless_seen",
+    "    mov edi, ecx",
+    "    mov rsi, qword ptr [rsp]",
+    "    jmp {unique_guard}",
+    "3:  mov edi, dword ptr [rdi]",
+    "    mov rsi, qword ptr [rsp]",
+    "    jmp {pc_guard}",
+    "rkcov_end __sanitizer_cov_trace_pc_guard",
+    //
+    "rkcov_begin __sanitizer_cov_trace_pc_guard_init",
+    "    jmp {number_guards}",
+    "rkcov_end __sanitizer_cov_trace_pc_guard_init",
+    "rkcov_begin __sanitizer_cov_trace_pc_indir",
+    "    ret",
+    "rkcov_end __sanitizer_cov_trace_pc_indir",
+    mode = const tls::MODE,
+    limit = const tls::LIMIT,
+    area = const tls::AREA,
+    bits = const tls::BITS,
+    bitmap = const tls::BITMAP,
+    range = const tls::RANGE,
+    start = const offsets::START,
+    len = const offsets::LEN,
+    base = const offsets::BASE,
+    trace = const Mode::Pc as u32,
+    unique = const Mode::Unique as u32,
+    full = sym record::full,
+    unique_index = sym record::unique_index,
+    unique_guard = sym record::unique_guard,
+    unique_elsewhere = sym record::unique_elsewhere,
+    pc = sym record::pc,
+    pc_guard = sym record::pc_guard,
+    number_guards = sym record::number_guards,
+);
+
+/// A comparison's callback: `$widen` brings both operands to 64 bits in rdi and rsi.
+macro_rules! comparison {
+    ($name:literal, $kind:expr, $($widen:literal),*) => {
+        global_asm!(
+            concat!("rkcov_begin ", $name),
+            "    mov rax, qword ptr [rip + rkcov_tls@GOTTPOFF]",
+            "    test dword ptr fs:[rax + {mode}], {compares}",
+            "    jne 1f",
+            "    ret",
+            "1:",
+            $($widen,)*
+            "    mov rdx, qword ptr [rsp]",
+            "    mov ecx, {kind}",
+            "    jmp {compare}",
+            concat!("rkcov_end ", $name),
+            mode = const tls::MODE,
+            compares = const COMPARES,
+            kind = const $kind.raw(),
+            compare = sym record::compare,
+        );
+    };
+}
+
+comparison!(
+    "__sanitizer_cov_trace_cmp1",
+    CmpType::new(0, false),
+    "movzx edi, dil",
+    "movzx esi, sil"
+);
+comparison!(
+    "__sanitizer_cov_trace_cmp2",
+    CmpType::new(1, false),
+    "movzx edi, di",
+    "movzx esi, si"
+);
+comparison!(
+    "__sanitizer_cov_trace_cmp4",
+    CmpType::new(2, false),
+    "mov edi, edi",
+    "mov esi, esi"
+);
+comparison!("__sanitizer_cov_trace_cmp8", CmpType::new(3, false),);
+comparison!(
+    "__sanitizer_cov_trace_const_cmp1",
+    CmpType::new(0, true),
+    "movzx edi, dil",
+    "movzx esi, sil"
+);
+comparison!(
+    "__sanitizer_cov_trace_const_cmp2",
+    CmpType::new(1, true),
+    "movzx edi, di",
+    "movzx esi, si"
+);
+comparison!(
+    "__sanitizer_cov_trace_const_cmp4",
+    CmpType::new(2, true),
+    "mov edi, edi",
+    "mov esi, esi"
+);
+comparison!("__sanitizer_cov_trace_const_cmp8", CmpType::new(3, true),);
+comparison!(
+    "__sanitizer_cov_trace_cmpf",
+    CmpType::new(2, false),
+    "movd edi, xmm0",
+    "movd esi, xmm1"
+);
+comparison!(
+    "__sanitizer_cov_trace_cmpd",
+    CmpType::new(3, false),
+    "movq rdi, xmm0",
+    "movq rsi, xmm1"
+);
+
+global_asm!(
+    "rkcov_begin __sanitizer_cov_trace_switch",
+    "    mov rax, qword ptr [rip + rkcov_tls@GOTTPOFF]",
+    "    test dword ptr fs:[rax + {mode}], {compares}",
+    "    jne 1f",
+    "    ret",
+    "1:",
+    "    mov rdx, qword ptr [rsp]",
+    "    jmp {switch}",
+    "rkcov_end __sanitizer_cov_trace_switch",
+    mode = const tls::MODE,
+    compares = const COMPARES,
+    switch = sym record::switch,
+);

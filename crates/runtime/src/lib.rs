@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What instrumented programs call: the userspace host of rkcov.
+//!
+//! Compilers put calls of the [`callbacks`] into a program. Each thread has a block of
+//! thread-local storage ([`tls`]) that says what it records, and most callbacks find there that
+//! it is nothing. `rkcov run` supplies slots in its own memory ([`run`]).
+//!
+//! This crate has no allocator, no std and no panicking path. `rkcov-artifacts` makes an object
+//! file and a shared library of it, with `--cfg rkcov_object`; as a plain crate it serves tests.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod callbacks;
+pub mod linkage;
+mod lock;
+pub mod modules;
+mod record;
+mod run;
+pub mod start;
+mod sys;
+mod threads;
+mod tls;

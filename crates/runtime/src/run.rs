@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov run`: a collector outside of the process owns the memory that threads record into.
+//!
+//! A process finds the collector by its environment when it starts. Its threads take a slot each
+//! when they first run instrumented code; see [`attach`]. A forked child does so anew.
+
+use crate::modules::{self, Found};
+use crate::sys::{self, Fd};
+use crate::tls::{self, Idle, Tls, UNATTACHED};
+use crate::{lock, threads};
+use core::ffi::{c_char, CStr};
+use core::ptr;
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use rkcov_core::hot::Mode;
+use rkcov_core::sync::Word;
+use rkcov_region::{
+    Directory, Geometry, Invitation, Kind, Prefix, Process, Recording, SlotHeader, SlotState,
+    ENVIRONMENT, VERSION,
+};
+
+/// Longest path in an invitation.
+const PATH_MAX: usize = 256;
+/// Where our file descriptor goes, out of the way of programs that count theirs from 3.
+const FD_FLOOR: i32 = 900;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum State {
+    /// [`start`] has not run yet.
+    New = 0,
+    /// There is no collector.
+    Alone = 1,
+    /// There is one.
+    Active = 2,
+}
+
+/// The collector, as this process sees it. Written by [`start`] before `state` says so.
+struct Run {
+    state: AtomicU32,
+    directory: AtomicPtr<Directory>,
+    fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+    /// Path of the region, a C string.
+    path: [AtomicU8; PATH_MAX],
+    /// 1 + our index in the table of processes, 0 if a fork has made it void. Under the lock.
+    process: AtomicU32,
+    /// 1 + the index of the process that we were forked from. Under the lock.
+    forked_from: AtomicU32,
+    /// Modules in the table when we were forked. Under the lock.
+    inherited_modules: AtomicU32,
+}
+
+static RUN: Run = Run {
+    state: AtomicU32::new(State::New as u32),
+    directory: AtomicPtr::new(ptr::null_mut()),
+    fd: AtomicI32::new(-1),
+    device: AtomicU64::new(0),
+    inode: AtomicU64::new(0),
+    path: [const { AtomicU8::new(0) }; PATH_MAX],
+    process: AtomicU32::new(0),
+    forked_from: AtomicU32::new(0),
+    inherited_modules: AtomicU32::new(0),
+};
+
+fn state() -> State {
+    match RUN.state.load(Ordering::Acquire) {
+        0 => State::New,
+        2 => State::Active,
+        _ => State::Alone,
+    }
+}
+
+pub(crate) fn is_active() -> bool {
+    state() == State::Active
+}
+
+fn directory() -> Option<&'static Directory> {
+    // SAFETY: null, or the mapping that `start()` made, which is never taken away.
+    unsafe { RUN.directory.load(Ordering::Relaxed).as_ref() }
+}
+
+/// Starts the runtime in a new process image. Runs before all constructors of an executable that
+/// has the runtime in it; a second call does nothing.
+///
+/// # Safety
+/// `envp` is null or a null-terminated array of C strings.
+pub(crate) unsafe fn start(envp: *const *const c_char) {
+    if state() != State::New {
+        return;
+    }
+    // SAFETY: the caller's contract.
+    let active = match unsafe { invitation(envp) } {
+        Some(invitation) => join(&invitation),
+        None => false,
+    };
+    let state = if active { State::Active } else { State::Alone };
+    RUN.state.store(state as u32, Ordering::Release);
+    if active {
+        threads::watch();
+        ensure_process(&lock::take());
+        modules::scan();
+    }
+}
+
+/// # Safety
+/// `envp` is null or a null-terminated array of C strings.
+unsafe fn invitation(envp: *const *const c_char) -> Option<Invitation<'static>> {
+    // SAFETY: a plain question.
+    if envp.is_null() || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
+    let mut at = envp;
+    loop {
+        // SAFETY: the array ends with a null pointer, which was not met yet.
+        let entry = unsafe { at.read() };
+        if entry.is_null() {
+            return None;
+        }
+        // SAFETY: an entry is a C string, and the environment block is never freed.
+        let entry: &'static CStr = unsafe { CStr::from_ptr(entry) };
+        let value = entry
+            .to_bytes()
+            .strip_prefix(ENVIRONMENT.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"="));
+        if let Some(value) = value {
+            return Invitation::parse(value);
+        }
+        at = at.wrapping_add(1);
+    }
+}
+
+/// Maps the collector's directory. Says why if that cannot be done though somebody collects.
+fn join(invitation: &Invitation<'_>) -> bool {
+    if invitation.path.len() >= PATH_MAX {
+        return false;
+    }
+    for (to, from) in RUN.path.iter().zip(invitation.path) {
+        to.store(*from, Ordering::Relaxed);
+    }
+    let refuse = |why: &[u8]| {
+        sys::complain(&[b"rkcov: this process is not recorded: ", why, b"\n"]);
+        false
+    };
+    let Ok(fd) = open_region() else {
+        return refuse(b"it cannot open the memory of rkcov run");
+    };
+    let Ok((device, inode, size)) = sys::identity(fd.raw()) else {
+        return false;
+    };
+    let prefix_bytes = size_of::<Prefix>();
+    if size < prefix_bytes as u64 {
+        return false;
+    }
+    let Ok(prefix_at) = sys::map_shared(fd.raw(), 0, prefix_bytes) else {
+        return refuse(b"it cannot map the memory of rkcov run");
+    };
+    // SAFETY: at least as many bytes are mapped, on a page's start, and all of it is atomics.
+    let prefix = unsafe { &*prefix_at.cast::<Prefix>() };
+    let kind = prefix.kind();
+    let ours = prefix.token.load(Ordering::Relaxed) == invitation.token;
+    if let (Kind::Version(_), true) = (kind, ours) {
+        prefix.stranger_version.store(VERSION, Ordering::Relaxed);
+        prefix.strangers.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: `prefix` is not used any more.
+    unsafe { sys::unmap(prefix_at, prefix_bytes) };
+    // A process that outlived its collector finds nothing, or somebody else's file: no reason
+    // to complain. One of another version is reported by the collector.
+    if kind != Kind::Known || !ours || size < size_of::<Directory>() as u64 {
+        return false;
+    }
+    let Ok(at) = sys::map_shared(fd.raw(), 0, size_of::<Directory>()) else {
+        return refuse(b"it cannot map the memory of rkcov run");
+    };
+    RUN.device.store(device, Ordering::Relaxed);
+    RUN.inode.store(inode, Ordering::Relaxed);
+    RUN.directory.store(at.cast(), Ordering::Relaxed);
+    if let Ok(kept) = sys::duplicate(fd.raw(), FD_FLOOR).or_else(|_| sys::duplicate(fd.raw(), 3)) {
+        RUN.fd.store(kept.into_raw(), Ordering::Relaxed);
+    }
+    directory().is_some_and(|d| d.header.closed.load(Ordering::Relaxed) == 0)
+}
+
+fn open_region() -> Result<Fd, sys::Error> {
+    // SAFETY: `join()` has checked that the path leaves room for a zero, and is the last to write.
+    let path = unsafe { CStr::from_ptr(RUN.path.as_ptr().cast()) };
+    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    Fd::open(path, flags)
+}
+
+/// Maps a slot. The file descriptor that we kept is used if it is still ours: programs close
+/// descriptors that they do not know. Otherwise the region is opened again.
+fn map_slot(offset: u64, len: usize) -> Option<*mut u8> {
+    let is_region = |fd: i32| {
+        sys::identity(fd).is_ok_and(|(device, inode, _)| {
+            (device, inode)
+                == (
+                    RUN.device.load(Ordering::Relaxed),
+                    RUN.inode.load(Ordering::Relaxed),
+                )
+        })
+    };
+    let kept = RUN.fd.load(Ordering::Relaxed);
+    if is_region(kept) {
+        return sys::map_shared(kept, offset, len).ok();
+    }
+    let fd = open_region().ok()?;
+    if !is_region(fd.raw()) {
+        return None;
+    }
+    sys::map_shared(fd.raw(), offset, len).ok()
+}
+
+/// Our entry in the table of processes and its index. `None` if the table is full.
+fn ensure_process(_lock: &lock::Held) -> Option<(u32, &'static Process)> {
+    let directory = directory()?;
+    let known = RUN.process.load(Ordering::Relaxed);
+    let index = match known.checked_sub(1) {
+        Some(index) => index,
+        None => directory.header.processes.fetch_add(1, Ordering::AcqRel),
+    };
+    let process = directory.processes.get(index as usize)?;
+    if known != 0 {
+        return Some((index, process));
+    }
+    RUN.process.store(index.wrapping_add(1), Ordering::Relaxed);
+    process.pid.store(sys::pid(), Ordering::Relaxed);
+    process.parent.store(sys::parent_pid(), Ordering::Relaxed);
+    process.start.store(sys::now(), Ordering::Relaxed);
+    let forked_from = RUN.forked_from.load(Ordering::Relaxed).checked_sub(1);
+    process.set_forked_from(forked_from);
+    let inherited = RUN.inherited_modules.load(Ordering::Relaxed);
+    process
+        .inherited_modules
+        .store(inherited, Ordering::Relaxed);
+    match forked_from.and_then(|index| directory.processes.get(index as usize)) {
+        Some(parent) => {
+            process.exe.set(&parent.exe);
+            process.cmdline.set(&parent.cmdline);
+        }
+        None => describe(directory, process),
+    }
+    process.set_ready();
+    Some((index, process))
+}
+
+/// Writes down which program this is.
+fn describe(directory: &Directory, process: &Process) {
+    let mut buf = [0_u8; 4096];
+    let exe = sys::read_link(c"/proc/self/exe", &mut buf);
+    directory.text.put(&process.exe, &[exe]);
+    let cmdline = Fd::open(c"/proc/self/cmdline", libc::O_RDONLY | libc::O_CLOEXEC);
+    let n = cmdline.and_then(|fd| fd.read(&mut buf)).unwrap_or(0);
+    let cmdline = buf.get(..n).unwrap_or(&[]);
+    directory.text.put(&process.cmdline, &[cmdline]);
+}
+
+/// Puts a module into the collector's table.
+pub(crate) fn add_module(lock: &lock::Held, found: &Found) {
+    if !is_active() {
+        return;
+    }
+    let Some(directory) = directory() else { return };
+    let Some((process, _)) = ensure_process(lock) else {
+        return;
+    };
+    let index = directory.header.modules.fetch_add(1, Ordering::AcqRel);
+    let Some(module) = directory.modules.get(index as usize) else {
+        return;
+    };
+    module.process.store(process, Ordering::Relaxed);
+    module.bias.store(found.bias, Ordering::Relaxed);
+    module.text_start.store(found.text_start, Ordering::Relaxed);
+    module.text_end.store(found.text_end, Ordering::Relaxed);
+    module.set_build_id(found.build_id.get(..found.build_id_len).unwrap_or(&[]));
+    let mut path = [0_u8; 4096];
+    let path = sys::mapped_path(found.text_start, &mut path);
+    directory.text.put(&module.path, &[path]);
+    module.set_ready();
+}
+
+/// Decides what a thread records that has not recorded anything yet. Called by callbacks, so
+/// anywhere: in signal handlers, in allocators, in threads that nobody told us of.
+#[cold]
+pub(crate) fn attach(tls: &Tls) {
+    let _signals = sys::SignalsBlocked::new();
+    if tls.hot.mode.load(Ordering::Relaxed) & UNATTACHED == 0 {
+        return;
+    }
+    if state() == State::New {
+        // Nothing is known yet: ask again at the next callback.
+        return;
+    }
+    // Should libc itself be instrumented, what we call of it must not come back here.
+    tls.hot.mode.store(Mode::Off as u32, Ordering::Relaxed);
+    let idle = match state() {
+        State::New | State::Alone => Idle::NOTHING,
+        State::Active => match directory() {
+            Some(directory) => take_slot(tls, directory),
+            None => Idle::NOTHING,
+        },
+    };
+    // SAFETY: the block is the calling thread's. Slots live until `leave()`, which sets another
+    // idle state first, and the words of a thread without a slot live for ever.
+    unsafe { tls.set_idle(&idle) };
+}
+
+fn take_slot(tls: &Tls, directory: &'static Directory) -> Idle {
+    let header = &directory.header;
+    if header.closed.load(Ordering::Relaxed) != 0 {
+        return Idle::NOTHING;
+    }
+    let Some((recording, geometry)) = header.recording() else {
+        return Idle::NOTHING;
+    };
+    let process = ensure_process(&lock::take()).map_or(u32::MAX, |(index, _)| index);
+    let Some((slot, at)) = directory.tickets.take().and_then(|slot| {
+        let at = map_slot(geometry.slot_offset(slot), geometry.slot_bytes() as usize)?;
+        Some((slot, at))
+    }) else {
+        header.threads_without_slot.fetch_add(1, Ordering::Relaxed);
+        return no_slot(recording, &header.records_without_slot);
+    };
+    let _ = slot;
+    // SAFETY: a slot is mapped there, its header first; it stays until `leave()`.
+    let slot = unsafe { &*at.cast::<SlotHeader>() };
+    slot.process.store(process, Ordering::Relaxed);
+    slot.tid.store(sys::thread_id(), Ordering::Relaxed);
+    slot.set_name(&sys::thread_name());
+    slot.set_state(SlotState::Taken);
+    tls.slot
+        .store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+    threads::announce_end(tls);
+    Idle {
+        mode: mode(recording),
+        limit: limit(recording, &geometry),
+        area: at.wrapping_add(geometry.count_offset() as usize).cast(),
+        bits: geometry.bitmap_bits(),
+        dropped: ptr::from_ref(&slot.dropped).cast_mut(),
+    }
+}
+
+/// Records nothing, and counts what it does not record.
+fn no_slot(recording: Recording, counter: &'static AtomicU64) -> Idle {
+    static COUNT: Word = Word::new(0);
+    Idle {
+        mode: mode(recording),
+        limit: 0,
+        area: ptr::from_ref(&COUNT).cast_mut(),
+        bits: 0,
+        dropped: ptr::from_ref(counter).cast_mut(),
+    }
+}
+
+fn mode(recording: Recording) -> Mode {
+    match recording {
+        Recording::Trace => Mode::Pc,
+        Recording::Cmp => Mode::Cmp,
+        Recording::Unique => Mode::Unique,
+    }
+}
+
+fn limit(recording: Recording, geometry: &Geometry) -> u32 {
+    let record = match recording {
+        Recording::Trace | Recording::Unique => rkcov_abi::PC_WORDS,
+        Recording::Cmp => rkcov_abi::CMP_WORDS,
+    };
+    let records = (geometry.buffer_words() - 1) / u64::from(record);
+    u32::try_from(records).unwrap_or(u32::MAX)
+}
+
+/// The calling thread gives its slot up, in `state`, and records nothing any more.
+pub(crate) fn leave(tls: &Tls, state: SlotState) {
+    let _signals = sys::SignalsBlocked::new();
+    // SAFETY: the block is the calling thread's, and nothing is recorded.
+    unsafe { tls.set_idle(&Idle::NOTHING) };
+    if let Some(slot) = detach(tls) {
+        slot.header().set_name(&sys::thread_name());
+        slot.header().set_state(state);
+    }
+}
+
+/// The thread's process is exiting in order.
+pub(crate) fn exiting() {
+    let slot = tls::current().slot.load(Ordering::Relaxed);
+    // SAFETY: null or the thread's slot, which is mapped.
+    if let Some(slot) = unsafe { slot.as_ref() } {
+        slot.set_name(&sys::thread_name());
+        slot.set_state(SlotState::Exiting);
+    }
+}
+
+/// A mapped slot that no thread uses any more, unmapped when dropped.
+struct Unused(*mut SlotHeader);
+
+impl Unused {
+    fn header(&self) -> &SlotHeader {
+        // SAFETY: mapped until this is dropped.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        let geometry = directory().and_then(|d| d.header.recording());
+        if let Some((_, geometry)) = geometry {
+            // SAFETY: the mapping that `take_slot()` made; its thread has let go of it.
+            unsafe { sys::unmap(self.0.cast(), geometry.slot_bytes() as usize) };
+        }
+    }
+}
+
+/// Takes the slot from the thread, which must not be recording into it.
+fn detach(tls: &Tls) -> Option<Unused> {
+    let slot = tls.slot.swap(ptr::null_mut(), Ordering::Relaxed);
+    (!slot.is_null()).then_some(Unused(slot))
+}
+
+/// Number of modules in the collector's table, for a fork that is about to happen.
+pub(crate) fn modules_now() -> u32 {
+    directory().map_or(0, |d| d.header.modules.load(Ordering::Acquire))
+}
+
+/// We are a new process: the slot that the calling thread records into is its parent's.
+pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
+    if !is_active() {
+        return;
+    }
+    let parent = RUN.process.swap(0, Ordering::Relaxed);
+    if parent != 0 {
+        RUN.forked_from.store(parent, Ordering::Relaxed);
+        RUN.inherited_modules
+            .store(modules_before, Ordering::Relaxed);
+    }
+    let tls = tls::current();
+    // SAFETY: the block is the calling thread's, and nothing is recorded.
+    unsafe { tls.set_idle(&Idle::NOTHING) };
+    drop(detach(tls));
+    tls.hot.mode.store(UNATTACHED, Ordering::Relaxed);
+}

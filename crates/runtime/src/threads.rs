@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ends of threads, and forks.
+
+use crate::tls::{self, Tls};
+use crate::{lock, run};
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use rkcov_region::SlotState;
+
+/// glibc keeps the values of this many keys in the thread itself; the first value of another key
+/// would allocate, which a callback must not.
+const KEYS_WITHOUT_ALLOCATION: u32 = 32;
+/// How often a thread that ends goes round its keys, `PTHREAD_DESTRUCTOR_ITERATIONS`.
+const ROUNDS: u32 = 4;
+
+static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Watches the process for ends of threads and for forks.
+pub(crate) fn watch() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let mut key = 0;
+    // SAFETY: the key's destructor matches.
+    let made = unsafe { libc::pthread_key_create(&mut key, Some(ended)) } == 0;
+    if made && key < KEYS_WITHOUT_ALLOCATION {
+        KEY.store(key, Ordering::Relaxed);
+    }
+    // SAFETY: the handlers match. Registered before any other handler, the first runs last before
+    // the fork, and the others first after it.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
+}
+
+/// Has [`ended`] called at the end of the calling thread, whose block is `tls`.
+pub(crate) fn announce_end(tls: &Tls) {
+    let key = KEY.load(Ordering::Relaxed);
+    if key != u32::MAX {
+        // SAFETY: the key exists, and its value is never null.
+        unsafe { libc::pthread_setspecific(key, ptr::from_ref(tls).cast()) };
+    }
+}
+
+/// The calling thread ends. Called once in every round over its keys; destructors of other keys
+/// may run instrumented code until the last.
+unsafe extern "C" fn ended(_value: *mut c_void) {
+    let tls = tls::current();
+    let round = tls.ends.load(Ordering::Relaxed) + 1;
+    tls.ends.store(round, Ordering::Relaxed);
+    if round < ROUNDS {
+        announce_end(tls);
+    } else {
+        run::leave(tls, SlotState::Finished);
+    }
+}
+
+/// What [`before_fork`] leaves to the handlers after the fork.
+struct Forking(UnsafeCell<MaybeUninit<(lock::Held, u32)>>);
+// SAFETY: used only between `before_fork()` and the handlers after it, while the lock is held.
+unsafe impl Sync for Forking {}
+static FORKING: Forking = Forking(UnsafeCell::new(MaybeUninit::uninit()));
+
+/// Takes the lock, so that the child finds it in order. All signals are blocked from here until
+/// the child has let go of its parent's slot.
+unsafe extern "C" fn before_fork() {
+    let lock = lock::take();
+    let modules = run::modules_now();
+    // SAFETY: the lock is held.
+    unsafe { (*FORKING.0.get()).write((lock, modules)) };
+}
+
+unsafe extern "C" fn after_fork() {
+    // SAFETY: `before_fork()` ran in this thread and wrote it.
+    drop(unsafe { (*FORKING.0.get()).assume_init_read() });
+}
+
+unsafe extern "C" fn in_child() {
+    // SAFETY: as above; the child has a copy.
+    let (lock, modules) = unsafe { (*FORKING.0.get()).assume_init_read() };
+    run::forked(&lock, modules);
+}
