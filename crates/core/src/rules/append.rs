@@ -66,15 +66,18 @@ pub unsafe fn append_cmp(area: *const Word, limit: u32, cmp: Comparison) -> Appe
     let Some(n) = (unsafe { advance(area, limit) }) else {
         return Appended::Full;
     };
-    let words = cmp.words();
-    let mut at = area
-        .wrapping_add(n.wrapping_mul(words.len()))
-        .wrapping_add(1);
-    for word in words {
+    let [kind, arg1, arg2, pc] = cmp.words();
+    let at = area.wrapping_add(n.wrapping_mul(4)).wrapping_add(1);
+    // Written out: a loop over the array goes through the stack, or through a call, which a
+    // kernel's callback must not make.
+    let put = |i: usize, word: u64| {
         // SAFETY: n < limit, so words 4n+1 to 4n+4 are among the `4 * limit` behind the count.
-        unsafe { (*at).store(word, Ordering::Relaxed) };
-        at = at.wrapping_add(1);
-    }
+        unsafe { (*at.wrapping_add(i)).store(word, Ordering::Relaxed) };
+    };
+    put(0, kind);
+    put(1, arg1);
+    put(2, arg2);
+    put(3, pc);
     Appended::Yes
 }
 

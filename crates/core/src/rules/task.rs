@@ -218,8 +218,8 @@ impl<H: Host> Task<H> {
         });
     }
 
-    /// A callback found no room for a record.
-    #[cold]
+    /// A callback found no room for a record. Inlined, since a kernel's callbacks must not call.
+    #[inline(always)]
     pub fn count_full(&self) {
         let full = self.full.load(Ordering::Relaxed);
         if !full.is_null() {

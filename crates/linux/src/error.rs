@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can go wrong between a source package and a program's last word in a guest.
+
+use crate::install;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The failure of a step.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Programs or packages are missing.
+    #[error("this machine lacks {}; \"rkcov linux setup\" installs what can be installed", missing.join(", "))]
+    Missing {
+        /// What is missing.
+        missing: Vec<String>,
+    },
+    /// The kernel tree could not be changed.
+    #[error(transparent)]
+    Install(#[from] install::Error),
+    /// A program that was needed failed.
+    #[error("{what} failed, its output is in {}{}", log.display(), tail(log))]
+    Step {
+        /// What it was to do.
+        what: String,
+        /// What it printed.
+        log: PathBuf,
+    },
+    /// Options that were asked for are not in the configuration that came out.
+    #[error("the kernel cannot be configured as wanted: {} did not take effect", options.join(", "))]
+    Config {
+        /// The lines of the fragment.
+        options: Vec<String>,
+    },
+    /// A program cannot be put into a guest.
+    #[error("{}: cannot be run in a guest: {why}", program.to_string_lossy())]
+    Program {
+        /// Which.
+        program: OsString,
+        /// Why.
+        why: String,
+    },
+    /// The guest did not come to its end in time, and was ended.
+    #[error("the guest was still running after {} s; its console is in {}{}", limit.as_secs(), console.display(), tail(console))]
+    Hang {
+        /// How long it was given.
+        limit: Duration,
+        /// What it printed.
+        console: PathBuf,
+    },
+    /// The guest ended before it had said all: a panic, or a machine that does not start.
+    #[error("the guest {how}; its console is in {}{}", console.display(), tail(console))]
+    Died {
+        /// In which way.
+        how: String,
+        /// What it printed.
+        console: PathBuf,
+    },
+    /// The guest came to its end, but the kernel complained on the way.
+    #[error("the kernel complained: {report}; its console is in {}", console.display())]
+    Report {
+        /// The first line of the complaint.
+        report: String,
+        /// What it printed.
+        console: PathBuf,
+    },
+}
+
+/// The result of a step.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the file with which something failed.
+pub(crate) fn io_error(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io {
+        path: path.as_ref().to_owned(),
+        source,
+    }
+}
+
+/// The last lines of a log, indented, for the end of a message.
+fn tail(log: &Path) -> String {
+    const LINES: usize = 15;
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES)..]
+        .iter()
+        .map(|line| format!("\n  | {}", line.trim_end()))
+        .collect()
+}

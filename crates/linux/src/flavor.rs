@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which kernel: for what machine, with which kcov, with which checks.
+
+use std::fmt;
+
+/// What the kernel runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    /// A PC, under QEMU.
+    X86_64,
+    /// A process: User Mode Linux.
+    Uml,
+}
+
+/// Which kcov it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kcov {
+    /// `kernel/rkcov`.
+    Rust,
+    /// `kernel/kcov.c`.
+    C,
+}
+
+/// What checks the kernel does on itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// None, for speed and for comparisons.
+    Plain,
+    /// Lock order and memory accesses.
+    Kasan,
+    /// Data races.
+    Kcsan,
+    /// None, with real-time preemption.
+    Rt,
+}
+
+/// A kernel to build or boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flavor {
+    /// What it runs on.
+    pub arch: Arch,
+    /// Which kcov it has.
+    pub kcov: Kcov,
+    /// What it checks.
+    pub checks: Checks,
+}
+
+impl Arch {
+    fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86-64",
+            Self::Uml => "uml",
+        }
+    }
+}
+
+impl Kcov {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::C => "c",
+        }
+    }
+
+    fn config(self) -> &'static str {
+        match self {
+            Self::Rust => "CONFIG_KCOV_RUST=y\n",
+            Self::C => "CONFIG_KCOV_C=y\n",
+        }
+    }
+}
+
+impl Flavor {
+    /// The build folder's name: both kcovs share one, and switching rebuilds what differs.
+    #[must_use]
+    pub fn build_name(self) -> String {
+        let arch = self.arch.name();
+        match self.checks {
+            Checks::Plain => arch.to_owned(),
+            Checks::Kasan => format!("{arch}-kasan"),
+            Checks::Kcsan => format!("{arch}-kcsan"),
+            Checks::Rt => format!("{arch}-rt"),
+        }
+    }
+
+    /// The options on top of `tinyconfig`.
+    #[must_use]
+    pub fn config(self) -> String {
+        let arch = match self.arch {
+            Arch::X86_64 => include_str!("../../../linux/configs/x86-64.config"),
+            Arch::Uml => include_str!("../../../linux/configs/uml.config"),
+        };
+        let checks = match self.checks {
+            Checks::Plain => "",
+            Checks::Kasan => include_str!("../../../linux/configs/kasan.config"),
+            Checks::Kcsan => include_str!("../../../linux/configs/kcsan.config"),
+            Checks::Rt => include_str!("../../../linux/configs/rt.config"),
+        };
+        let common = include_str!("../../../linux/configs/common.config");
+        [common, arch, checks, self.kcov.config()].concat()
+    }
+}
+
+impl fmt::Display for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.build_name(), self.kcov.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kcovs_share_a_build_folder_but_not_an_image() {
+        let rust = Flavor {
+            arch: Arch::Uml,
+            kcov: Kcov::Rust,
+            checks: Checks::Plain,
+        };
+        let c = Flavor {
+            kcov: Kcov::C,
+            ..rust
+        };
+        assert_eq!(rust.build_name(), c.build_name());
+        assert_eq!(
+            (rust.to_string(), c.to_string()),
+            ("uml-rust".into(), "uml-c".into())
+        );
+    }
+
+    #[test]
+    fn no_configuration_says_two_things_of_one_option() {
+        for arch in [Arch::X86_64, Arch::Uml] {
+            for checks in [Checks::Plain, Checks::Kasan, Checks::Kcsan, Checks::Rt] {
+                let config = Flavor {
+                    arch,
+                    kcov: Kcov::Rust,
+                    checks,
+                }
+                .config();
+                let mut names: Vec<&str> = config
+                    .lines()
+                    .filter_map(|l| l.trim_start_matches("# ").strip_prefix("CONFIG_"))
+                    .filter_map(|l| l.split(['=', ' ']).next())
+                    .collect();
+                let all = names.len();
+                names.sort_unstable();
+                names.dedup();
+                assert_eq!(names.len(), all, "{arch:?} {checks:?}");
+            }
+        }
+    }
+}

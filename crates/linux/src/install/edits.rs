@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which files of a tree get a block, and where. A place is found by what stands there, never by a
+//! line number, a version or the text of its neighbours.
+
+use super::fence::Comment;
+
+/// One block in one file of the tree.
+pub(super) struct Edit {
+    /// The file, from the tree's top.
+    pub(super) path: &'static str,
+    /// How it writes comments.
+    pub(super) comment: Comment,
+    /// What is looked for, for a reader of an error message.
+    pub(super) anchor: &'static str,
+    /// The line before which the block goes, if the file has the anchor.
+    pub(super) find: fn(&[&str]) -> Option<usize>,
+    /// The block.
+    pub(super) body: &'static str,
+}
+
+/// Words of `rkcov_task`; the kernel's build checks that the rules' state fits.
+pub(super) const EDITS: [Edit; 5] = [
+    Edit {
+        path: "include/linux/sched.h",
+        comment: Comment::C,
+        anchor: "a block under CONFIG_KCOV with kcov_mode, kcov_size and kcov_area",
+        find: task_fields,
+        body: "\t/* State of the Rust kcov, which alone reads it: kernel/rkcov. */\n\
+               \tu64\t\t\t\trkcov_task[40];\n",
+    },
+    Edit {
+        path: "lib/Kconfig.debug",
+        comment: Comment::Hash,
+        anchor: "an entry \"config KCOV\"",
+        find: after_config_kcov,
+        body: include_str!("../../../../linux/Kconfig"),
+    },
+    Edit {
+        path: "kernel/Makefile",
+        comment: Comment::Hash,
+        anchor: "a line that adds kcov.o to obj-$(CONFIG_KCOV)",
+        find: after_kcov_object,
+        body: "ifdef CONFIG_KCOV_RUST\n\
+               obj-y := $(filter-out kcov.o,$(obj-y))\n\
+               endif\n\
+               obj-$(CONFIG_KCOV) += rkcov/\n",
+    },
+    Edit {
+        path: "rust/bindings/bindings_helper.h",
+        comment: Comment::C,
+        anchor: "a constant named RUST_CONST_HELPER_...",
+        find: end_of_bindings_helper,
+        body: include_str!("../../../../linux/bindings_helper.h"),
+    },
+    Edit {
+        path: "lib/Makefile",
+        comment: Comment::Hash,
+        anchor: "a line that adds to lib-y",
+        find: end_of_lib_makefile,
+        // In User Mode Linux, lib/ also runs on the host's stack, before there is a current task.
+        body: "ifdef CONFIG_UML\n\
+               KCOV_INSTRUMENT := n\n\
+               endif\n",
+    },
+];
+
+/// Before the end of the block of `task_struct` that has kcov's fields.
+fn task_fields(lines: &[&str]) -> Option<usize> {
+    let start = lines.iter().position(|l| *l == "#ifdef CONFIG_KCOV")?;
+    let len = lines[start..].iter().position(|l| *l == "#endif")?;
+    let block = &lines[start..start + len];
+    let mut fields = block.iter().filter_map(|l| declared(l));
+    ["kcov_mode", "kcov_size", "kcov_area"]
+        .iter()
+        .all(|want| fields.any(|f| f == *want))
+        .then_some(start + len)
+}
+
+/// The name that a line of a C struct declares.
+fn declared(line: &str) -> Option<&str> {
+    let line = line.trim().strip_suffix(';')?;
+    line.rsplit(|c: char| c != '_' && !c.is_ascii_alphanumeric())
+        .next()
+}
+
+/// Before the line at the left margin that follows the entry.
+fn after_config_kcov(lines: &[&str]) -> Option<usize> {
+    let start = lines.iter().position(|l| words(l) == ["config", "KCOV"])?;
+    let next = lines[start + 1..]
+        .iter()
+        .position(|l| l.starts_with(|c: char| !c.is_whitespace()))?;
+    Some(start + 1 + next)
+}
+
+fn after_kcov_object(lines: &[&str]) -> Option<usize> {
+    let at = lines
+        .iter()
+        .position(|l| words(l) == ["obj-$(CONFIG_KCOV)", "+=", "kcov.o"])?;
+    Some(at + 1)
+}
+
+fn end_of_bindings_helper(lines: &[&str]) -> Option<usize> {
+    lines
+        .iter()
+        .any(|l| l.contains("RUST_CONST_HELPER_"))
+        .then_some(lines.len())
+}
+
+fn end_of_lib_makefile(lines: &[&str]) -> Option<usize> {
+    lines
+        .iter()
+        .any(|l| matches!(words(l)[..], ["lib-y", ":=" | "+=", ..]))
+        .then_some(lines.len())
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}

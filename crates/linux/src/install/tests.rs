@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use super::*;
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+
+/// A tree that has just what the edits look for.
+const TREE: [(&str, &str); 9] = [
+    ("Kbuild", ""),
+    ("Kconfig", ""),
+    ("Makefile", ""),
+    (
+        "include/linux/sched.h",
+        "#ifdef CONFIG_OTHER\n\tint a;\n#endif\nstruct task_struct {\n#ifdef CONFIG_KCOV\n\
+         \tunsigned int\t\tkcov_mode;\n\tunsigned int\tkcov_size;\n\tvoid *kcov_area;\n\n#endif\n\
+         #ifdef CONFIG_LAST\n\tint z;\n#endif\n};\n",
+    ),
+    (
+        "lib/Kconfig.debug",
+        "config KCOV\n\tbool \"x\"\n\n\thelp\n\t  y\n\nconfig KCOV_NEXT\n\tbool\n",
+    ),
+    (
+        "kernel/Makefile",
+        "obj-y = a.o\nobj-$(CONFIG_KCOV) += kcov.o\nobj-y += b.o\n",
+    ),
+    (
+        "rust/bindings/bindings_helper.h",
+        "const int RUST_CONST_HELPER_A = 1;\n",
+    ),
+    ("lib/Makefile", "lib-y := a.o\nobj-y += b.o\n"),
+    ("kernel/fork.c", "int fork;\n"),
+];
+
+fn tree() -> TempDir {
+    let tree = TempDir::new().unwrap();
+    for (path, text) in TREE {
+        write(tree.path(), path, text);
+    }
+    tree
+}
+
+fn write(tree: &Path, path: &str, text: &str) {
+    let path = tree.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Every file of the tree with its content and the time it was written.
+fn snapshot(tree: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![tree.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let written = fs::metadata(&path).unwrap().modified().unwrap();
+                files.insert(path.clone(), (fs::read(&path).unwrap(), written));
+            }
+        }
+    }
+    files
+}
+
+fn contents(tree: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    snapshot(tree)
+        .into_iter()
+        .map(|(path, (content, _))| (path, content))
+        .collect()
+}
+
+#[test]
+fn uninstall_gives_back_every_byte() {
+    let tree = tree();
+    let before = snapshot(tree.path());
+    assert_eq!(state(tree.path()).unwrap(), State::Absent);
+    let changed = install(tree.path()).unwrap();
+    assert_eq!(changed, EDITS.len() + SOURCES.len());
+    assert_eq!(state(tree.path()).unwrap(), State::Current);
+    assert_eq!(uninstall(tree.path()).unwrap(), changed);
+    assert_eq!(state(tree.path()).unwrap(), State::Absent);
+    let after = contents(tree.path());
+    assert_eq!(after.len(), before.len());
+    for (path, (content, _)) in before {
+        assert_eq!(after[&path], content, "{}", path.display());
+    }
+    assert!(!tree.path().join(FOLDER).exists());
+    assert_eq!(uninstall(tree.path()).unwrap(), 0);
+}
+
+#[test]
+fn installing_twice_writes_nothing_again() {
+    let tree = tree();
+    install(tree.path()).unwrap();
+    let once = snapshot(tree.path());
+    assert_eq!(install(tree.path()).unwrap(), 0);
+    assert_eq!(snapshot(tree.path()), once);
+}
+
+#[test]
+fn another_version_is_brought_up_to_this_one() {
+    let tree = tree();
+    install(tree.path()).unwrap();
+    let want = contents(tree.path());
+    let makefile = tree.path().join("kernel/Makefile");
+    let text = fs::read_to_string(&makefile).unwrap();
+    fs::write(&makefile, text.replace("rkcov/", "old/")).unwrap();
+    write(tree.path(), "kernel/rkcov/rules/gone.rs", "");
+    assert_eq!(state(tree.path()).unwrap(), State::Stale);
+    assert_eq!(install(tree.path()).unwrap(), 2);
+    assert_eq!(contents(tree.path()), want);
+}
+
+#[test]
+fn blocks_stand_where_they_should() {
+    let tree = tree();
+    install(tree.path()).unwrap();
+    let read = |path| fs::read_to_string(tree.path().join(path)).unwrap();
+    let sched = read("include/linux/sched.h");
+    assert!(sched.contains("\n\n/* rkcov: begin */\n"));
+    assert!(sched.contains("/* rkcov: end */\n#endif\n#ifdef CONFIG_LAST\n"));
+    let kconfig = read("lib/Kconfig.debug");
+    assert!(kconfig.contains("\t  y\n\n# rkcov: begin\nchoice\n"));
+    assert!(kconfig.contains("# rkcov: end\nconfig KCOV_NEXT\n"));
+    let makefile = read("kernel/Makefile");
+    assert!(makefile.contains("+= kcov.o\n# rkcov: begin\n"));
+    assert!(makefile.ends_with("+= rkcov/\n# rkcov: end\nobj-y += b.o\n"));
+}
+
+#[test]
+fn trees_that_lack_a_place_are_named_and_left_alone() {
+    for edit in &EDITS {
+        let tree = tree();
+        write(tree.path(), edit.path, "nothing of interest\n");
+        let before = snapshot(tree.path());
+        match install(tree.path()).unwrap_err() {
+            Error::UnknownTree { file, anchor, .. } => {
+                assert_eq!((file, anchor), (edit.path, edit.anchor));
+            }
+            other => panic!("{other}"),
+        }
+        assert_eq!(snapshot(tree.path()), before);
+    }
+}
+
+#[test]
+fn fields_in_another_order_are_not_known() {
+    let tree = tree();
+    let fields =
+        "#ifdef CONFIG_KCOV\n\tvoid *kcov_area;\n\tint kcov_mode;\n\tint kcov_size;\n#endif\n";
+    write(tree.path(), "include/linux/sched.h", fields);
+    let error = install(tree.path()).unwrap_err();
+    assert!(matches!(error, Error::UnknownTree { .. }), "{error}");
+}
+
+#[test]
+fn something_else_is_not_a_tree() {
+    let empty = TempDir::new().unwrap();
+    let error = install(empty.path()).unwrap_err().to_string();
+    assert!(error.ends_with("is not the top of a Linux tree: it has no Kbuild"));
+}
+
+#[test]
+fn a_foreign_folder_is_not_touched() {
+    let tree = tree();
+    write(tree.path(), "kernel/rkcov/precious.c", "int x;\n");
+    let before = snapshot(tree.path());
+    for run in [install, uninstall] {
+        let error = run(tree.path()).unwrap_err();
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
+        assert_eq!(snapshot(tree.path()), before);
+    }
+}
+
+#[test]
+fn torn_marks_are_an_error() {
+    let tree = tree();
+    write(tree.path(), "lib/Makefile", "lib-y := a\n# rkcov: begin\n");
+    for run in [install, uninstall] {
+        let error = run(tree.path()).unwrap_err();
+        assert!(matches!(error, Error::Unpaired { .. }), "{error}");
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the source package to an image that boots.
+//!
+//! In the cache, below the version of the package:
+//! ```text
+//! source/          the tree, with rkcov in it
+//! build/NAME/      one build folder for both kcovs: switching rebuilds a handful of objects
+//! image/FLAVOR/    kernel, vmlinux and config of the last build of that flavor
+//! ```
+
+use crate::error::{io_error, Error, Result};
+use crate::flavor::{Arch, Flavor};
+use crate::install;
+use crate::progress::{run_logged, Progress};
+use crate::setup::{Workshop, LLVM};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+/// Debian's rustc for the web browser, which is newer than its rustc.
+const RUSTC: &str = "/usr/bin/rustc";
+
+/// A kernel that was built.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Which it is.
+    pub flavor: Flavor,
+    folder: PathBuf,
+    /// What boots.
+    pub kernel: PathBuf,
+    /// The same with symbols and debug information.
+    pub vmlinux: PathBuf,
+}
+
+impl Workshop {
+    /// Builds this flavor, or what has changed of it. The first time takes from eight minutes (User
+    /// Mode Linux) to half an hour on two processors.
+    ///
+    /// # Errors
+    /// Something is missing, or a step failed; its log is named.
+    pub fn build(&self, flavor: Flavor, progress: &Progress) -> Result<Image> {
+        let folder = self.version_folder()?;
+        let image = Image::in_folder(flavor, folder.join("image").join(flavor.to_string()));
+        let key = key(flavor);
+        if fs::read_to_string(image.key()).is_ok_and(|k| k == key) {
+            return Ok(image);
+        }
+        self.check()?;
+        fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+        // Two builds at once would write to one tree.
+        let _lock = Lock::take(&folder.join("lock"))?;
+        let source = self.unpack(&folder, progress)?;
+        install::install(&source)?;
+
+        let build = Build {
+            flavor,
+            source,
+            folder: folder.join("build").join(flavor.build_name()),
+            log: self.logs()?.join(format!("build-{flavor}.log")),
+            bindgen: self.bindgen(),
+        };
+        fs::create_dir_all(&build.folder).map_err(io_error(&build.folder))?;
+        let _ = fs::remove_file(&build.log);
+        build.configure(progress)?;
+        let targets: &[&str] = match flavor.arch {
+            Arch::X86_64 => &["bzImage", "vmlinux"],
+            Arch::Uml => &["linux"],
+        };
+        build.make(targets, &format!("building {flavor}"), progress)?;
+        build.keep(&image)?;
+        fs::write(image.key(), key).map_err(io_error(image.key()))?;
+        Ok(image)
+    }
+
+    fn unpack(&self, folder: &Path, progress: &Progress) -> Result<PathBuf> {
+        let source = folder.join("source");
+        if source.is_dir() {
+            return Ok(source);
+        }
+        let partial = folder.join("source.partial");
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir_all(&partial).map_err(io_error(&partial))?;
+        let mut tar = Command::new("tar");
+        tar.args([
+            "--extract",
+            "--strip-components=1",
+            "--file",
+            "/usr/src/linux-source-6.12.tar.xz",
+        ])
+        .arg("--directory")
+        .arg(&partial);
+        let log = self.logs()?.join("unpack.log");
+        run_logged(&mut tar, "unpacking the kernel's sources", &log, progress)?;
+        fs::rename(&partial, &source).map_err(io_error(&source))?;
+        Ok(source)
+    }
+}
+
+struct Build {
+    flavor: Flavor,
+    source: PathBuf,
+    folder: PathBuf,
+    log: PathBuf,
+    bindgen: PathBuf,
+}
+
+impl Build {
+    fn make(&self, targets: &[&str], what: &str, progress: &Progress) -> Result<()> {
+        let jobs = thread::available_parallelism().map_or(1, usize::from);
+        let variable = |name: &str, value: &Path| {
+            let mut word = OsString::from(name);
+            word.push("=");
+            word.push(value);
+            word
+        };
+        // Whoever waits for a kernel still wants to work.
+        let mut make = Command::new("nice");
+        make.args(["-n", "10", "make"])
+            .arg(format!("-j{jobs}"))
+            .arg("-C")
+            .arg(&self.source)
+            .arg(variable("O", &self.folder))
+            .arg(format!("LLVM=-{LLVM}"))
+            .arg(variable("RUSTC", Path::new(RUSTC)))
+            .arg(variable("BINDGEN", &self.bindgen))
+            .args(targets)
+            .env_remove("MAKEFLAGS")
+            .env_remove("MAKELEVEL");
+        // What cargo and rustup tell the programs that they start is not for the kernel's rustc.
+        for (name, _) in std::env::vars_os() {
+            let shown = name.to_string_lossy();
+            if shown.starts_with("CARGO") || shown.starts_with("RUST") {
+                make.env_remove(&name);
+            }
+        }
+        if self.flavor.arch == Arch::Uml {
+            make.arg("ARCH=um");
+        }
+        run_logged(&mut make, what, &self.log, progress)
+    }
+
+    /// Makes the configuration if it is not this flavor's already.
+    fn configure(&self, progress: &Progress) -> Result<()> {
+        let wanted = self.flavor.config();
+        let (config, stamp) = (
+            self.folder.join(".config"),
+            self.folder.join(".config.rkcov"),
+        );
+        if config.is_file() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) {
+            return Ok(());
+        }
+        self.make(&["tinyconfig"], "configuring", progress)?;
+        let mut text = fs::read_to_string(&config).map_err(io_error(&config))?;
+        text.push_str(&wanted);
+        fs::write(&config, text).map_err(io_error(&config))?;
+        self.make(&["olddefconfig"], "configuring", progress)?;
+        let text = fs::read_to_string(&config).map_err(io_error(&config))?;
+        let options = not_in_effect(&wanted, &text);
+        if !options.is_empty() {
+            return Err(Error::Config { options });
+        }
+        fs::write(&stamp, wanted).map_err(io_error(&stamp))
+    }
+
+    /// Copies what was built to where the next build does not touch it.
+    fn keep(&self, image: &Image) -> Result<()> {
+        let built = match self.flavor.arch {
+            Arch::X86_64 => "arch/x86/boot/bzImage",
+            Arch::Uml => "linux",
+        };
+        fs::create_dir_all(&image.folder).map_err(io_error(&image.folder))?;
+        for (from, to) in [
+            (built, &image.kernel),
+            ("vmlinux", &image.vmlinux),
+            (".config", &image.folder.join("config")),
+        ] {
+            copy_if_newer(&self.folder.join(from), to)?;
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    fn in_folder(flavor: Flavor, folder: PathBuf) -> Self {
+        let (kernel, vmlinux) = (folder.join("kernel"), folder.join("vmlinux"));
+        Self {
+            flavor,
+            folder,
+            kernel,
+            vmlinux,
+        }
+    }
+
+    /// Says of what the image was built: see [`key`].
+    fn key(&self) -> PathBuf {
+        self.folder.join("key")
+    }
+}
+
+/// What an image depends on, besides the version of the kernel: its configuration and what is put
+/// into the tree. The compilers are left out: who changes one and wants it used removes the image.
+fn key(flavor: Flavor) -> String {
+    let mut hasher = DefaultHasher::new();
+    install::content().for_each(|part| part.hash(&mut hasher));
+    flavor.config().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+fn copy_if_newer(from: &Path, to: &Path) -> Result<()> {
+    let written = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
+    if matches!((written(from), written(to)), (Ok(a), Ok(b)) if a <= b) {
+        return Ok(());
+    }
+    // Not over the old file: a guest may run it.
+    let partial = to.with_extension("partial");
+    fs::copy(from, &partial).map_err(io_error(from))?;
+    fs::rename(&partial, to).map_err(io_error(to))
+}
+
+/// The lines of `wanted` that do not hold in the configuration `config`. An option that is to be
+/// off may also be unknown there.
+fn not_in_effect(wanted: &str, config: &str) -> Vec<String> {
+    let is_set = |name: &str| config.lines().any(|l| l.starts_with(&format!("{name}=")));
+    wanted
+        .lines()
+        .filter(|line| match line.strip_suffix("=n").or_else(|| off(line)) {
+            Some(name) => is_set(name),
+            None => line.starts_with("CONFIG_") && !config.lines().any(|l| l == *line),
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The option that a line `# CONFIG_X is not set` names.
+fn off(line: &str) -> Option<&str> {
+    line.strip_prefix("# ")?
+        .strip_suffix(" is not set")
+        .filter(|name| name.starts_with("CONFIG_"))
+}
+
+/// A lock file, held until dropped.
+struct Lock(#[allow(dead_code, reason = "closing it gives the lock back")] File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(io_error(path))?;
+        // SAFETY: an open file.
+        match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } {
+            0 => Ok(Self(file)),
+            _ => Err(io_error(path)(std::io::Error::last_os_error())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_without_effect_are_found() {
+        let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=0x40\n";
+        let wanted = "# a comment\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=0x40\n# CONFIG_D is not set\n";
+        assert_eq!(not_in_effect(wanted, config), [""; 0]);
+        let wanted = "CONFIG_A=m\nCONFIG_B=y\nCONFIG_C=n\n# CONFIG_A is not set\nCONFIG_E=y\n";
+        let lines: Vec<&str> = wanted.lines().collect();
+        assert_eq!(not_in_effect(wanted, config), lines);
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! rkcov inside Linux: puts it into a kernel tree, builds the kernel, boots it in a guest, and runs
+//! programs there.
+//!
+//! [`install`] changes a tree. A [`Workshop`] is the folder in which the other steps work, each
+//! from where the one before left off: [`Workshop::setup`] what this machine lacks,
+//! [`Workshop::build`] a [`Flavor`] of the kernel, [`Machine::run`] a [`Job`] in it. [`guest`] is
+//! the other end of that: the first process inside.
+
+pub mod boot;
+pub mod cpio;
+mod device;
+pub mod error;
+pub mod flavor;
+pub mod guest;
+pub mod install;
+pub mod job;
+pub mod kernel;
+pub mod program;
+pub mod progress;
+pub mod setup;
+
+pub use boot::Machine;
+pub use error::{Error, Result};
+pub use flavor::{Arch, Checks, Flavor, Kcov};
+pub use job::{answer, Job};
+pub use kernel::Image;
+pub use progress::Progress;
+pub use setup::Workshop;

@@ -1,0 +1,21 @@
+#ifdef CONFIG_KCOV
+#include <linux/fs.h>
+#include <linux/kcov.h>
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+#include <asm/setup.h>
+const size_t RUST_CONST_HELPER_RKCOV_HOT = offsetof(struct task_struct, kcov_mode);
+const size_t RUST_CONST_HELPER_RKCOV_HOT_LIMIT = offsetof(struct task_struct, kcov_size);
+const size_t RUST_CONST_HELPER_RKCOV_HOT_AREA = offsetof(struct task_struct, kcov_area);
+const size_t RUST_CONST_HELPER_RKCOV_TASK = offsetof(struct task_struct, rkcov_task);
+const size_t RUST_CONST_HELPER_RKCOV_TASK_SIZE = sizeof_field(struct task_struct, rkcov_task);
+const size_t RUST_CONST_HELPER_RKCOV_IRQ_AREA_SIZE = CONFIG_KCOV_IRQ_AREA_SIZE;
+const size_t RUST_CONST_HELPER_RKCOV_THREAD_SIZE = THREAD_SIZE;
+#ifdef CONFIG_RANDOMIZE_BASE
+const size_t RUST_CONST_HELPER_RKCOV_LINKED_AT = __START_KERNEL;
+#endif
+#ifdef CONFIG_PREEMPT_RT
+const size_t RUST_CONST_HELPER_RKCOV_SOFTIRQ_DISABLE_CNT =
+	offsetof(struct task_struct, softirq_disable_cnt);
+#endif
+#endif

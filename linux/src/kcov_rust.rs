@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! kcov in Rust: the rules of rkcov with Linux as their host, in the place of `kernel/kcov.c`.
+//!
+//! `abi` and `rules` are the very files that user space compiles. The rest supplies what they ask
+//! a host for (tasks, contexts, locks, memory) and connects them to the kernel: the callbacks of
+//! instrumented code, the annotations, the scheduler's hooks, and the file in debugfs. It decides
+//! nothing about coverage.
+
+#![allow(internal_features, reason = "the return address is an intrinsic of LLVM")]
+
+pub mod abi;
+mod arch;
+mod callbacks;
+mod device;
+mod host;
+mod irq_areas;
+mod lock;
+pub mod rules;
+mod sections;
+mod shim;
+mod task;
+#[cfg(CONFIG_KCOV_SELFTEST)]
+mod selftest;
+
+/// What the kernel's `pr_info!` begins its lines with.
+const __LOG_PREFIX: &[u8] = b"kcov\0";
