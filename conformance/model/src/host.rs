@@ -112,6 +112,8 @@ pub struct Traits {
     pub markers: u32,
     /// Words of the area of a softirq's section.
     pub softirq_area: u32,
+    /// How many softirqs can be in a section at once.
+    pub softirq_areas: u32,
 }
 
 /// What the kcov said to an operation.

@@ -7,6 +7,8 @@
 //!
 //! [`Outcome::Absent`]: crate::Outcome::Absent
 
+use crate::host::Outcome;
+
 /// A task: `t0` is there from the beginning, in a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Task(pub u32);
@@ -120,6 +122,17 @@ pub enum Act {
     Watch(Map),
     /// Runs code. If it asked for the common handle, the outcome is what it got, word by word.
     Run(Vec<Step>),
+}
+
+impl Act {
+    /// Whether this outcome is a failure of the act, among [`Op::Begin`]'s rounds.
+    #[must_use]
+    pub fn failed(&self, outcome: &Outcome) -> bool {
+        match self {
+            Self::Watch(_) => *outcome != Outcome::Value(0),
+            _ => matches!(outcome, Outcome::Failed(_) | Outcome::Absent),
+        }
+    }
 }
 
 /// A call on the device.

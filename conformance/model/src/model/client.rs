@@ -250,7 +250,7 @@ impl Model {
     }
 
     /// A handle that this kcov takes: Linux leaves the subsystems from 0x80 on to userspace.
-    fn known_handle(&self, raw: u64) -> Option<Handle> {
+    pub(super) fn known_handle(&self, raw: u64) -> Option<Handle> {
         Handle::from_raw(raw)
             .filter(|h| self.traits.nesting == Nesting::Suspend || !h.subsystem().is_user())
     }

@@ -164,6 +164,7 @@ impl Model {
             exact: true,
             markers: 1 << 20,
             softirq_area: 0,
+            softirq_areas: 0,
         })
     }
 
@@ -178,6 +179,7 @@ impl Model {
             exact: true,
             markers: 1 << 20,
             softirq_area: 0x40000,
+            softirq_areas: 4,
         })
     }
 
@@ -266,6 +268,11 @@ impl Model {
             return Outcome::Absent;
         };
         let process = state.process;
+        if self.traits.nesting == Nesting::Refuse
+            && (state.softirq.is_some() || !state.sections.is_empty())
+        {
+            self.warnings += 1;
+        }
         let softirq = state.softirq.take();
         let sections = std::mem::take(&mut state.sections);
         for section in softirq
@@ -338,11 +345,7 @@ impl Model {
         for _ in 0..rounds {
             for act in &acts {
                 let outcome = self.act(task, act);
-                let failed = match act {
-                    Act::Watch(_) => outcome != Outcome::Value(0),
-                    _ => matches!(outcome, Outcome::Failed(_) | Outcome::Absent),
-                };
-                if failed && result == Outcome::Done {
+                if result == Outcome::Done && act.failed(&outcome) {
                     result = outcome;
                 }
             }

@@ -128,8 +128,17 @@ impl Model {
 
     /// A section of whoever listens to this handle. A softirq's has an area of its own size.
     fn listen(&mut self, task: Task, handle: u64, softirq_area: Option<u32>) -> Option<Section> {
+        if self.traits.nesting == Nesting::Refuse
+            && handle != 0
+            && self.known_handle(handle).is_none()
+        {
+            self.warnings += 1;
+        }
         let descriptor = self.listener(handle)?;
-        if self.allocation_fails(task) {
+        let in_softirq = |t: &&TaskState| t.softirq.is_some();
+        let taken = self.tasks.values().filter(in_softirq).count() as u32;
+        let none_left = softirq_area.is_some() && taken == self.traits.softirq_areas;
+        if self.allocation_fails(task) || none_left {
             self.descriptors[descriptor].drops.no_area += 1;
             return None;
         }
@@ -186,8 +195,8 @@ impl Model {
         let count = words[0];
         let moved = records.min(capacity.saturating_sub(count));
         drops.full += records - moved;
-        for (n, record) in (count..).zip(&section.records[..moved as usize]) {
-            let at = (1 + n * width) as usize;
+        for (n, record) in (0..moved).zip(&section.records) {
+            let at = (1 + (count + n) * width) as usize;
             words[at..at + record.len()].copy_from_slice(record);
         }
         if moved > 0 {

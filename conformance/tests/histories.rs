@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Random histories through the rules and through the reference model.
+
+use std::collections::BTreeMap;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use rkcov_conformance::history::{compare, histories, shortest};
+use rkcov_conformance::sim::{self, Observable};
+use rkcov_model::{Act, Host, Model, Op};
+
+/// Histories of either sort; each has about 90 operations.
+const HISTORIES: u32 = 2000;
+
+fn agree(new: fn() -> Box<dyn Observable>) {
+    let nesting = new().traits().nesting;
+    let mut runner = TestRunner::new(Config {
+        cases: HISTORIES,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    });
+    let told = std::cell::Cell::new(0_u64);
+    let result = runner.run(&histories(nesting), |ops| {
+        told.set(told.get() + ops.len() as u64);
+        compare(&ops, new).map_err(|d| TestCaseError::fail(d.to_string()))
+    });
+    let ops_told = told.get();
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(_, ops)) => {
+            let ops = shortest(&ops, |ops| compare(ops, new).is_err());
+            panic!("{}", compare(&ops, new).unwrap_err());
+        }
+        Err(error) => panic!("{error}"),
+    }
+    assert!(ops_told >= 50_000, "only {ops_told} operations were told");
+}
+
+#[test]
+fn userspace_agrees_with_the_model() {
+    agree(sim::userspace);
+}
+
+#[test]
+fn kernel_agrees_with_the_model() {
+    agree(sim::kernel);
+}
+
+/// What happened in some histories, by name.
+fn reached(host: fn() -> Box<dyn Observable>) -> BTreeMap<String, u64> {
+    let nesting = host().traits().nesting;
+    let mut runner = TestRunner::deterministic();
+    let strategy = histories(nesting);
+    let mut reached = BTreeMap::new();
+    let mut count = |what: String, n: u64| *reached.entry(what).or_default() += n;
+    for _ in 0..500 {
+        let ops = strategy.new_tree(&mut runner).unwrap().current();
+        let mut model = Model::new(host().traits().clone());
+        for op in &ops {
+            let outcome = model.apply(op).unwrap();
+            if let Op::Act(_, Act::Ioctl(_, call)) = op {
+                let name = format!("{call:?}");
+                let name = name.split(['(', ' ']).next().unwrap_or_default();
+                count(format!("{name} {outcome}"), 1);
+            }
+        }
+        let end = model.observe();
+        count("warnings".into(), end.warnings);
+        count("too deep".into(), end.too_deep);
+        count("handles".into(), end.handles as u64);
+        for (words, drops) in end.descriptors.values() {
+            count("full".into(), drops.full);
+            count("stale".into(), drops.stale);
+            count("no area".into(), drops.no_area);
+            count("records".into(), words.first().copied().unwrap_or(0).min(9));
+        }
+    }
+    reached
+}
+
+/// Histories that never get anywhere would agree too.
+#[test]
+fn histories_reach_every_answer() {
+    let userspace = reached(sim::userspace);
+    let kernel = reached(sim::kernel);
+    for what in [
+        "Init ok",
+        "Init EBUSY",
+        "Init ENOMEM",
+        "Enable ok",
+        "Enable EINVAL",
+        "Enable EBUSY",
+        "Disable ok",
+        "Disable EINVAL",
+        "Remote ok",
+        "Remote EINVAL",
+        "Remote EBUSY",
+        "Remote EEXIST",
+        "Remote ENOMEM",
+        "Remote EFAULT",
+        "Unique ok",
+        "Unique EINVAL",
+        "Unique EBUSY",
+        "Reset ok",
+        "Reset EINVAL",
+        "full",
+        "stale",
+        "no area",
+        "records",
+        "handles",
+    ] {
+        for reached in [&userspace, &kernel] {
+            let n = reached.get(what).copied().unwrap_or(0);
+            assert!(n >= 20, "{what}: {n} times of {reached:#?}");
+        }
+    }
+    assert!(userspace["too deep"] >= 100 && userspace["warnings"] == 0);
+    assert!(kernel["warnings"] >= 100 && kernel["too deep"] == 0);
+}
