@@ -12,7 +12,6 @@ use std::process::ExitCode;
 pub enum Error {
     /// Printing the command's own output.
     #[error("cannot write to standard output")]
-<<<<<<< HEAD
     Output(#[from] io::Error),
     /// The program of `rkcov run` is not there, or cannot be started.
     #[error("cannot run {}", program.display())]
@@ -33,15 +32,12 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-=======
-    Output(#[from] std::io::Error),
     /// A kernel tree that cannot be changed.
     #[error(transparent)]
     Install(#[from] rkcov_linux::install::Error),
     /// A kernel that cannot be built, or a guest that did not come to its end.
     #[error(transparent)]
     Linux(#[from] rkcov_linux::Error),
->>>>>>> 14c874c (linux: the Rust kcov as an installable part of a kernel tree, and commands that build, boot and run it)
 }
 
 impl Error {
@@ -49,15 +45,15 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-<<<<<<< HEAD
             Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ExitCode::from(127)
             }
             Self::Program { .. } => ExitCode::from(126),
-            Self::Output(_) | Self::Memory(_) | Self::Trace { .. } => ExitCode::FAILURE,
-=======
-            Self::Output(_) | Self::Install(_) | Self::Linux(_) => ExitCode::FAILURE,
->>>>>>> 14c874c (linux: the Rust kcov as an installable part of a kernel tree, and commands that build, boot and run it)
+            Self::Output(_)
+            | Self::Memory(_)
+            | Self::Trace { .. }
+            | Self::Install(_)
+            | Self::Linux(_) => ExitCode::FAILURE,
         }
     }
 }

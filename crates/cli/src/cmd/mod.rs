@@ -2,11 +2,8 @@
 //! The commands, a file each.
 
 pub mod doctor;
-<<<<<<< HEAD
-pub mod run;
-=======
 pub mod linux;
->>>>>>> 14c874c (linux: the Rust kcov as an installable part of a kernel tree, and commands that build, boot and run it)
+pub mod run;
 
 use crate::error::Error;
 use std::process::ExitCode;
@@ -16,14 +13,11 @@ use std::process::ExitCode;
 pub enum Command {
     /// Say what this machine has for rkcov, and how to get what is missing
     Doctor(doctor::Args),
-<<<<<<< HEAD
     /// Run a program and record what it, its threads and the programs it starts run
     Run(run::Args),
-=======
     /// Build and boot a Linux that has the Rust kcov, and run programs in it
     #[command(subcommand)]
     Linux(linux::Command),
->>>>>>> 14c874c (linux: the Rust kcov as an installable part of a kernel tree, and commands that build, boot and run it)
 }
 
 impl Command {
@@ -34,11 +28,8 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self {
             Self::Doctor(args) => doctor::run(&args),
-<<<<<<< HEAD
             Self::Run(args) => run::run(&args),
-=======
             Self::Linux(command) => linux::run(&command),
->>>>>>> 14c874c (linux: the Rust kcov as an installable part of a kernel tree, and commands that build, boot and run it)
         }
     }
 }
