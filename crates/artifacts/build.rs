@@ -30,11 +30,32 @@ const INTERFACE: &[&str] = &[
     "__sanitizer_cov_trace_switch",
     "__rkcov_module_register",
     "__rkcov_module_unregister",
+    "rkcov_open",
+    "rkcov_ioctl",
+    "rkcov_mmap",
+    "rkcov_close",
+    "rkcov_is_kcov",
+    "rkcov_number",
+    "rkcov_forget",
+    "rkcov_drops",
+    "rkcov_usage",
+    "rkcov_remote_handle",
+    "kcov_remote_start",
+    "kcov_remote_stop",
+    "kcov_common_handle",
+    "kcov_remote_start_common",
+    "kcov_remote_start_usb",
+    "kcov_remote_start_usb_softirq",
+    "kcov_remote_stop_softirq",
 ];
 
-/// What a static program does not have. The linker leaves these names in an object although
-/// nothing in it refers to them any more.
-const DYNAMIC_LINKER: &[&str] = &["dlopen", "dlclose"];
+/// What stands before libc's in a dynamic program, and in a static one.
+const INTERPOSED: &str = "pthread_create";
+const WRAPPED: &str = "__wrap_pthread_create";
+
+/// What one of the two sorts of programs does not have. The linker leaves these names in an object
+/// although nothing in it refers to them any more.
+const UNUSED: &[&str] = &["dlopen", "dlclose", "dlsym", "__real_pthread_create"];
 
 fn main() {
     let build = Build::new();
@@ -48,14 +69,23 @@ fn main() {
     )
     .expect("copy rkcov-module.o");
 
-    let dynamic = &["rkcov_pin=rkcov_pin_dynamic"];
-    let fixed = &["rkcov_pin=rkcov_pin_static"];
-    build.prelink("rkcov.o", &[&executable, &archive], dynamic);
-    build.prelink("rkcov-static.o", &[&executable, &archive], fixed);
-    build.prelink("rkcov-library.o", &[&library, &archive], dynamic);
+    let dynamic = Linkage {
+        kind: "dynamic",
+        threads: INTERPOSED,
+    };
+    let fixed = Linkage {
+        kind: "static",
+        threads: WRAPPED,
+    };
+    build.prelink("rkcov.o", &[&executable, &archive], &dynamic);
+    build.prelink("rkcov-static.o", &[&executable, &archive], &fixed);
+    build.prelink("rkcov-library.o", &[&library, &archive], &dynamic);
     build.shared("librkcov.so", "rkcov-library.o");
 
     let mut hash = DefaultHasher::new();
+    std::fs::read(build.here.join("include/rkcov.h"))
+        .expect("read the header")
+        .hash(&mut hash);
     for name in ["rkcov.o", "rkcov-static.o", "rkcov-module.o", "librkcov.so"] {
         let bytes = std::fs::read(build.out.join(name)).expect("read an artifact");
         bytes.hash(&mut hash);
@@ -64,6 +94,12 @@ fn main() {
         "cargo::rustc-env=RKCOV_ARTIFACTS_FINGERPRINT={:016x}",
         hash.finish()
     );
+}
+
+/// What differs between programs with a dynamic linker and static ones.
+struct Linkage {
+    kind: &'static str,
+    threads: &'static str,
 }
 
 struct Build {
@@ -82,6 +118,7 @@ impl Build {
             println!("cargo::rerun-if-env-changed={variable}");
         }
         println!("cargo::rerun-if-changed=glue");
+        println!("cargo::rerun-if-changed=include");
         let here = PathBuf::from(get("CARGO_MANIFEST_DIR"));
         for part in ["runtime", "core", "abi", "region"] {
             let part = here.join("..").join(part);
@@ -166,33 +203,28 @@ impl Build {
         object
     }
 
-    /// One relocatable object of all that the interface and the glue need. `bind` gives names
-    /// their meaning, as `--defsym`.
-    fn prelink(&self, name: &str, inputs: &[&Path], bind: &[&str]) {
+    /// One relocatable object of all that the interface and the glue need.
+    fn prelink(&self, name: &str, inputs: &[&Path], linkage: &Linkage) {
         let whole = self.out.join(format!("{name}.whole"));
         let mut ld = Command::new(env::var("LD").unwrap_or_else(|_| "ld".into()));
         ld.args(["-r", "--gc-sections", "-o"]).arg(&whole);
-        for symbol in INTERFACE {
+        let interface = || INTERFACE.iter().chain([&linkage.threads]);
+        for symbol in interface() {
             ld.args(["-u", symbol]);
         }
-        for bind in bind {
-            ld.args(["--defsym", bind]);
+        for name in ["rkcov_pin", "rkcov_create"] {
+            ld.arg("--defsym")
+                .arg(format!("{name}={name}_{}", linkage.kind));
         }
         run(ld.args(inputs));
 
         let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".into());
         let mut objcopy = Command::new(objcopy);
-        // The names of what was collected as garbage go too: a static program that only seems to
-        // need dlopen() makes the linker warn.
-        objcopy.args([
-            "--strip-debug",
-            "--strip-unneeded",
-            "--remove-section=.comment",
-        ]);
-        for symbol in DYNAMIC_LINKER {
+        objcopy.args(["--strip-debug", "--remove-section=.comment"]);
+        for symbol in UNUSED {
             objcopy.arg(format!("--strip-unneeded-symbol={symbol}"));
         }
-        for symbol in INTERFACE {
+        for symbol in interface() {
             objcopy.arg(format!("--keep-global-symbol={symbol}"));
         }
         run(objcopy.arg(&whole).arg(self.out.join(name)));

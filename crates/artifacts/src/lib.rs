@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file that programs are linked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +51,14 @@ artifact!(
     "librkcov.so"
 );
 
+/// What programs include that are clients themselves.
+pub const HEADER: Artifact = Artifact {
+    name: "rkcov.h",
+    bytes: include_bytes!("../include/rkcov.h"),
+};
+
 /// All of them.
-pub const ALL: [Artifact; 4] = [OBJECT, STATIC_OBJECT, MODULE_OBJECT, LIBRARY];
+pub const ALL: [Artifact; 5] = [OBJECT, STATIC_OBJECT, MODULE_OBJECT, LIBRARY, HEADER];
 
 /// A number for the content of all of them, to name a folder with.
 pub const FINGERPRINT: &str = env!("RKCOV_ARTIFACTS_FINGERPRINT");
@@ -68,7 +75,10 @@ pub fn install(folder: &Path) -> io::Result<()> {
         if fs::read(&path).is_ok_and(|bytes| bytes == artifact.bytes) {
             continue;
         }
-        let partial = folder.join(format!("{}.{}", artifact.name, std::process::id()));
+        // Several processes may install at once, and several threads of one.
+        static TURN: AtomicU32 = AtomicU32::new(0);
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        let partial = folder.join(format!("{}.{}.{turn}", artifact.name, std::process::id()));
         fs::write(&partial, artifact.bytes)?;
         fs::rename(&partial, &path)?;
     }

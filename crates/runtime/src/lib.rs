@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod callbacks;
+pub mod device;
 pub mod linkage;
 mod lock;
 pub mod modules;
@@ -18,5 +19,5 @@ mod record;
 mod run;
 pub mod start;
 mod sys;
-mod threads;
+pub mod threads;
 mod tls;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What differs between a program with a dynamic linker and a static one.
 //!
-//! The object file has both, and the names `rkcov_pin` and `__real_pthread_create` are bound when
-//! it is prelinked: to the functions below for dynamic programs; for static ones to
-//! [`rkcov_pin_static`] and to what `-Wl,--wrap=pthread_create` supplies.
+//! The object file has both, and the names `rkcov_pin` and `rkcov_create` are bound to one of the
+//! functions below when it is prelinked.
 
-use core::ffi::{c_char, CStr};
+use core::ffi::{c_char, c_int, c_void, CStr};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Keeps the module of this name, which is loaded, from being unloaded.
 ///
@@ -31,12 +32,102 @@ pub unsafe extern "C" fn rkcov_pin_dynamic(name: *const c_char) {
 #[cfg_attr(rkcov_object, no_mangle)]
 pub extern "C" fn rkcov_pin_static(_name: *const c_char) {}
 
+/// What `pthread_create()` takes.
+pub(crate) type Routine = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+type Create = unsafe extern "C" fn(
+    *mut libc::pthread_t,
+    *const libc::pthread_attr_t,
+    Routine,
+    *mut c_void,
+) -> c_int;
+
+/// The `pthread_create()` behind ours: a sanitizer's that is linked into the executable, where
+/// ours hides it, or the next one in the order of loading.
+///
+/// # Safety
+/// As `pthread_create()`.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub unsafe extern "C" fn rkcov_create_dynamic(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    routine: Routine,
+    argument: *mut c_void,
+) -> c_int {
+    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+    let mut next = NEXT.load(Ordering::Relaxed);
+    if next.is_null() {
+        let candidates = [
+            (libc::RTLD_DEFAULT, c"___interceptor_pthread_create"),
+            (libc::RTLD_DEFAULT, c"__interceptor_pthread_create"),
+            (libc::RTLD_NEXT, c"pthread_create"),
+        ];
+        for (from, name) in candidates {
+            if next.is_null() {
+                // SAFETY: a handle and a name for `dlsym()`.
+                next = unsafe { libc::dlsym(from, name.as_ptr()) };
+            }
+        }
+        NEXT.store(next, Ordering::Relaxed);
+    }
+    if next.is_null() {
+        return libc::EAGAIN;
+    }
+    // SAFETY: these names are of functions of this type.
+    let create = unsafe { core::mem::transmute::<*mut c_void, Create>(next) };
+    // SAFETY: the caller's contract.
+    unsafe { create(thread, attributes, routine, argument) }
+}
+
+/// The `pthread_create()` of a static program that was linked with `--wrap=pthread_create`.
+///
+/// # Safety
+/// As `pthread_create()`.
+#[cfg(rkcov_object)]
+#[no_mangle]
+pub unsafe extern "C" fn rkcov_create_static(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    routine: Routine,
+    argument: *mut c_void,
+) -> c_int {
+    extern "C" {
+        fn __real_pthread_create(
+            thread: *mut libc::pthread_t,
+            attributes: *const libc::pthread_attr_t,
+            routine: Routine,
+            argument: *mut c_void,
+        ) -> c_int;
+    }
+    // SAFETY: the caller's contract.
+    unsafe { __real_pthread_create(thread, attributes, routine, argument) }
+}
+
 #[cfg(rkcov_object)]
 extern "C" {
     fn rkcov_pin(name: *const c_char);
+    fn rkcov_create(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        routine: Routine,
+        argument: *mut c_void,
+    ) -> c_int;
 }
 #[cfg(not(rkcov_object))]
-use rkcov_pin_dynamic as rkcov_pin;
+use {rkcov_create_dynamic as rkcov_create, rkcov_pin_dynamic as rkcov_pin};
+
+/// `pthread_create()`, without what ours adds.
+///
+/// # Safety
+/// As `pthread_create()`.
+pub(crate) unsafe fn create(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    routine: Routine,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's contract.
+    unsafe { rkcov_create(thread, attributes, routine, argument) }
+}
 
 /// Keeps the module of this name from being unloaded.
 pub(crate) fn pin(name: *const c_char) {

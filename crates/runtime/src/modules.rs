@@ -12,7 +12,7 @@ use crate::{linkage, run};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rkcov_region::BUILD_ID_MAX;
 
 /// What a module says about itself, in its own data.
@@ -339,7 +339,7 @@ pub unsafe extern "C" fn __rkcov_module_register(record: *mut Record) {
         *head = record;
         REGISTERED.fetch_add(1, Ordering::Relaxed);
     }
-    if run::is_active() {
+    if run::is_active() || OPEN.load(Ordering::Relaxed) {
         add_containing(record as u64);
         open(this);
     }
@@ -366,6 +366,27 @@ pub unsafe extern "C" fn __rkcov_module_unregister(record: *mut Record) {
         }
     }
 }
+
+/// Opens the gates of all modules, those that come later included, and takes down the texts that
+/// unique mode needs. Nothing closes them again: what a client sees must not depend on who else
+/// collects.
+pub(crate) fn open_gates() {
+    if OPEN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    scan();
+    let _lock = crate::lock::take();
+    // SAFETY: the lock is held; registered records are alive.
+    let mut record = unsafe { *RECORDS.0.get() };
+    // SAFETY: as above.
+    while let Some(this) = unsafe { record.as_ref() } {
+        open(this);
+        record = this.next.load(Ordering::Relaxed);
+    }
+}
+
+/// Whether the gates are open for clients in this process.
+static OPEN: AtomicBool = AtomicBool::new(false);
 
 fn open(record: &Record) {
     // SAFETY: the record's module is loaded, and so its gate is there.

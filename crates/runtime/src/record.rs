@@ -26,10 +26,7 @@ fn mode(tls: &Tls) -> u32 {
 
 fn count(tls: &Tls, did: Appended) {
     if did == Appended::Full {
-        // SAFETY: null, or a counter that lives as long as the thread records into this area.
-        if let Some(dropped) = unsafe { tls.dropped.load(Ordering::Relaxed).as_ref() } {
-            dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        tls.task.count_full();
     }
 }
 
@@ -55,7 +52,7 @@ fn unique(tls: &Tls, index: u64, pc: u64) {
         append_unique(
             area.load(Ordering::Relaxed),
             limit.load(Ordering::Relaxed),
-            tls.bits.load(Ordering::Relaxed),
+            tls.task.bitmap_bits.load(Ordering::Relaxed),
             index,
             pc,
         )
@@ -190,13 +187,9 @@ pub(crate) unsafe extern "C" fn switch(value: u64, cases: *const u64, pc: u64) {
 /// # Safety
 /// They are the bounds of an array of guards.
 pub(crate) unsafe extern "C" fn number_guards(start: *mut u32, stop: *mut u32) {
-    if start >= stop {
-        // A module whose guards the linker has thrown away may have null here.
-        return;
-    }
     // SAFETY: the bounds of one array.
     let guards = unsafe {
-        let len = stop.offset_from_unsigned(start);
+        let len = usize::try_from(stop.offset_from(start)).unwrap_or(0);
         core::slice::from_raw_parts(start.cast::<AtomicU32>(), len)
     };
     // Called once for each object file of a module in some builds, always with the same bounds.

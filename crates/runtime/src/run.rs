@@ -6,22 +6,22 @@
 
 use crate::modules::{self, Found};
 use crate::sys::{self, Fd};
-use crate::tls::{self, Idle, Tls, UNATTACHED};
-use crate::{lock, threads};
+use crate::tls::{self, Tls, UNATTACHED};
+use crate::{device, lock, threads};
 use core::ffi::{c_char, CStr};
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use rkcov_abi::Words;
 use rkcov_core::hot::Mode;
 use rkcov_core::sync::Word;
+use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Geometry, Invitation, Kind, Prefix, Process, Recording, SlotHeader, SlotState,
-    ENVIRONMENT, VERSION,
+    Directory, Invitation, Kind, Prefix, Process, Recording, SlotHeader, SlotState, ENVIRONMENT,
+    VERSION,
 };
 
 /// Longest path in an invitation.
 const PATH_MAX: usize = 256;
-/// Where our file descriptor goes, out of the way of programs that count theirs from 3.
-const FD_FLOOR: i32 = 900;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -176,7 +176,9 @@ fn join(invitation: &Invitation<'_>) -> bool {
     RUN.device.store(device, Ordering::Relaxed);
     RUN.inode.store(inode, Ordering::Relaxed);
     RUN.directory.store(at.cast(), Ordering::Relaxed);
-    if let Ok(kept) = sys::duplicate(fd.raw(), FD_FLOOR).or_else(|_| sys::duplicate(fd.raw(), 3)) {
+    if let Ok(kept) =
+        sys::duplicate(fd.raw(), sys::FD_FLOOR).or_else(|_| sys::duplicate(fd.raw(), 3))
+    {
         RUN.fd.store(kept.into_raw(), Ordering::Relaxed);
     }
     directory().is_some_and(|d| d.header.closed.load(Ordering::Relaxed) == 0)
@@ -295,24 +297,22 @@ pub(crate) fn attach(tls: &Tls) {
     // Should libc itself be instrumented, what we call of it must not come back here.
     tls.hot.mode.store(Mode::Off as u32, Ordering::Relaxed);
     let idle = match state() {
-        State::New | State::Alone => Idle::NOTHING,
+        State::New | State::Alone => Sink::OFF,
         State::Active => match directory() {
             Some(directory) => take_slot(tls, directory),
-            None => Idle::NOTHING,
+            None => Sink::OFF,
         },
     };
-    // SAFETY: the block is the calling thread's. Slots live until `leave()`, which sets another
-    // idle state first, and the words of a thread without a slot live for ever.
-    unsafe { tls.set_idle(&idle) };
+    tls.set_idle(idle);
 }
 
-fn take_slot(tls: &Tls, directory: &'static Directory) -> Idle {
+fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     let header = &directory.header;
     if header.closed.load(Ordering::Relaxed) != 0 {
-        return Idle::NOTHING;
+        return Sink::OFF;
     }
     let Some((recording, geometry)) = header.recording() else {
-        return Idle::NOTHING;
+        return Sink::OFF;
     };
     let process = ensure_process(&lock::take()).map_or(u32::MAX, |(index, _)| index);
     let Some((slot, at)) = directory.tickets.take().and_then(|slot| {
@@ -332,25 +332,23 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Idle {
     tls.slot
         .store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
     threads::announce_end(tls);
-    Idle {
-        mode: mode(recording),
-        limit: limit(recording, &geometry),
-        area: at.wrapping_add(geometry.count_offset() as usize).cast(),
-        bits: geometry.bitmap_bits(),
-        dropped: ptr::from_ref(&slot.dropped).cast_mut(),
-    }
+    let base = at.wrapping_add(size_of::<SlotHeader>()).cast();
+    let words = |n| Words::new(n).unwrap_or_default();
+    let (bitmap, trace) = (
+        words(geometry.bitmap_bits() / 64),
+        words(geometry.buffer_words()),
+    );
+    // SAFETY: the slot is as large as its geometry says, and lives until `leave()`, which sets
+    // another sink first.
+    unsafe { Sink::new(mode(recording), base, bitmap, trace, &slot.dropped) }
 }
 
 /// Records nothing, and counts what it does not record.
-fn no_slot(recording: Recording, counter: &'static AtomicU64) -> Idle {
+fn no_slot(recording: Recording, counter: &'static AtomicU64) -> Sink {
     static COUNT: Word = Word::new(0);
-    Idle {
-        mode: mode(recording),
-        limit: 0,
-        area: ptr::from_ref(&COUNT).cast_mut(),
-        bits: 0,
-        dropped: ptr::from_ref(counter).cast_mut(),
-    }
+    let (base, none) = (ptr::from_ref(&COUNT).cast_mut(), Words::default());
+    // SAFETY: no word but the count word is used, since no record fits; both live for ever.
+    unsafe { Sink::new(mode(recording), base, none, none, counter) }
 }
 
 fn mode(recording: Recording) -> Mode {
@@ -361,20 +359,10 @@ fn mode(recording: Recording) -> Mode {
     }
 }
 
-fn limit(recording: Recording, geometry: &Geometry) -> u32 {
-    let record = match recording {
-        Recording::Trace | Recording::Unique => rkcov_abi::PC_WORDS,
-        Recording::Cmp => rkcov_abi::CMP_WORDS,
-    };
-    let records = (geometry.buffer_words() - 1) / u64::from(record);
-    u32::try_from(records).unwrap_or(u32::MAX)
-}
-
 /// The calling thread gives its slot up, in `state`, and records nothing any more.
 pub(crate) fn leave(tls: &Tls, state: SlotState) {
     let _signals = sys::SignalsBlocked::new();
-    // SAFETY: the block is the calling thread's, and nothing is recorded.
-    unsafe { tls.set_idle(&Idle::NOTHING) };
+    tls.set_idle(Sink::OFF);
     if let Some(slot) = detach(tls) {
         slot.header().set_name(&sys::thread_name());
         slot.header().set_state(state);
@@ -424,6 +412,7 @@ pub(crate) fn modules_now() -> u32 {
 
 /// We are a new process: the slot that the calling thread records into is its parent's.
 pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
+    device::forked(tls::current());
     if !is_active() {
         return;
     }
@@ -434,8 +423,7 @@ pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
             .store(modules_before, Ordering::Relaxed);
     }
     let tls = tls::current();
-    // SAFETY: the block is the calling thread's, and nothing is recorded.
-    unsafe { tls.set_idle(&Idle::NOTHING) };
+    tls.set_idle(Sink::OFF);
     drop(detach(tls));
     tls.hot.mode.store(UNATTACHED, Ordering::Relaxed);
 }

@@ -45,6 +45,12 @@ unsafe fn syscall(n: libc::c_long, args: [usize; 6]) -> Result<usize, Error> {
     }
 }
 
+/// Bytes of a page, on the machines that we know.
+pub(crate) const PAGE: usize = 4096;
+
+/// Where our own file descriptors go, out of the way of programs that count theirs from 3.
+pub(crate) const FD_FLOOR: i32 = 900;
+
 /// An open file, closed when dropped.
 pub(crate) struct Fd(i32);
 
@@ -276,4 +282,312 @@ fn path_of_line(line: &[u8], address: u64) -> Option<usize> {
 fn hex(digits: &[u8]) -> Option<u64> {
     let digits = core::str::from_utf8(digits).ok()?;
     u64::from_str_radix(digits, 16).ok()
+}
+
+/// Memory that forked children share, at an address of the kernel's choice; not in core dumps.
+pub(crate) fn map_shared_anonymous(len: usize) -> Result<*mut u8, Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as usize;
+    // SAFETY: the kernel chooses the address, so nothing that exists is touched.
+    let at = unsafe { syscall(libc::SYS_mmap, [0, len, prot, flags, usize::MAX, 0])? };
+    let advice = libc::MADV_DONTDUMP as usize;
+    // SAFETY: the advice changes no content.
+    let _ = unsafe { syscall(libc::SYS_madvise, [at, len, advice, 0, 0, 0]) };
+    Ok(ptr::with_exposed_provenance_mut(at))
+}
+
+/// Maps shared memory once more, at `wish` if that is not 0 and free, or exactly there.
+pub(crate) fn map_again(
+    of: *mut u8,
+    len: usize,
+    wish: usize,
+    protection: i32,
+    fixed: bool,
+) -> Result<usize, Error> {
+    let mut flags = libc::MREMAP_MAYMOVE as usize;
+    if fixed {
+        flags |= libc::MREMAP_FIXED as usize;
+    }
+    // SAFETY: an old length of 0 leaves the old mapping alone; the new one is placed by the kernel,
+    // or where the caller of a fixed mapping answers for it.
+    let at = unsafe { syscall(libc::SYS_mremap, [of as usize, 0, len, flags, wish, 0])? };
+    let prot = protection as usize;
+    // SAFETY: our new mapping, which nobody uses yet.
+    match unsafe { syscall(libc::SYS_mprotect, [at, len, prot, 0, 0, 0]) } {
+        Ok(_) => Ok(at),
+        Err(error) => {
+            // SAFETY: as above.
+            unsafe { unmap(ptr::with_exposed_provenance_mut(at), len) };
+            Err(error)
+        }
+    }
+}
+
+/// Gives the pages of shared anonymous memory back; they read as zeros.
+///
+/// # Safety
+/// `[at, at + len)` is such memory, and nobody uses what is in it.
+pub(crate) unsafe fn discard(at: *mut u8, len: usize) {
+    let advice = libc::MADV_REMOVE as usize;
+    // SAFETY: the caller's contract.
+    let gone = unsafe { syscall(libc::SYS_madvise, [at as usize, len, advice, 0, 0, 0]) };
+    if gone.is_err() {
+        // SAFETY: the caller's contract.
+        unsafe { ptr::write_bytes(at, 0, len) };
+    }
+}
+
+/// An empty file in memory, closed by `exec`.
+pub(crate) fn memory_file(name: &CStr) -> Result<Fd, Error> {
+    let args = [
+        name.as_ptr() as usize,
+        libc::MFD_CLOEXEC as usize,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the name is a C string.
+    unsafe { syscall(libc::SYS_memfd_create, args) }.map(|fd| Fd(fd as i32))
+}
+
+/// Opens the file of `fd` anew: a position and locks of its own.
+pub(crate) fn open_again(fd: i32) -> Result<Fd, Error> {
+    let mut path = [0_u8; 32];
+    let mut used = 0;
+    let digits = Digits::of(fd as u32);
+    for byte in b"/proc/self/fd/".iter().chain(digits.as_bytes()) {
+        if let Some(to) = path.get_mut(used) {
+            *to = *byte;
+            used += 1;
+        }
+    }
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Error(libc::ENOENT))?;
+    Fd::open(path, libc::O_RDWR | libc::O_CLOEXEC)
+}
+
+/// A number in decimal.
+struct Digits {
+    bytes: [u8; 10],
+    from: usize,
+}
+
+impl Digits {
+    fn of(mut number: u32) -> Self {
+        let mut digits = Self {
+            bytes: [b'0'; 10],
+            from: 10,
+        };
+        for (at, byte) in digits.bytes.iter_mut().enumerate().rev() {
+            *byte = b'0' + (number % 10) as u8;
+            number /= 10;
+            digits.from = at;
+            if number == 0 {
+                break;
+            }
+        }
+        digits
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(self.from..).unwrap_or(&[])
+    }
+}
+
+/// Closes a file descriptor of the program's.
+pub(crate) fn close(fd: i32) -> Result<(), Error> {
+    // SAFETY: the caller of `close()` answers for the descriptor.
+    unsafe { syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) }.map(|_| ())
+}
+
+/// The position of an open file.
+pub(crate) fn position(fd: i32) -> Result<u64, Error> {
+    let args = [fd as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0];
+    // SAFETY: touches no memory.
+    unsafe { syscall(libc::SYS_lseek, args) }.map(|at| at as u64)
+}
+
+pub(crate) fn set_position(fd: i32, position: u64) -> Result<(), Error> {
+    let args = [
+        fd as usize,
+        position as usize,
+        libc::SEEK_SET as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: touches no memory.
+    unsafe { syscall(libc::SYS_lseek, args) }.map(|_| ())
+}
+
+/// Asks something of the lock on one byte of a file that belongs to the open file, not the process.
+fn byte_lock(fd: i32, command: i32, kind: i32, at: u64) -> Result<i32, Error> {
+    // SAFETY: all zeros is a value of `flock`.
+    let mut lock: libc::flock = unsafe { core::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = at as i64;
+    lock.l_len = 1;
+    let args = [
+        fd as usize,
+        command as usize,
+        ptr::from_mut(&mut lock) as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: `lock` is the kernel's struct on 64-bit machines.
+    unsafe { syscall(libc::SYS_fcntl, args)? };
+    Ok(i32::from(lock.l_type))
+}
+
+/// Locks a byte for this open file alone; `false` if another has it.
+pub(crate) fn lock_byte(fd: i32, at: u64) -> bool {
+    byte_lock(fd, libc::F_OFD_SETLK, libc::F_WRLCK, at).is_ok()
+}
+
+pub(crate) fn unlock_byte(fd: i32, at: u64) {
+    let _ = byte_lock(fd, libc::F_OFD_SETLK, libc::F_UNLCK, at);
+}
+
+/// Whether another open file has this byte locked. When in doubt, it has.
+pub(crate) fn is_byte_locked(fd: i32, at: u64) -> bool {
+    byte_lock(fd, libc::F_OFD_GETLK, libc::F_WRLCK, at) != Ok(libc::F_UNLCK)
+}
+
+/// What `/proc` says of a thread.
+pub(crate) struct ThreadStatus {
+    /// It has ended, though somebody has yet to wait for it.
+    pub(crate) is_dead: bool,
+    /// When it began, in clock ticks since the system did.
+    pub(crate) start: u64,
+}
+
+/// What `/proc` says of the thread `(process, thread)`, or of the calling one.
+pub(crate) fn thread_status(which: Option<(u32, u32)>) -> Result<ThreadStatus, Error> {
+    let mut path = [0_u8; 64];
+    let (pid, tid) = which.unwrap_or((pid(), thread_id()));
+    let (pid, tid) = (Digits::of(pid), Digits::of(tid));
+    let pieces = [
+        b"/proc/",
+        pid.as_bytes(),
+        b"/task/",
+        tid.as_bytes(),
+        b"/stat",
+    ];
+    for (to, from) in path.iter_mut().zip(pieces.iter().copied().flatten()) {
+        *to = *from;
+    }
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Error(libc::ENOENT))?;
+    let file = Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)?;
+    let mut line = [0_u8; 1024];
+    let n = file.read(&mut line)?;
+    status_of(line.get(..n).unwrap_or(&[])).ok_or(Error(libc::EIO))
+}
+
+/// Reads a line of `/proc/PID/stat`: the state is the first field behind the name, which stands in
+/// parentheses and may hold anything; the start is the 22nd of all.
+fn status_of(line: &[u8]) -> Option<ThreadStatus> {
+    let close = line.iter().rposition(|byte| *byte == b')')?;
+    let rest = core::str::from_utf8(line.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    Some(ThreadStatus {
+        is_dead: matches!(state, "Z" | "X" | "x"),
+        start,
+    })
+}
+
+/// Whether there is such a thread, dead ones that nobody has waited for included.
+pub(crate) fn exists(pid: u32, tid: u32) -> bool {
+    // SAFETY: signal 0 only asks.
+    let asked = unsafe { syscall(libc::SYS_tgkill, [pid as usize, tid as usize, 0, 0, 0, 0]) };
+    asked != Err(Error(libc::ESRCH))
+}
+
+/// Copies memory of this process that may not be there: EFAULT instead of a crash.
+pub(crate) fn read_own_memory(address: usize, into: &mut [u8]) -> Result<(), Error> {
+    let local = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    let at = ptr::with_exposed_provenance_mut(address);
+    let remote = libc::iovec {
+        iov_base: at,
+        iov_len: into.len(),
+    };
+    let args = [
+        pid() as usize,
+        ptr::from_ref(&local) as usize,
+        1,
+        ptr::from_ref(&remote) as usize,
+        1,
+        0,
+    ];
+    // SAFETY: writes to `into` only, and reads where it may.
+    match unsafe { syscall(libc::SYS_process_vm_readv, args) } {
+        Ok(n) if n == into.len() => Ok(()),
+        Ok(_) => Err(Error(libc::EFAULT)),
+        Err(Error(libc::ENOSYS | libc::EPERM)) if address != 0 => {
+            // A sandbox without this call: the client's pointer is taken at its word.
+            // SAFETY: what the caller of `ioctl()` promises.
+            unsafe { ptr::copy_nonoverlapping(at.cast::<u8>(), into.as_mut_ptr(), into.len()) };
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Eight random bytes.
+pub(crate) fn random() -> u64 {
+    let mut number = 0_u64;
+    let args = [
+        ptr::from_mut(&mut number) as usize,
+        8,
+        libc::GRND_NONBLOCK as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: eight bytes that are ours.
+    let _ = unsafe { syscall(libc::SYS_getrandom, args) };
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_a_thread_with_a_hostile_name() {
+        let line = b"7 (a) Z 1 (b) Z) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        let status = status_of(line).unwrap();
+        assert_eq!((status.is_dead, status.start), (false, 4711));
+        assert!(status_of(b"7 (a) Z 1 2").is_none());
+        assert!(status_of(b"").is_none());
+        assert!(thread_status(None).unwrap().start > 0);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_a_fault() {
+        let word = 0x1234_u64;
+        let mut copy = [0; 8];
+        assert_eq!(
+            read_own_memory(ptr::from_ref(&word) as usize, &mut copy),
+            Ok(())
+        );
+        assert_eq!(u64::from_ne_bytes(copy), word);
+        assert_eq!(read_own_memory(8, &mut copy), Err(Error(libc::EFAULT)));
+        assert_eq!(
+            read_own_memory(usize::MAX - 3, &mut copy),
+            Err(Error(libc::EFAULT))
+        );
+    }
+
+    #[test]
+    fn digits() {
+        assert_eq!(Digits::of(0).as_bytes(), b"0");
+        assert_eq!(Digits::of(u32::MAX).as_bytes(), b"4294967295");
+    }
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ends of threads, and forks.
+//! The beginnings and ends of threads, and forks.
 
+use crate::linkage::{self, Routine};
 use crate::tls::{self, Tls};
-use crate::{lock, run};
+use crate::{device, lock, run};
 use core::cell::UnsafeCell;
-use core::ffi::c_void;
-use core::mem::MaybeUninit;
+use core::ffi::{c_int, c_void};
+use core::mem::{size_of, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use rkcov_abi::CommonHandle;
 use rkcov_region::SlotState;
 
 /// glibc keeps the values of this many keys in the thread itself; the first value of another key
@@ -53,8 +55,113 @@ unsafe extern "C" fn ended(_value: *mut c_void) {
     if round < ROUNDS {
         announce_end(tls);
     } else {
+        device::thread_ended(tls);
         run::leave(tls, SlotState::Finished);
     }
+}
+
+/// What a new thread has of its parent.
+struct Birth {
+    routine: Routine,
+    argument: *mut c_void,
+    common: CommonHandle,
+}
+
+/// `pthread_create()` as programs find it: the new thread inherits the common handle, for life.
+///
+/// # Safety
+/// As `pthread_create()`.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub unsafe extern "C" fn pthread_create(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    routine: Routine,
+    argument: *mut c_void,
+) -> c_int {
+    let Some(common) = device::inherited() else {
+        // SAFETY: the caller's contract.
+        return unsafe { linkage::create(thread, attributes, routine, argument) };
+    };
+    // SAFETY: libc's allocator.
+    let birth = unsafe { libc::malloc(size_of::<Birth>()) }.cast::<Birth>();
+    if birth.is_null() {
+        return libc::EAGAIN;
+    }
+    // SAFETY: a block of that size. `begin` frees it if it runs; if there is no thread, we do.
+    unsafe {
+        birth.write(Birth {
+            routine,
+            argument,
+            common,
+        });
+        let result = linkage::create(thread, attributes, begin, birth.cast());
+        if result != 0 {
+            libc::free(birth.cast());
+        }
+        result
+    }
+}
+
+/// The same for static programs, which are linked with `--wrap=pthread_create`.
+///
+/// # Safety
+/// As `pthread_create()`.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub unsafe extern "C" fn __wrap_pthread_create(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    routine: Routine,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's contract.
+    unsafe { pthread_create(thread, attributes, routine, argument) }
+}
+
+/// What a thread runs, in two registers.
+#[repr(C)]
+struct Entry {
+    routine: Routine,
+    argument: *mut c_void,
+}
+
+/// Where a thread begins that inherits something. It leaves nothing on the stack: when the thread
+/// is cancelled, nobody unwinds through a frame of ours.
+#[unsafe(naked)]
+unsafe extern "C" fn begin(birth: *mut c_void) -> *mut c_void {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::naked_asm!(
+        "sub rsp, 8",
+        "call {born}",
+        "add rsp, 8",
+        "mov rdi, rdx",
+        "jmp rax",
+        born = sym born,
+    );
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!(
+        "stp x29, x30, [sp, -16]!",
+        "bl {born}",
+        "ldp x29, x30, [sp], 16",
+        "mov x2, x0",
+        "mov x0, x1",
+        "br x2",
+        born = sym born,
+    );
+}
+
+/// # Safety
+/// `birth` is what `pthread_create()` above wrote for this thread alone.
+unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
+    // SAFETY: the caller's contract.
+    let Birth {
+        routine,
+        argument,
+        common,
+    } = unsafe { birth.read() };
+    // SAFETY: allocated by `pthread_create()` above.
+    unsafe { libc::free(birth.cast()) };
+    device::thread_began(common);
+    Entry { routine, argument }
 }
 
 /// What [`before_fork`] leaves to the handlers after the fork.

@@ -5,12 +5,13 @@
 //! linker fills in once. In a library that is loaded with `dlopen()` such a block comes out of a
 //! small reserve, so it stays under 512 bytes.
 
+use crate::device::Userspace;
 use crate::modules::Range;
 use core::mem::{offset_of, size_of};
-use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rkcov_core::hot::{Hot, Mode};
-use rkcov_core::sync::Word;
+use rkcov_core::sync::interrupt_fence;
+use rkcov_core::{Sink, Task};
 use rkcov_region::SlotHeader;
 
 /// Flag in [`Hot::mode`]: the thread has not been here yet. The initial image of the block has
@@ -25,25 +26,26 @@ pub(crate) const UNATTACHED: u32 = 1 << 16;
 pub(crate) struct Tls {
     /// What the thread records now.
     pub(crate) hot: Hot,
-    /// Counts the records for which there was no room.
-    pub(crate) dropped: AtomicPtr<AtomicU64>,
-    /// Unique mode: bits of the bitmap, a multiple of 64.
-    pub(crate) bits: AtomicU64,
-    /// Unique mode: the bitmap.
-    pub(crate) bitmap: AtomicPtr<Word>,
+    /// What the rules know of the thread.
+    pub(crate) task: Task<Userspace>,
     /// Unique mode: the text that the thread's last PC without a guard was in.
     pub(crate) range: AtomicPtr<Range>,
     /// The slot of `rkcov run` that the thread has taken, or null.
     pub(crate) slot: AtomicPtr<SlotHeader>,
     /// How often the thread's end was announced.
     pub(crate) ends: AtomicU32,
+    /// How deep the thread is inside the rules; signal handlers stay out of them meanwhile.
+    inside: AtomicU32,
+    /// When the thread began, as `/proc` has it, or 0 if nobody has asked yet.
+    pub(crate) started: AtomicU64,
 }
 
 pub(crate) const MODE: usize = offset_of!(Tls, hot) + offset_of!(Hot, mode);
 pub(crate) const LIMIT: usize = offset_of!(Tls, hot) + offset_of!(Hot, limit);
 pub(crate) const AREA: usize = offset_of!(Tls, hot) + offset_of!(Hot, area);
-pub(crate) const BITS: usize = offset_of!(Tls, bits);
-pub(crate) const BITMAP: usize = offset_of!(Tls, bitmap);
+pub(crate) const BITS: usize = TASK + offset_of!(Task<Userspace>, bitmap_bits);
+pub(crate) const BITMAP: usize = TASK + offset_of!(Task<Userspace>, bitmap);
+const TASK: usize = offset_of!(Tls, task);
 pub(crate) const RANGE: usize = offset_of!(Tls, range);
 
 const _: () = assert!(MODE == 0, "the initial image starts with the mode word");
@@ -99,45 +101,31 @@ pub(crate) fn current() -> &'static Tls {
     unsafe { &*tls }
 }
 
-/// What a thread records when nobody in its own process asks it to record something.
-#[derive(Clone, Copy)]
-pub(crate) struct Idle {
-    pub(crate) mode: Mode,
-    /// Records that fit behind the count word.
-    pub(crate) limit: u32,
-    /// The count word.
-    pub(crate) area: *mut Word,
-    /// Bits of the bitmap before the count word.
-    pub(crate) bits: u64,
-    pub(crate) dropped: *mut AtomicU64,
-}
-
-impl Idle {
-    pub(crate) const NOTHING: Self = Self {
-        mode: Mode::Off,
-        limit: 0,
-        area: ptr::null_mut(),
-        bits: 0,
-        dropped: ptr::null_mut(),
-    };
-}
-
 impl Tls {
-    /// Changes what the thread records when nobody in its process asks for something.
-    ///
-    /// # Safety
-    /// The calling thread is the block's own. `idle` points to `bits / 64` words, the count word
-    /// and `limit` records behind it, and to a drop counter, which all live until the next call
-    /// (nothing of it is used in [`Mode::Off`]).
-    pub(crate) unsafe fn set_idle(&self, idle: &Idle) {
-        // Without UNATTACHED, unlike what `stop()` and `start()` leave in the word.
+    /// Changes what the thread records while it runs on no client's account, and says that the
+    /// thread has been here.
+    pub(crate) fn set_idle(&self, sink: Sink) {
+        // Without UNATTACHED, which the rules would leave in the word.
         self.hot.mode.store(Mode::Off as u32, Ordering::Relaxed);
-        self.hot.stop();
-        self.dropped.store(idle.dropped, Ordering::Relaxed);
-        self.bits.store(idle.bits, Ordering::Relaxed);
-        let bitmap = idle.area.wrapping_sub((idle.bits / 64) as usize);
-        self.bitmap.store(bitmap, Ordering::Relaxed);
         self.range.store(Range::nowhere(), Ordering::Relaxed);
-        self.hot.start(idle.mode as u32, idle.area, idle.limit);
+        self.task.set_idle(&Userspace, sink);
+    }
+
+    /// The thread enters the rules, or a lock of theirs.
+    pub(crate) fn enter(&self) {
+        let inside = self.inside.load(Ordering::Relaxed);
+        self.inside.store(inside.wrapping_add(1), Ordering::Relaxed);
+        interrupt_fence();
+    }
+
+    /// The end of [`Tls::enter`].
+    pub(crate) fn leave(&self) {
+        interrupt_fence();
+        let inside = self.inside.load(Ordering::Relaxed);
+        self.inside.store(inside.wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_inside(&self) -> bool {
+        self.inside.load(Ordering::Relaxed) != 0
     }
 }

@@ -40,6 +40,12 @@ impl Words {
         self.0 as usize * WORD_BYTES
     }
 
+    /// The difference, 0 if `other` is larger.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// How many records of `record_words` words fit behind a count word in this many words.
     #[must_use]
     pub const fn records(self, record_words: u32) -> u32 {

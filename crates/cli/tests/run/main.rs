@@ -2,6 +2,5 @@
 //! `rkcov run` on real programs, from end to end.
 
 mod killed;
-mod linking;
 mod processes;
 mod support;

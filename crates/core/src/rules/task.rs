@@ -32,18 +32,19 @@ impl Sink {
         full: ptr::null(),
     };
 
-    /// Into the `words` words at `base`, of which the first `bitmap` are a bitmap in
-    /// [`Mode::Unique`] (elsewhere it is 0). Records that find no room are counted in `full`.
+    /// Into `base`: there `bitmap` words of a bitmap ([`Mode::Unique`] only, elsewhere it is 0),
+    /// and behind them `trace` words, the count word first. Records that find no room are counted
+    /// in `full`.
     ///
     /// # Safety
-    /// As long as a task may record there, `base` and `full` are valid and hold that many words,
-    /// and `bitmap` is less than `words`.
+    /// As long as a task may record there, `full` and all those words are valid, and `trace` is not
+    /// 0.
     #[must_use]
     pub unsafe fn new(
         mode: Mode,
         base: *mut Word,
-        words: Words,
         bitmap: Words,
+        trace: Words,
         full: *const AtomicU64,
     ) -> Self {
         let record_words = match mode {
@@ -51,10 +52,9 @@ impl Sink {
             Mode::Pc | Mode::Unique => TraceMode::Pc.record_words(),
             Mode::Cmp => TraceMode::Cmp.record_words(),
         };
-        let trace = Words::new(u64::from(words.get().saturating_sub(bitmap.get())));
         Self {
             mode_bits: mode as u32,
-            limit: trace.unwrap_or_default().records(record_words),
+            limit: trace.records(record_words),
             area: base.wrapping_add(bitmap.get() as usize),
             bitmap_bits: u64::from(bitmap.get()).wrapping_mul(64),
             full,
@@ -204,6 +204,11 @@ impl<H: Host> Task<H> {
         unsafe { self.own.get().write(Own { common, ..own }) };
     }
 
+    /// Gives a task that was just born, and collects nothing yet, the common handle of its parent.
+    pub fn inherit(&self, host: &H, common: CommonHandle) {
+        self.pinned(host, |own| own.common = Some(common));
+    }
+
     /// The common handle that children of this task inherit.
     pub fn common(&self, host: &H) -> Option<CommonHandle> {
         self.pinned(host, |own| own.common)
@@ -270,8 +275,9 @@ impl<H: Host> Task<H> {
         bitmap: Words,
     ) {
         let full = ptr::from_ref(&descriptor.drops().full);
+        let trace = memory.words.saturating_sub(bitmap);
         // SAFETY: the task keeps the descriptor, and so its buffer and counters, while it collects.
-        let sink = unsafe { Sink::new(mode, memory.buffer.base(), memory.words, bitmap, full) };
+        let sink = unsafe { Sink::new(mode, memory.buffer.base(), bitmap, trace, full) };
         self.pinned(host, |own| {
             own.local_sink = sink;
             own.local = Some(descriptor);

@@ -429,7 +429,7 @@ fn what_a_task_does_while_idle_goes_where_it_was_told() {
     // SAFETY: outlives the task's recording.
     let sink = unsafe {
         let base = slot.as_ptr().cast_mut();
-        Sink::new(Mode::Pc, base, words, crate::abi::Words::default(), &full)
+        Sink::new(Mode::Pc, base, crate::abi::Words::default(), words, &full)
     };
     task.task.set_idle(world.kcov.host(), sink);
     client.listen(&device, 16, &[USB1], 0).unwrap();

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a family of processes has of one kcov, in its arena.
+
+use super::arena::Arena;
+use super::host::Userspace;
+use crate::sys;
+use core::alloc::Layout;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use rkcov_core::{Descriptor, Kcov};
+
+/// Most files that a family can have open at once.
+pub(crate) const FILES: usize = 1 << 14;
+
+/// One kcov and its open files.
+pub(crate) struct Family {
+    pub(crate) arena: &'static Arena,
+    /// Names the next buffer.
+    pub(crate) next_buffer: AtomicU64,
+    /// A number that a client cannot guess.
+    pub(crate) seed: u64,
+    kcov: MaybeUninit<Kcov<Userspace>>,
+    /// What each open file holds: a reference that [`Ref::into_raw`](rkcov_core::Ref::into_raw)
+    /// gave, or null.
+    pub(crate) files: [AtomicPtr<Descriptor<Userspace>>; FILES],
+    /// No file from this number on was ever open.
+    pub(crate) files_end: AtomicU32,
+}
+
+static FAMILY: AtomicPtr<Family> = AtomicPtr::new(ptr::null_mut());
+
+/// The family of this process, if it has opened a kcov or was forked from one that had.
+pub(crate) fn family() -> Option<&'static Family> {
+    // SAFETY: null, or what `found()` made, which is never taken away.
+    unsafe { FAMILY.load(Ordering::Acquire).as_ref() }
+}
+
+impl Family {
+    pub(crate) fn kcov(&'static self) -> &'static Kcov<Userspace> {
+        // SAFETY: initialised before the family was published.
+        unsafe { self.kcov.assume_init_ref() }
+    }
+}
+
+/// The family of this process, which it founds if there is none.
+pub(crate) fn found() -> Option<&'static Family> {
+    if let Some(family) = family() {
+        return Some(family);
+    }
+    let lock = crate::lock::take();
+    if let Some(family) = family() {
+        return Some(family);
+    }
+    let arena = Arena::reserve()?;
+    let slot = arena
+        .alloc(Layout::new::<Family>())?
+        .cast::<Family>()
+        .as_ptr();
+    // SAFETY: a zeroed block of this layout; null files and a zeroed kcov are what they begin as.
+    unsafe {
+        ptr::addr_of_mut!((*slot).arena).write(arena);
+        ptr::addr_of_mut!((*slot).next_buffer).write(AtomicU64::new(1));
+        ptr::addr_of_mut!((*slot).seed).write(sys::random());
+    }
+    // The rules ask for the seed while they are set up.
+    FAMILY.store(slot, Ordering::Release);
+    // SAFETY: a zeroed place that never moves; nobody else has found the family yet who could use
+    // the kcov: it has no file.
+    unsafe { Kcov::init(ptr::addr_of_mut!((*slot).kcov).cast(), Userspace) };
+    drop(lock);
+    family()
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! File descriptors that are kcov descriptors.
+
+use super::family::{family, found, Family, FILES};
+use super::host::Userspace;
+use crate::sys::{self, Fd};
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+use core::ptr;
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use rkcov_abi::Errno;
+use rkcov_core::Ref;
+
+/// How many of the family's files are looked at, at each `open()`, for ones that nobody holds.
+const SWEEP: u32 = 8;
+
+/// The empty file that all of a process's kcov files are copies of, and what it is known by. A
+/// forked child inherits it. Written once, under the lock.
+static ROOT: AtomicI32 = AtomicI32::new(-1);
+static DEVICE: AtomicU64 = AtomicU64::new(0);
+static INODE: AtomicU64 = AtomicU64::new(0);
+
+/// The root, which is made if there is none yet. Programs close file descriptors that they do not
+/// know, so it is checked.
+fn root() -> Result<i32, Errno> {
+    let lock = crate::lock::take();
+    let root = ROOT.load(Ordering::Relaxed);
+    if is_root_file(root) {
+        return Ok(root);
+    }
+    if root >= 0 {
+        // Closed behind our back: open files can no longer be told from closed ones.
+        return Err(Errno::NoMem);
+    }
+    let file = sys::memory_file(c"kcov").map_err(|_| Errno::NoMem)?;
+    let kept = sys::duplicate(file.raw(), sys::FD_FLOOR).unwrap_or(file);
+    let (device, inode, _) = sys::identity(kept.raw()).map_err(|_| Errno::NoMem)?;
+    DEVICE.store(device, Ordering::Relaxed);
+    INODE.store(inode, Ordering::Relaxed);
+    let root = kept.into_raw();
+    ROOT.store(root, Ordering::Release);
+    drop(lock);
+    Ok(root)
+}
+
+/// Whether `fd` is a copy of the root file, in any process of the family.
+fn is_root_file(fd: i32) -> bool {
+    let known = (
+        DEVICE.load(Ordering::Relaxed),
+        INODE.load(Ordering::Relaxed),
+    );
+    fd >= 0
+        && known.1 != 0
+        && sys::identity(fd).is_ok_and(|(device, inode, _)| (device, inode) == known)
+}
+
+/// A descriptor that is open while this lives: the file's own reference is not touched.
+pub(crate) struct File(ManuallyDrop<Ref<Userspace>>);
+
+impl Deref for File {
+    type Target = Ref<Userspace>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// The number of the kcov file that `fd` is, or `None`: it is some other file, or closed.
+pub(crate) fn number(fd: i32) -> Option<u64> {
+    (ROOT.load(Ordering::Acquire) != fd && is_root_file(fd)).then(|| sys::position(fd).ok())?
+}
+
+/// The descriptor that `fd` is.
+///
+/// As with any file, whoever closes it in one thread while another uses it must know better; but
+/// then the other finds a reference that is gone, where a kernel would have counted it.
+pub(crate) fn file(fd: i32) -> Option<File> {
+    let place = family()?.files.get(number(fd)? as usize)?;
+    let descriptor = place.load(Ordering::Acquire);
+    if descriptor.is_null() {
+        return None;
+    }
+    // SAFETY: the file's reference, which lives while `fd` holds the lock on its number.
+    let kept = unsafe { ManuallyDrop::new(Ref::from_raw(descriptor)) };
+    // A reference of the caller's own outlives a close in another thread from here on.
+    Some(File(ManuallyDrop::new(Ref::clone(&kept))))
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
+
+/// Opens a kcov. ENOMEM: no memory, no number left, or no `/proc`, which is needed to open the
+/// root file anew.
+pub(crate) fn open() -> Result<i32, Errno> {
+    let family = found().ok_or(Errno::NoMem)?;
+    let root = root()?;
+    sweep(family, root);
+    let fd = sys::open_again(root).map_err(|_| Errno::NoMem)?;
+    let number = claim(family, &fd).ok_or(Errno::NoMem)?;
+    let place = family.files.get(number as usize).ok_or(Errno::NoMem)?;
+    sys::set_position(fd.raw(), number).map_err(|_| Errno::NoMem)?;
+    let descriptor = family.kcov().open()?;
+    place.store(descriptor.into_raw().cast_mut(), Ordering::Release);
+    Ok(fd.into_raw())
+}
+
+/// A number that no file has, locked by `fd`.
+fn claim(family: &'static Family, fd: &Fd) -> Option<u64> {
+    let is_free = |number: &u64| {
+        family
+            .files
+            .get(*number as usize)
+            .is_some_and(|p| p.load(Ordering::Acquire).is_null())
+    };
+    let number = (0..FILES as u64).find(|number| {
+        // The lock keeps others from the number; it may have been taken before we had it.
+        is_free(number) && sys::lock_byte(fd.raw(), *number) && {
+            let free = is_free(number);
+            if !free {
+                sys::unlock_byte(fd.raw(), *number);
+            }
+            free
+        }
+    })?;
+    family
+        .files_end
+        .fetch_max(number as u32 + 1, Ordering::Relaxed);
+    Some(number)
+}
+
+/// Closes `fd`, and the descriptor if this was the last copy of it.
+pub(crate) fn close(fd: i32) -> Result<(), sys::Error> {
+    let number = number(fd);
+    sys::close(fd)?;
+    if let (Some(family), Some(number)) = (family(), number) {
+        release_unless_held(family, ROOT.load(Ordering::Relaxed), number);
+    }
+    Ok(())
+}
+
+/// A copy of a kcov file went away by other means than [`close`]: by `dup2()` over it.
+pub(crate) fn forget(number: u64) {
+    if let Some(family) = family() {
+        release_unless_held(family, ROOT.load(Ordering::Relaxed), number);
+    }
+}
+
+/// Gives up what files hold that were closed with their processes.
+fn sweep(family: &'static Family, root: i32) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let end = u64::from(family.files_end.load(Ordering::Relaxed));
+    if end == 0 {
+        return;
+    }
+    for _ in 0..u64::from(SWEEP).min(end) {
+        release_unless_held(family, root, NEXT.fetch_add(1, Ordering::Relaxed) % end);
+    }
+}
+
+/// Drops a file's reference if nobody holds the lock on its number.
+fn release_unless_held(family: &'static Family, root: i32, number: u64) {
+    let Some(place) = family.files.get(number as usize) else {
+        return;
+    };
+    let descriptor = place.load(Ordering::Acquire);
+    if descriptor.is_null() || !is_root_file(root) || sys::is_byte_locked(root, number) {
+        return;
+    }
+    // Several processes may see this; one of them does it.
+    let taken = place.compare_exchange(
+        descriptor,
+        ptr::null_mut(),
+        Ordering::AcqRel,
+        Ordering::Relaxed,
+    );
+    if taken.is_ok() {
+        // SAFETY: the file's reference, taken by us alone.
+        drop(unsafe { Ref::from_raw(descriptor) });
+    }
+}

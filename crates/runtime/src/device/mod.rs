@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kcov device inside of a process.
+//!
+//! A descriptor is a file descriptor: an opened copy of an empty memory file, whose position is
+//! the descriptor's number and which holds a lock on the byte at that number. The kernel thereby
+//! does for us what it does for files: `dup()` and `fork()` share the descriptor, and when the
+//! last copy is closed, by `close()` or by kill -9, the lock is gone and the number free.
+
+pub mod api;
+mod arena;
+mod family;
+mod files;
+mod host;
+mod robust;
+
+pub(crate) use host::Userspace;
+
+use crate::tls::{self, Tls, UNATTACHED};
+use crate::{run, threads};
+use core::sync::atomic::Ordering;
+use family::family;
+use rkcov_abi::CommonHandle;
+use rkcov_core::Task;
+
+/// The calling thread, after it was attached if it was not.
+pub(crate) fn task() -> &'static Task<Userspace> {
+    let tls = tls::current();
+    if tls.hot.mode.load(Ordering::Relaxed) & UNATTACHED != 0 {
+        run::attach(tls);
+    }
+    &tls.task
+}
+
+/// The handle that a thread which the calling one makes now will inherit.
+pub(crate) fn inherited() -> Option<CommonHandle> {
+    family()?;
+    task().common(&Userspace)
+}
+
+/// The calling thread begins, with what it inherited.
+pub(crate) fn thread_began(common: CommonHandle) {
+    threads::announce_end(tls::current());
+    task().inherit(&Userspace, common);
+}
+
+/// The calling thread ends.
+pub(crate) fn thread_ended(tls: &'static Tls) {
+    if let Some(family) = family() {
+        family.kcov().exit(&tls.task);
+    }
+}
+
+/// The calling thread is the only one of a forked child.
+pub(crate) fn forked(tls: &'static Tls) {
+    let common = tls.task.common(&Userspace);
+    tls.started.store(0, Ordering::Relaxed);
+    tls.task.begin(&Userspace, common);
+}
