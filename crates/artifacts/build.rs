@@ -220,7 +220,13 @@ impl Build {
 
         let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".into());
         let mut objcopy = Command::new(objcopy);
-        objcopy.args(["--strip-debug", "--remove-section=.comment"]);
+        // The names of what was collected as garbage go too: a static program that only seems to
+        // need dlopen() makes the linker warn.
+        objcopy.args([
+            "--strip-debug",
+            "--strip-unneeded",
+            "--remove-section=.comment",
+        ]);
         for symbol in UNUSED {
             objcopy.arg(format!("--strip-unneeded-symbol={symbol}"));
         }

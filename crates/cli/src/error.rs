@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong in a command, and the exit status that says so.
 
+use crate::cmd::{cc, env};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -10,6 +11,12 @@ use std::process::ExitCode;
 /// The failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A compiler was not run.
+    #[error(transparent)]
+    Cc(#[from] cc::Failure),
+    /// The variables for a build system cannot be said.
+    #[error(transparent)]
+    Env(#[from] env::Failure),
     /// Printing the command's own output.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -53,7 +60,9 @@ impl Error {
             | Self::Memory(_)
             | Self::Trace { .. }
             | Self::Install(_)
-            | Self::Linux(_) => ExitCode::FAILURE,
+            | Self::Linux(_)
+            | Self::Env(_) => ExitCode::FAILURE,
+            Self::Cc(failure) => failure.exit_code(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod cmd;
 pub mod collect;
 pub mod error;
 pub mod toolchain;
+pub mod wrap;
 
 use clap::Parser;
 use std::ffi::OsString;

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a run recorded, and what it means.
 //!
-//! [`trace`] is the file between a collector and everybody else.
+//! [`trace`] is the file between a collector and everybody else. [`image`] finds the executables
+//! and libraries that ran and says what their addresses mean. [`coverage`] puts both together:
+//! files, lines, functions, and the streams that ran each. [`sources`] decides which files a report
+//! shows, and [`render`] shows them.
 
+pub mod coverage;
+pub mod image;
+pub mod render;
+pub mod sources;
 pub mod trace;

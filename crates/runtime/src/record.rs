@@ -187,9 +187,13 @@ pub(crate) unsafe extern "C" fn switch(value: u64, cases: *const u64, pc: u64) {
 /// # Safety
 /// They are the bounds of an array of guards.
 pub(crate) unsafe extern "C" fn number_guards(start: *mut u32, stop: *mut u32) {
+    if start >= stop {
+        // A module whose guards the linker has thrown away may have null here.
+        return;
+    }
     // SAFETY: the bounds of one array.
     let guards = unsafe {
-        let len = usize::try_from(stop.offset_from(start)).unwrap_or(0);
+        let len = stop.offset_from_unsigned(start);
         core::slice::from_raw_parts(start.cast::<AtomicU32>(), len)
     };
     // Called once for each object file of a module in some builds, always with the same bounds.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The commands, a file each.
 
+pub mod cc;
 pub mod doctor;
+pub mod env;
 pub mod linux;
 pub mod run;
 
@@ -11,6 +13,13 @@ use std::process::ExitCode;
 /// A command with its arguments.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Compile and link C, instrumented: use it in a compiler's place
+    Cc(cc::Args),
+    /// Compile and link C++, instrumented: use it in a compiler's place
+    #[command(name = "c++")]
+    Cxx(cc::Args),
+    /// Print what a build system has to be told: CC and CXX
+    Env(env::Args),
     /// Say what this machine has for rkcov, and how to get what is missing
     Doctor(doctor::Args),
     /// Run a program and record what it, its threads and the programs it starts run
@@ -27,6 +36,9 @@ impl Command {
     /// Whatever kept the command from doing what it was asked.
     pub fn run(self) -> Result<ExitCode, Error> {
         match self {
+            Self::Cc(args) => cc::run(args, cc::Language::C),
+            Self::Cxx(args) => cc::run(args, cc::Language::Cxx),
+            Self::Env(args) => env::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Run(args) => run::run(&args),
             Self::Linux(command) => linux::run(&command),

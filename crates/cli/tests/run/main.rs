@@ -2,5 +2,6 @@
 //! `rkcov run` on real programs, from end to end.
 
 mod killed;
+mod linking;
 mod processes;
 mod support;

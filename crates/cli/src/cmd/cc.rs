@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov cc` and `rkcov c++`: a compiler that instruments what it compiles.
+
+use crate::cache;
+use crate::error::Error;
+use crate::toolchain::{find, probe, Compiler};
+use crate::wrap::{plan, response, Invocation, Options, Plan, Request, Runtime};
+use clap::Parser;
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::{env, fs, io};
+
+/// Arguments of `rkcov cc` and `rkcov c++`.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true, after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    own: Own,
+    /// The compiler's arguments, passed on as they are
+    #[arg(
+        value_name = "[COMPILER] ARGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    rest: Vec<OsString>,
+    /// Print this help; `rkcov cc -- --help` prints the compiler's
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: (),
+}
+
+const HELP: &str = "\
+rkcov's own options come first; everything from the first argument on that is none of them is the \
+compiler's. The compiler is, in this order: the value of --compiler; the first argument, if it is \
+the name or path of one (gcc, clang-20, aarch64-linux-gnu-g++; ccache and other launchers may come \
+before it); $RKCOV_CC or, for `rkcov c++`, $RKCOV_CXX; cc or c++.
+
+The user's arguments stay as they are and in their order. Command lines that make no code, are for \
+another machine, have no C library or coverage callbacks of their own are passed on unchanged.
+
+Environment:
+  RKCOV_CC, RKCOV_CXX  The compiler
+  RKCOV_CCFLAGS        rkcov's own options, as if they stood first
+  RKCOV_VERBOSE        If set, print the command that is run, or why nothing was added to it
+
+Examples:
+  make CC='rkcov cc'
+  CC='rkcov cc clang' CXX='rkcov c++ clang++' cmake -B build
+  rkcov cc -O2 -o program main.c";
+
+/// rkcov's own options.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Own {
+    /// Call back even while nothing collects: slower, but what was on the stack when collecting
+    /// began is not missed
+    #[arg(long)]
+    no_gate: bool,
+    /// Report comparisons too, for `rkcov run --mode cmp`: slower
+    #[arg(long)]
+    cmp: bool,
+    /// The compiler that is run, by name or path
+    #[arg(long, value_name = "PROGRAM")]
+    compiler: Option<OsString>,
+}
+
+/// `$RKCOV_CCFLAGS`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "RKCOV_CCFLAGS",
+    no_binary_name = true,
+    disable_help_flag = true
+)]
+struct FromEnvironment {
+    #[command(flatten)]
+    own: Own,
+}
+
+/// Why the compiler was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no such program.
+    #[error(transparent)]
+    Find(#[from] find::NotFound),
+    /// It is no compiler that rkcov knows.
+    #[error(transparent)]
+    Probe(#[from] probe::Error),
+    /// The system refuses to run it.
+    #[error("cannot run {}", .0.display())]
+    Exec(OsString, #[source] io::Error),
+    /// `$RKCOV_CCFLAGS` makes no sense.
+    #[error("RKCOV_CCFLAGS: {0}")]
+    Environment(clap::Error),
+    /// The runtime cannot be unpacked.
+    #[error("cannot unpack the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl Failure {
+    /// The exit status that a shell has for it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Find(find::NotFound::Missing(_)) => ExitCode::from(127),
+            Self::Find(find::NotFound::NotExecutable(_)) | Self::Exec(..) => ExitCode::from(126),
+            Self::Environment(_) => ExitCode::from(2),
+            Self::Probe(_) | Self::Runtime(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The language that a wrapper's compiler is of when nothing names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// `rkcov cc`.
+    C,
+    /// `rkcov c++`.
+    Cxx,
+}
+
+impl Language {
+    /// The words that name the compiler when the command line does not.
+    fn compiler(self) -> Vec<OsString> {
+        let (variable, name) = match self {
+            Self::C => ("RKCOV_CC", "cc"),
+            Self::Cxx => ("RKCOV_CXX", "c++"),
+        };
+        match env::var_os(variable) {
+            Some(value) if !value.is_empty() => words(&value),
+            _ => vec![name.into()],
+        }
+    }
+}
+
+fn words(text: &OsStr) -> Vec<OsString> {
+    text.as_bytes()
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect()
+}
+
+/// Becomes the compiler. Comes back only if that fails.
+///
+/// # Errors
+/// The compiler cannot be found, understood or run.
+pub fn run(args: Args, language: Language) -> Result<ExitCode, Error> {
+    match exec(args, language)? {}
+}
+
+fn exec(args: Args, language: Language) -> Result<Infallible, Failure> {
+    let own = args.own.or(Own::from_environment()?);
+    let invocation = match own.compiler {
+        Some(compiler) => Invocation::of(compiler, args.rest),
+        None => Invocation::read(args.rest, || language.compiler()),
+    };
+    let program = find(&invocation.compiler)?;
+    let expanded = response::expand(&invocation.args, read_regular_file);
+    let request = Request::read(&expanded);
+    let options = Options {
+        gate: !own.no_gate,
+        comparisons: own.cmp,
+    };
+    let plan = plan(
+        &request,
+        &Compiler::of(&program)?,
+        env::consts::ARCH,
+        options,
+    );
+
+    let verbose = env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty());
+    let compiler_args = match plan {
+        Plan::Leave(reason) => {
+            if verbose {
+                eprintln!("rkcov: nothing added: {reason}");
+            }
+            invocation.args.clone()
+        }
+        Plan::Add { front, after, link } => {
+            let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
+            if let Some(link) = link {
+                let runtime = unpacked_runtime().map_err(Failure::Runtime)?;
+                ours.extend(runtime.arguments(link, &expanded));
+            }
+            invocation.with(ours, after)
+        }
+    };
+
+    // The compiler's own path instead of a search, but its name as it was given: compilers look at
+    // it, and print it.
+    let mut command = match invocation.launchers.split_first() {
+        None => {
+            let mut command = Command::new(&program.path);
+            command.arg0(&invocation.compiler);
+            command
+        }
+        Some((launcher, others)) => {
+            let mut command = Command::new(find(launcher)?.path);
+            command
+                .arg0(launcher)
+                .args(others)
+                .arg(&invocation.compiler);
+            command
+        }
+    };
+    command.args(compiler_args);
+    if verbose {
+        eprintln!("rkcov: {command:?}");
+    }
+    let error = command.exec();
+    Err(Failure::Exec(command.get_program().to_owned(), error))
+}
+
+/// The runtime, in a folder of the cache that no other version of it has: shared libraries keep
+/// the path.
+fn unpacked_runtime() -> io::Result<Runtime> {
+    let dir = cache::dir()?
+        .join("runtime")
+        .join(rkcov_artifacts::FINGERPRINT);
+    rkcov_artifacts::install(&dir)?;
+    Ok(Runtime::in_dir(&dir))
+}
+
+/// The contents of a response file. Pipes can be read once only, and that is the compiler's to do.
+fn read_regular_file(path: &OsStr) -> Option<Vec<u8>> {
+    let regular = fs::metadata(path).is_ok_and(|found| found.is_file());
+    regular.then(|| fs::read(path).ok()).flatten()
+}
+
+impl Own {
+    fn from_environment() -> Result<Self, Failure> {
+        let value = env::var_os("RKCOV_CCFLAGS").unwrap_or_default();
+        FromEnvironment::try_parse_from(words(&value))
+            .map(|parsed| parsed.own)
+            .map_err(Failure::Environment)
+    }
+
+    /// These options, and where they say nothing, `other`.
+    fn or(self, other: Self) -> Self {
+        Self {
+            no_gate: self.no_gate || other.no_gate,
+            cmp: self.cmp || other.cmp,
+            compiler: self.compiler.or(other.compiler),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is added to a command line, or why nothing is.
+
+use super::request::{Debug, Output, OwnCoverage, Request, Stage};
+use super::Options;
+use crate::toolchain::{probe, Compiler, Family};
+use std::fmt;
+
+/// How the runtime goes into what is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The static object, its callbacks exported for the shared libraries that the program loads.
+    Executable,
+    /// The static object, in a program without shared libraries.
+    StaticExecutable,
+    /// The shared library: a copy of the object in each library would count apart.
+    Shared,
+}
+
+/// Why a command line is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Neither code nor a linked file comes of it.
+    NoCode,
+    /// It makes an object file of object files.
+    Relocatable,
+    /// It calls the compiler's own parts.
+    Internal,
+    /// The project has coverage callbacks of its own.
+    OwnCoverage,
+    /// No operating system or C library under the code.
+    Freestanding,
+    /// The code is for another machine than the runtime.
+    OtherTarget(String),
+    /// The compiler has no instrumentation that rkcov knows.
+    NoInstrumentation,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCode => f.write_str("no code comes of it"),
+            Self::Relocatable => f.write_str("it joins object files into one"),
+            Self::Internal => f.write_str("it calls the compiler's own parts"),
+            Self::OwnCoverage => f.write_str("it asks for coverage callbacks of its own"),
+            Self::Freestanding => f.write_str("the code has no C library under it"),
+            Self::OtherTarget(target) => write!(f, "the code is for {target}"),
+            Self::NoInstrumentation => f.write_str("the compiler cannot instrument"),
+        }
+    }
+}
+
+/// What is added to a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing.
+    Leave(Reason),
+    /// Instrumentation, the runtime, or both.
+    Add {
+        /// Options before the user's arguments.
+        front: Vec<&'static str>,
+        /// An option after the user's argument of this index.
+        after: Option<(usize, &'static str)>,
+        /// The runtime that is linked.
+        link: Option<Link>,
+    },
+}
+
+/// Decides what to add to a command line that asks `compiler` for `request`. `host` is the
+/// architecture that there is a runtime for.
+#[must_use]
+pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options) -> Plan {
+    if request.internal {
+        return Plan::Leave(Reason::Internal);
+    }
+    let compiles = request.compiles && request.stage != Stage::Read;
+    if !compiles && !request.links {
+        return Plan::Leave(Reason::NoCode);
+    }
+    if request.own_coverage == OwnCoverage::Asked {
+        return Plan::Leave(Reason::OwnCoverage);
+    }
+    if request.freestanding {
+        return Plan::Leave(Reason::Freestanding);
+    }
+    if let Some(target) = other_target(request, compiler, host) {
+        return Plan::Leave(Reason::OtherTarget(target));
+    }
+    let Some(best) = compiler.best(options.gate) else {
+        return Plan::Leave(Reason::NoInstrumentation);
+    };
+    let link = match request.output {
+        _ if !request.links => None,
+        Output::Executable => Some(Link::Executable),
+        Output::StaticExecutable => Some(Link::StaticExecutable),
+        Output::Shared => Some(Link::Shared),
+        Output::Relocatable => None,
+    };
+
+    let family = compiler.family;
+    let mut front = Vec::new();
+    let mut after = None;
+    // gcc's link-time optimizer instruments when it links, and only if it is told again then.
+    let makes_code = compiles || (family == Family::Gcc && request.links);
+    if makes_code && request.own_coverage == OwnCoverage::Unasked {
+        front.extend_from_slice(best.options(family).unwrap_or_default());
+        if options.comparisons && compiler.comparisons {
+            front.extend_from_slice(probe::comparison_options(family));
+        }
+    }
+    if compiles {
+        let line_tables = match family {
+            Family::Gcc => "-g1",
+            Family::Clang => "-gline-tables-only",
+        };
+        match request.debug {
+            Debug::Unasked => front.push(line_tables),
+            Debug::Asked => {}
+            Debug::Refused(index) => after = Some((index, line_tables)),
+        }
+    }
+    if front.is_empty() && after.is_none() && link.is_none() {
+        return Plan::Leave(Reason::Relocatable);
+    }
+    Plan::Add { front, after, link }
+}
+
+/// The target, if it is not the machine that there is a runtime for.
+fn other_target(request: &Request, compiler: &Compiler, host: &str) -> Option<String> {
+    match &request.target {
+        _ if request.other_word_size => Some(format!("another word size than {}", compiler.arch)),
+        Some(target) => {
+            let target = target.to_string_lossy();
+            let (arch, system) = target.split_once('-').unwrap_or((&target, ""));
+            let here = arch == host && (system.contains("linux"));
+            (!here).then(|| target.into_owned())
+        }
+        None => (compiler.arch != host).then(|| compiler.arch.clone()),
+    }
+}

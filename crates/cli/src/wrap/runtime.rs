@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The arguments that link the runtime.
+
+use super::plan::Link;
+use super::response::Argument;
+use rkcov_artifacts::{Artifact, LIBRARY, MODULE_OBJECT, OBJECT, STATIC_OBJECT};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What an executable exports of the runtime, for the instrumented libraries that it loads.
+const EXPORTS: [&str; 3] = ["__sanitizer_cov_*", "__rkcov_*", "pthread_create"];
+
+/// The runtime's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    dir: PathBuf,
+}
+
+impl Runtime {
+    /// The runtime whose files are in `dir`.
+    #[must_use]
+    pub fn in_dir(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// The arguments that link it as `link` says. What the command line has already is not given
+    /// twice: libtool copies objects that it sees a compiler link to its own command lines.
+    ///
+    /// Each goes to the linker by `-Xlinker`, so that neither `-x` nor a comma in a path changes it.
+    #[must_use]
+    pub fn arguments(&self, link: Link, given: &[Argument]) -> Vec<OsString> {
+        let file = |artifact: Artifact| self.dir.join(artifact.name).into_os_string();
+        let mut linker = match link {
+            Link::Executable => vec![file(OBJECT)],
+            Link::StaticExecutable => vec![file(STATIC_OBJECT)],
+            Link::Shared => vec![file(MODULE_OBJECT), file(LIBRARY)],
+        };
+        linker.retain(|arg| given.iter().all(|given| given.text != *arg));
+        match link {
+            Link::Executable => linker.extend(EXPORTS.map(|name| {
+                let mut option = OsString::from("--export-dynamic-symbol=");
+                option.push(name);
+                option
+            })),
+            Link::StaticExecutable => {}
+            Link::Shared => {
+                linker.extend(["-rpath".into(), self.dir.clone().into_os_string()]);
+            }
+        }
+        linker
+            .into_iter()
+            .flat_map(|arg| ["-Xlinker".into(), arg])
+            .collect()
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the words of streams to addresses of images.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+
+use super::{Hits, Lost, StreamIndex};
+use crate::trace::{BuildId, Mode, Module, ProcessId, Stream, Trace};
+
+/// What identifies an image among traces: two builds at one path are two images.
+pub(super) type ImageKey = (PathBuf, BuildId);
+
+/// The return addresses of one image that were recorded, as addresses in the file.
+#[derive(Debug, Default)]
+pub(super) struct ImageHits {
+    pub(super) addresses: BTreeMap<u64, Hits>,
+}
+
+/// All that was recorded, by image.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) images: BTreeMap<ImageKey, ImageHits>,
+    /// PCs of each stream that belong to no image.
+    pub(super) lost: Vec<Lost>,
+    /// Different PCs of each stream.
+    pub(super) pcs: Vec<u64>,
+}
+
+/// The PCs of a stream and how often each was recorded.
+fn counted(stream: &Stream<'_>, mode: Mode) -> Vec<(u64, u64)> {
+    let mut counts: FxHashMap<u64, u64> = FxHashMap::default();
+    for pc in stream.pcs() {
+        *counts.entry(pc).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    if mode == Mode::Unique {
+        // Beyond the bitmap a PC may stand more than once, which means nothing.
+        counts.iter_mut().for_each(|(_, count)| *count = 1);
+    }
+    counts.sort_unstable();
+    counts
+}
+
+/// Gathers the streams of all traces, numbered in order.
+pub(super) fn gather(traces: &[&Trace<'_>]) -> Gathered {
+    let streams: Vec<(usize, &Stream<'_>)> = traces
+        .iter()
+        .enumerate()
+        .flat_map(|(at, trace)| trace.streams().iter().map(move |stream| (at, stream)))
+        .collect();
+    let counts: Vec<Vec<(u64, u64)>> = streams
+        .par_iter()
+        .map(|(at, stream)| counted(stream, traces[*at].info().mode))
+        .collect();
+
+    let mut all = Gathered::default();
+    let mut maps: HashMap<(usize, ProcessId), ModuleMap<'_>> = HashMap::new();
+    for (index, ((at, stream), counts)) in streams.iter().zip(&counts).enumerate() {
+        let process = stream.info().process;
+        let map = maps
+            .entry((*at, process))
+            .or_insert_with(|| ModuleMap::new(traces[*at], process));
+        all.pcs.push(counts.len() as u64);
+        all.lost.push(all_of(index, counts, map, &mut all.images));
+    }
+    all
+}
+
+fn all_of(
+    stream: StreamIndex,
+    counts: &[(u64, u64)],
+    map: &ModuleMap<'_>,
+    images: &mut BTreeMap<ImageKey, ImageHits>,
+) -> Lost {
+    let mut lost = Lost::default();
+    let mut at = 0;
+    while let Some(&(pc, _)) = counts.get(at) {
+        match map.find(pc) {
+            Place::Nowhere => {
+                lost.nowhere += 1;
+                at += 1;
+            }
+            Place::Several => {
+                lost.ambiguous += 1;
+                at += 1;
+            }
+            Place::In(module) => {
+                // Neighbours mostly lie in the same module: look its image up once for them.
+                let key = (module.path.clone(), module.build_id.clone());
+                let image = images.entry(key).or_default();
+                while let Some(&(pc, count)) = counts.get(at) {
+                    if !matches!(map.find(pc), Place::In(m) if std::ptr::eq(m, module)) {
+                        break;
+                    }
+                    let address = pc.wrapping_sub(module.bias);
+                    image
+                        .addresses
+                        .entry(address)
+                        .or_default()
+                        .add(stream, count);
+                    at += 1;
+                }
+            }
+        }
+    }
+    lost
+}
+
+/// The modules of one process by address.
+struct ModuleMap<'a> {
+    /// Sorted by start.
+    modules: Vec<&'a Module>,
+}
+
+enum Place<'a> {
+    In(&'a Module),
+    Nowhere,
+    /// Different modules lay there, one after the other.
+    Several,
+}
+
+impl<'a> ModuleMap<'a> {
+    fn new(trace: &'a Trace<'_>, process: ProcessId) -> Self {
+        let modules = trace.modules().iter();
+        let mut modules: Vec<_> = modules
+            .filter(|module| module.process.is_none_or(|id| id == process))
+            .collect();
+        modules.sort_by_key(|module| module.range.start);
+        Self { modules }
+    }
+
+    /// The module whose code called and returns to `pc`.
+    fn find(&self, pc: u64) -> Place<'a> {
+        // The call stands before the return address, which may be the first one of other code.
+        let call = pc.wrapping_sub(1);
+        let candidates = self.modules.partition_point(|m| m.range.start <= call);
+        let mut found: Option<&'a Module> = None;
+        for module in &self.modules[..candidates] {
+            let text = &module.text;
+            let code = text.is_empty() || text.iter().any(|range| range.contains(&call));
+            if !module.range.contains(&call) || !code {
+                continue;
+            }
+            match found {
+                // A library that was unloaded and loaded again at the same place.
+                Some(other)
+                    if other.path == module.path
+                        && other.build_id == module.build_id
+                        && other.bias == module.bias => {}
+                Some(_) => return Place::Several,
+                None => found = Some(module),
+            }
+        }
+        found.map_or(Place::Nowhere, Place::In)
+    }
+}

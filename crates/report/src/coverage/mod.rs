@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What ran: files, their lines and functions, and the streams that ran each.
+//!
+//! [`Coverage::new`] turns traces into this model. Renderers, and whatever else wants to know what
+//! ran (an editor, a test runner), take it from here; nothing here knows how it will be shown.
+
+mod gather;
+mod paths;
+mod resolve;
+mod select;
+mod streams;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::image::{Problem, Search};
+use crate::trace::{BuildId, DropReason, Drops, Info, Mode, Process, Stream, StreamInfo, Trace};
+pub use select::{Seen, Selection, Thread, UnknownThread};
+pub use streams::{StreamIndex, StreamSet};
+pub use view::{Count, FileView, View};
+
+/// Everything that some traces say, in terms of sources.
+#[derive(Debug)]
+pub struct Coverage {
+    /// What was recorded.
+    pub mode: Mode,
+    /// The traces, in the order in which they were given.
+    pub runs: Vec<Run>,
+    /// The streams of all traces; a [`StreamIndex`] is an index.
+    pub streams: Vec<StreamSummary>,
+    /// The images that have PCs in the traces.
+    pub images: Vec<ImageSummary>,
+    /// The source files by their paths, cleaned of `.` and `..`.
+    pub files: BTreeMap<PathBuf, SourceFile>,
+}
+
+/// One trace.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What the trace is called: in most cases the path of its file.
+    pub name: String,
+    /// How it came to be.
+    pub info: Info,
+    /// Whether it is whole.
+    pub finished: bool,
+    /// Drops that belong to no stream.
+    pub drops: Vec<Drops>,
+    /// How many processes it has.
+    pub processes: usize,
+}
+
+/// One stream, without its words.
+#[derive(Clone, Debug)]
+pub struct StreamSummary {
+    /// Which of [`Coverage::runs`] it is of.
+    pub run: usize,
+    /// What the trace says of it.
+    pub info: StreamInfo,
+    /// The process that it is of.
+    pub process: Process,
+    /// Records.
+    pub records: u64,
+    /// Records that were announced and never written.
+    pub unwritten: u64,
+    /// Whether the program wrote over the count word.
+    pub count_lost: bool,
+    /// Whether all of its words are in the trace.
+    pub whole: bool,
+    /// Different PCs.
+    pub pcs: u64,
+    /// PCs that could not be attributed.
+    pub lost: Lost,
+}
+
+impl StreamSummary {
+    /// What people call it: the thread's id and name, and the label if there is one.
+    #[must_use]
+    pub fn thread(&self) -> String {
+        let info = &self.info;
+        let mut text = info.tid.to_string();
+        if info.main {
+            text.push_str(" (main)");
+        } else if !info.name.is_empty() {
+            text = format!("{text} ({})", info.name);
+        }
+        if !info.label.is_empty() {
+            text = format!("{text} [{}]", info.label);
+        }
+        text
+    }
+}
+
+/// PCs that belong to no image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// No module had code there.
+    pub nowhere: u64,
+    /// Different modules had code there, one after the other.
+    pub ambiguous: u64,
+}
+
+/// An image, and how well it was read.
+#[derive(Debug)]
+pub struct ImageSummary {
+    /// Where it was when it ran.
+    pub path: PathBuf,
+    /// Its build id; empty if it had none.
+    pub build_id: BuildId,
+    /// Different return addresses that were recorded.
+    pub pcs: u64,
+    /// The streams that ran any of its code.
+    pub streams: StreamSet,
+    /// Whether its lines are known.
+    pub has_lines: bool,
+    /// What kept it from being read as well as it could be.
+    pub problems: Vec<Problem>,
+    /// Functions that ran and whose source is not known.
+    pub functions: Vec<Function>,
+    /// PCs of which not even the function is known.
+    pub unknown: u64,
+}
+
+/// A source file.
+#[derive(Clone, Debug, Default)]
+pub struct SourceFile {
+    /// The lines that have code, by number.
+    pub lines: BTreeMap<u32, Hits>,
+    /// The functions, in the order of their lines.
+    pub functions: Vec<Function>,
+    /// Whether lines and functions that did not run are in it too.
+    pub complete: bool,
+}
+
+/// A function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name as its author wrote it.
+    pub name: Arc<str>,
+    /// The first and the last line that has code; 0 and 0 if they are not known.
+    pub lines: (u32, u32),
+    /// Who ran it.
+    pub hits: Hits,
+}
+
+/// Who ran something, and how often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hits {
+    /// The streams that ran it; none if it did not run.
+    pub streams: StreamSet,
+    /// How often it was recorded; in unique mode, by how many streams.
+    pub count: u64,
+}
+
+impl Hits {
+    fn add(&mut self, stream: StreamIndex, count: u64) {
+        self.streams.insert(stream);
+        self.count = self.count.saturating_add(count);
+    }
+
+    /// Adds another place of the same line: it ran where either ran, and as often as the place
+    /// that ran most often.
+    fn merge(&mut self, other: &Self) {
+        self.streams.union(&other.streams);
+        self.count = self.count.max(other.count);
+    }
+}
+
+/// A trace to be reported, with the name that people know it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// In most cases the path of its file.
+    pub name: &'a str,
+    /// The trace.
+    pub trace: &'a Trace<'a>,
+}
+
+/// The traces cannot be reported together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{first} has {} and {other} has {}: report them one by one",
+    what(*.first_mode), what(*.other_mode)
+)]
+pub struct MixedModes {
+    first: String,
+    first_mode: Mode,
+    other: String,
+    other_mode: Mode,
+}
+
+const fn what(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Trace | Mode::Unique => "PCs",
+        Mode::Cmp => "comparisons",
+    }
+}
+
+impl Coverage {
+    /// Puts traces together, finds their images and looks every PC up.
+    ///
+    /// # Errors
+    /// If some of the traces have PCs and others comparisons.
+    pub fn new(traces: &[Named<'_>], search: &Search) -> Result<Self, MixedModes> {
+        let mode = common_mode(traces)?;
+        let plain: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
+        let gathered = gather::gather(&plain);
+
+        let all = traces.iter().enumerate().flat_map(|(run, named)| {
+            let streams = named.trace.streams().iter();
+            streams.map(move |stream| (run, named.trace, stream))
+        });
+        let lost = gathered.pcs.iter().zip(&gathered.lost);
+        let streams = all
+            .zip(lost)
+            .map(|((run, trace, stream), (pcs, lost))| summary(run, trace, stream, *pcs, *lost))
+            .collect();
+
+        let resolved = resolve::resolve(gathered.images, search);
+        let mut coverage = Self {
+            mode,
+            runs: traces.iter().map(run).collect(),
+            streams,
+            images: Vec::new(),
+            files: BTreeMap::new(),
+        };
+        resolve::merge(resolved, &mut coverage);
+        Ok(coverage)
+    }
+
+    /// A file by its path.
+    #[must_use]
+    pub fn file(&self, path: &Path) -> Option<&SourceFile> {
+        self.files.get(path)
+    }
+}
+
+fn common_mode(traces: &[Named<'_>]) -> Result<Mode, MixedModes> {
+    let Some(first) = traces.first() else {
+        return Ok(Mode::Trace);
+    };
+    let first_mode = first.trace.info().mode;
+    let mut mode = first_mode;
+    for other in traces {
+        let other_mode = other.trace.info().mode;
+        if what(first_mode) != what(other_mode) {
+            return Err(MixedModes {
+                first: first.name.to_owned(),
+                first_mode,
+                other: other.name.to_owned(),
+                other_mode,
+            });
+        }
+        if other_mode != first_mode {
+            // Counts of some of them mean nothing, so neither do their sums.
+            mode = Mode::Unique;
+        }
+    }
+    Ok(mode)
+}
+
+fn run(named: &Named<'_>) -> Run {
+    let trace = named.trace;
+    let mut drops: BTreeMap<DropReason, u64> = BTreeMap::new();
+    for drop in trace.drops().flat_map(|(_, drops)| drops) {
+        *drops.entry(drop.reason).or_default() += drop.count;
+    }
+    Run {
+        name: named.name.to_owned(),
+        info: trace.info().clone(),
+        finished: trace.ended().is_some(),
+        drops: drops
+            .into_iter()
+            .map(|(reason, count)| Drops { reason, count })
+            .collect(),
+        processes: trace.processes().len(),
+    }
+}
+
+fn summary(
+    run: usize,
+    trace: &Trace<'_>,
+    stream: &Stream<'_>,
+    pcs: u64,
+    lost: Lost,
+) -> StreamSummary {
+    let process = trace.process(stream.info().process);
+    StreamSummary {
+        run,
+        info: stream.info().clone(),
+        process: process.cloned().unwrap_or_default(),
+        records: stream.records(),
+        unwritten: stream.unwritten(),
+        count_lost: stream.count_lost(),
+        whole: stream.whole(),
+        pcs,
+        lost,
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sets of streams.
+
+/// The number of a stream among those of a [`Coverage`](super::Coverage).
+pub type StreamIndex = usize;
+
+/// Streams, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StreamSet {
+    /// One bit a stream; no zero word at the end, so that equal sets are equal.
+    words: Vec<u64>,
+}
+
+impl StreamSet {
+    /// No stream.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { words: Vec::new() }
+    }
+
+    /// Adds a stream.
+    pub fn insert(&mut self, stream: StreamIndex) {
+        let word = stream / 64;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (stream % 64);
+    }
+
+    /// Adds all of `other`. Whether anything was new.
+    pub fn union(&mut self, other: &Self) -> bool {
+        if other.words.len() > self.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        let mut changed = false;
+        for (mine, others) in self.words.iter_mut().zip(&other.words) {
+            changed |= *others & !*mine != 0;
+            *mine |= others;
+        }
+        changed
+    }
+
+    /// Whether a stream is in it.
+    #[must_use]
+    pub fn contains(&self, stream: StreamIndex) -> bool {
+        self.words
+            .get(stream / 64)
+            .is_some_and(|word| word >> (stream % 64) & 1 != 0)
+    }
+
+    /// Whether the two have a stream in common.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
+    /// Whether all streams of this set are in `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.words.len() <= other.words.len()
+            && self
+                .words
+                .iter()
+                .zip(&other.words)
+                .all(|(a, b)| a & !b == 0)
+    }
+
+    /// Whether it has no stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// How many streams it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
+    /// The streams, in order.
+    pub fn iter(&self) -> impl Iterator<Item = StreamIndex> + '_ {
+        self.words.iter().enumerate().flat_map(|(at, word)| {
+            (0..64)
+                .filter(move |bit| word >> bit & 1 != 0)
+                .map(move |bit| at * 64 + bit)
+        })
+    }
+}
+
+impl FromIterator<StreamIndex> for StreamSet {
+    fn from_iter<I: IntoIterator<Item = StreamIndex>>(streams: I) -> Self {
+        let mut set = Self::new();
+        streams.into_iter().for_each(|stream| set.insert(stream));
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn is_a_set(
+            a in proptest::collection::btree_set(0..200_usize, 0..9),
+            b in proptest::collection::btree_set(0..200_usize, 0..9),
+        ) {
+            let (set_a, set_b): (StreamSet, StreamSet) =
+                (a.iter().copied().collect(), b.iter().copied().collect());
+            prop_assert_eq!(set_a.iter().collect::<BTreeSet<_>>(), a.clone());
+            prop_assert_eq!(set_a.len(), a.len());
+            prop_assert_eq!(set_a.is_empty(), a.is_empty());
+            prop_assert_eq!(set_a.meets(&set_b), !a.is_disjoint(&b));
+            prop_assert_eq!(set_a.is_within(&set_b), a.is_subset(&b));
+            prop_assert!((0..300).all(|n| set_a.contains(n) == a.contains(&n)));
+            let mut both = set_a.clone();
+            prop_assert_eq!(both.union(&set_b), !b.is_subset(&a));
+            let union: StreamSet = a.union(&b).copied().collect();
+            prop_assert_eq!(both, union);
+        }
+    }
+}

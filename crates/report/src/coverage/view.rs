@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The part of a coverage that a report is about.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Coverage, Function, Seen, Selection};
+use crate::sources::{Filter, Outside, Verdict};
+
+/// What some threads ran in some files.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// What it is a part of.
+    pub coverage: &'a Coverage,
+    /// The streams that it is about.
+    pub selection: Selection,
+    /// The files in which something ran, or could have, in the order of their paths.
+    pub files: Vec<FileView<'a>>,
+    /// What was folded away: files and lines that ran.
+    pub folded: BTreeMap<Outside, Count>,
+}
+
+/// One file of a [`View`].
+#[derive(Debug)]
+pub struct FileView<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// How often each line ran; 0 for those that did not. In a view of some threads only, 1 stands
+    /// for any number.
+    pub lines: BTreeMap<u32, u64>,
+    /// The functions, and how often they ran.
+    pub functions: Vec<(&'a Function, u64)>,
+    /// Whether it has what did not run, too.
+    pub complete: bool,
+}
+
+/// How much of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Files.
+    pub files: usize,
+    /// Lines that ran.
+    pub lines: usize,
+}
+
+impl<'a> View<'a> {
+    /// What `selection` ran in the files that `filter` shows.
+    #[must_use]
+    pub fn new(coverage: &'a Coverage, selection: Selection, filter: &Filter) -> Self {
+        let all = selection == Selection::all(coverage);
+        let mut files = Vec::new();
+        let mut folded: BTreeMap<Outside, Count> = BTreeMap::new();
+        for (path, file) in &coverage.files {
+            let verdict = filter.verdict(path);
+            if verdict == Verdict::Leave {
+                continue;
+            }
+            let complete = file.complete && !selection.exclusive;
+            let ran = |hits: &super::Hits| match selection.sees(hits) {
+                Seen::Ran if all => Some(hits.count),
+                Seen::Ran => Some(1),
+                Seen::Missed if complete => Some(0),
+                Seen::Missed | Seen::Elsewhere => None,
+            };
+            let lines: BTreeMap<u32, u64> = file
+                .lines
+                .iter()
+                .filter_map(|(line, hits)| Some((*line, ran(hits)?)))
+                .collect();
+            if lines.is_empty() {
+                continue;
+            }
+            if let Verdict::Fold(outside) = verdict {
+                let ran = lines.values().filter(|count| **count > 0).count();
+                if ran > 0 {
+                    let count = folded.entry(outside).or_default();
+                    count.files += 1;
+                    count.lines += ran;
+                }
+                continue;
+            }
+            files.push(FileView {
+                path,
+                lines,
+                functions: file
+                    .functions
+                    .iter()
+                    .filter_map(|function| Some((function, ran(&function.hits)?)))
+                    .collect(),
+                complete,
+            });
+        }
+        Self {
+            coverage,
+            selection,
+            files,
+            folded,
+        }
+    }
+}
+
+impl FileView<'_> {
+    /// Lines that ran.
+    #[must_use]
+    pub fn lines_ran(&self) -> usize {
+        self.lines.values().filter(|count| **count > 0).count()
+    }
+
+    /// Functions that ran.
+    #[must_use]
+    pub fn functions_ran(&self) -> usize {
+        self.functions
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .count()
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Finds the file that a module was, and its debug information, and lets no other pass for it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use object::Object;
+
+use super::elf::{ElfError, ElfFile};
+use crate::trace::BuildId;
+
+/// Where to look for files beside the paths that a trace names.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Folders of separate debug information, laid out as `/usr/lib/debug` is.
+    pub debug_dirs: Vec<PathBuf>,
+    /// Folders of executables and libraries that are no longer where they ran.
+    pub binaries: Vec<PathBuf>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            debug_dirs: vec!["/usr/lib/debug".into()],
+            binaries: Vec::new(),
+        }
+    }
+}
+
+/// What kept an image from being read as well as it could be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The file is not there.
+    #[error(
+        "{} cannot be read ({source}); give the folder of a copy with `--binaries DIR`",
+        path.display()
+    )]
+    Missing {
+        /// The path in the trace.
+        path: PathBuf,
+        /// What the system said, or what is wrong with the file.
+        source: ElfError,
+    },
+    /// Another file has taken its place.
+    #[error(
+        "{} is not the file that ran: its build id was {recorded} and is {}; \
+         give the folder of the old one with `--binaries DIR`, or record again",
+        path.display(),
+        Named(found)
+    )]
+    Changed {
+        /// The path in the trace.
+        path: PathBuf,
+        /// The build id of what ran.
+        recorded: BuildId,
+        /// The build id of what is there, empty if it has none.
+        found: BuildId,
+    },
+    /// The file that ran had no build id, so nothing tells whether it is still the same.
+    #[error(
+        "{} has no build id, so a change since the run would go unnoticed; \
+         link with -Wl,--build-id",
+        path.display()
+    )]
+    Unchecked {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file of debug information belongs to another build.
+    #[error("{} is debug information of another build, not of {}", debug.display(), path.display())]
+    OtherDebug {
+        /// The file that was looked up for.
+        path: PathBuf,
+        /// The file that was refused.
+        debug: PathBuf,
+    },
+    /// There are no line tables, so there are function names only.
+    #[error(
+        "{} has no debug information: functions are known by their symbols, lines not at all; \
+         build with -g, or give its folder with `--debug-dir DIR`",
+        path.display()
+    )]
+    NoLines {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There are neither line tables nor symbols.
+    #[error(
+        "{} is stripped and has no separate debug information: neither functions nor lines are \
+         known; give its folder with `--debug-dir DIR`",
+        path.display()
+    )]
+    Stripped {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The debug information cannot be read.
+    #[error("the debug information in {} cannot be read: {what}", debug.display())]
+    BadDebug {
+        /// The file.
+        debug: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// A build id, or that there is none.
+struct Named<'a>(&'a BuildId);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            f.write_str("not there any more")
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+/// The files of one image.
+#[derive(Debug, Default)]
+pub(crate) struct Located {
+    /// The file that ran.
+    pub(crate) binary: Option<ElfFile>,
+    /// The file with its line tables, perhaps the same.
+    pub(crate) debug: Option<ElfFile>,
+    /// What the debug information shares with that of other files (`dwz` makes it).
+    pub(crate) supplementary: Option<PathBuf>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Finds the files of the image that was at `path` and had this build id.
+pub(crate) fn locate(path: &Path, build_id: &BuildId, search: &Search) -> Located {
+    let mut found = Located::default();
+    found.binary = binary(path, build_id, search, &mut found.problems);
+    if let Some(binary) = &found.binary {
+        if binary.has_lines() {
+            found.debug = ElfFile::open(binary.path()).ok();
+        }
+    }
+    if found.debug.is_none() {
+        found.debug = debug(path, build_id, search, &mut found);
+    }
+    if let Some(debug) = &found.debug {
+        found.supplementary = supplementary(debug, search);
+        if found.binary.is_none() {
+            // Lines are known after all: what is missing is the code itself.
+            found.problems.clear();
+        }
+    } else if let Some(binary) = &found.binary {
+        let path = path.to_owned();
+        found
+            .problems
+            .push(if binary.functions().iter().any(|f| !f.name.is_empty()) {
+                Problem::NoLines { path }
+            } else {
+                Problem::Stripped { path }
+            });
+    }
+    found
+}
+
+fn binary(
+    path: &Path,
+    build_id: &BuildId,
+    search: &Search,
+    problems: &mut Vec<Problem>,
+) -> Option<ElfFile> {
+    let problem = match ElfFile::open(path) {
+        Ok(file) if build_id.is_empty() => {
+            let path = path.to_owned();
+            problems.push(Problem::Unchecked { path });
+            return Some(file);
+        }
+        Ok(file) => {
+            let found = file.build_id();
+            if found == *build_id {
+                return Some(file);
+            }
+            Problem::Changed {
+                path: path.to_owned(),
+                recorded: build_id.clone(),
+                found,
+            }
+        }
+        Err(source) => Problem::Missing {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    let in_copies = search.binaries.iter().flat_map(|dir| {
+        let by_name = path.file_name().map(|name| dir.join(name));
+        [
+            Some(below(dir, path)),
+            by_name,
+            by_build_id(dir, build_id, ""),
+        ]
+    });
+    let in_debug = search
+        .debug_dirs
+        .iter()
+        .map(|dir| by_build_id(dir, build_id, ""));
+    let copy = in_copies.chain(in_debug).flatten().find_map(|candidate| {
+        let file = ElfFile::open(&candidate).ok()?;
+        (file.build_id() == *build_id).then_some(file)
+    });
+    if copy.is_none() {
+        problems.push(problem);
+    }
+    copy
+}
+
+fn debug(path: &Path, build_id: &BuildId, search: &Search, found: &mut Located) -> Option<ElfFile> {
+    let dirs = || search.debug_dirs.iter().chain(&search.binaries);
+    let by_id = dirs().filter_map(|dir| by_build_id(dir, build_id, ".debug"));
+    for candidate in by_id {
+        if let Ok(file) = ElfFile::open(&candidate) {
+            if file.build_id() == *build_id && file.has_lines() {
+                return Some(file);
+            }
+        }
+    }
+    // Names say less than build ids: what is found by name must show that it belongs here.
+    let binary = found.binary.as_ref()?;
+    let object = binary.object()?;
+    let link = object.gnu_debuglink().ok().flatten();
+    let folder = binary.path().parent().unwrap_or(Path::new("."));
+    let mut names: Vec<(PathBuf, Option<u32>)> = Vec::new();
+    if let Some((name, sum)) = link {
+        let name = Path::new(OsStr::from_bytes(name)).file_name()?;
+        let recorded = path.parent().unwrap_or(Path::new("/"));
+        names.push((folder.join(name), Some(sum)));
+        names.push((folder.join(".debug").join(name), Some(sum)));
+        names.extend(dirs().map(|dir| (below(dir, recorded).join(name), Some(sum))));
+        names.extend(dirs().map(|dir| (dir.join(name), Some(sum))));
+    }
+    let mut beside = binary.path().as_os_str().to_owned();
+    beside.push(".debug");
+    names.push((beside.into(), None));
+    for (candidate, sum) in names {
+        let Ok(file) = ElfFile::open(&candidate) else {
+            continue;
+        };
+        let id = file.build_id();
+        let same = if id.is_empty() || build_id.is_empty() {
+            sum.is_some_and(|sum| crc32fast::hash(file.bytes()) == sum)
+        } else {
+            id == *build_id
+        };
+        if same && file.has_lines() {
+            return Some(file);
+        }
+        if !same {
+            found.problems.push(Problem::OtherDebug {
+                path: path.to_owned(),
+                debug: candidate,
+            });
+        }
+    }
+    None
+}
+
+fn supplementary(debug: &ElfFile, search: &Search) -> Option<PathBuf> {
+    let object = debug.object()?;
+    let (name, id) = object.gnu_debugaltlink().ok().flatten()?;
+    let id = BuildId(id.to_vec());
+    let folder = debug.path().parent().unwrap_or(Path::new("."));
+    let named = folder.join(OsStr::from_bytes(name));
+    let dirs = search.debug_dirs.iter();
+    let by_id = dirs.filter_map(|dir| by_build_id(dir, &id, ".debug"));
+    std::iter::once(named)
+        .chain(by_id)
+        .find(|path| ElfFile::open(path).is_ok_and(|file| file.build_id() == id))
+}
+
+/// `DIR/.build-id/ab/cdef...`, where packages put files by their build id.
+fn by_build_id(dir: &Path, id: &BuildId, suffix: &str) -> Option<PathBuf> {
+    let hex = id.to_string();
+    let (first, rest) = hex.split_at_checked(2)?;
+    Some(
+        dir.join(".build-id")
+            .join(first)
+            .join(format!("{rest}{suffix}")),
+    )
+}
+
+/// `path` below `dir`, as below another root.
+fn below(dir: &Path, path: &Path) -> PathBuf {
+    dir.join(path.strip_prefix("/").unwrap_or(path))
+}

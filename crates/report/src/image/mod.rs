@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Images: the files that modules were, and what their addresses mean.
+//!
+//! An image is a file, whatever processes had it and wherever it lay in their memory; its addresses
+//! are those in the file. [`Image::find`] looks for the file and its debug information and checks
+//! by build id that they are those that ran; what it cannot check or find becomes a [`Problem`].
+
+mod elf;
+mod locate;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use addr2line::Loader;
+
+use crate::trace::BuildId;
+pub use elf::ElfError;
+use elf::{ElfFile, Function};
+pub use locate::{Problem, Search};
+
+/// The file that a module was, as far as it can be found.
+#[derive(Debug)]
+pub struct Image {
+    path: PathBuf,
+    build_id: BuildId,
+    debug: Option<PathBuf>,
+    supplementary: Option<PathBuf>,
+    functions: Vec<Function>,
+    problems: Vec<Problem>,
+}
+
+/// One function that an address belongs to, with the place in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The function's name as the linker knows it.
+    pub symbol: Option<Arc<str>>,
+    /// The source file, as the compiler named it, its directory before it.
+    pub file: Option<Arc<str>>,
+    /// The line in that file; never 0.
+    pub line: Option<u32>,
+}
+
+impl Image {
+    /// Finds the file that was at `path` and had this build id.
+    #[must_use]
+    pub fn find(path: &Path, build_id: &BuildId, search: &Search) -> Self {
+        let found = locate::locate(path, build_id, search);
+        let symbols = [&found.binary, &found.debug];
+        let functions = symbols
+            .into_iter()
+            .flatten()
+            .map(ElfFile::functions)
+            .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count());
+        Self {
+            path: path.to_owned(),
+            build_id: build_id.clone(),
+            debug: found.debug.map(|file| file.path().to_owned()),
+            supplementary: found.supplementary,
+            functions: functions.unwrap_or_default(),
+            problems: found.problems,
+        }
+    }
+
+    /// Where it was when it ran.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its build id when it ran; empty if it had none.
+    #[must_use]
+    pub const fn build_id(&self) -> &BuildId {
+        &self.build_id
+    }
+
+    /// What kept it from being read as well as it could be.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// What kept it from being read as well as it could be.
+    #[must_use]
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// Whether its line tables were found.
+    #[must_use]
+    pub const fn has_lines(&self) -> bool {
+        self.debug.is_some()
+    }
+
+    /// Whether anything is known of its addresses.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.has_lines() || !self.functions.is_empty()
+    }
+
+    /// Opens its debug information. Each thread that looks addresses up needs its own.
+    ///
+    /// # Errors
+    /// If the debug information cannot be read.
+    pub fn symbolizer(&self) -> Result<Symbolizer<'_>, Problem> {
+        let open = |debug: &PathBuf| {
+            Loader::new_with_sup(debug, self.supplementary.as_ref()).map_err(|error| {
+                Problem::BadDebug {
+                    debug: debug.clone(),
+                    what: error.to_string(),
+                }
+            })
+        };
+        Ok(Symbolizer {
+            image: self,
+            loader: self.debug.as_ref().map(open).transpose()?,
+            texts: HashMap::new(),
+        })
+    }
+
+    /// The function whose code this address is part of.
+    fn function(&self, address: u64) -> Option<&Function> {
+        let after = self.functions.partition_point(|f| f.range.start <= address);
+        let function = self.functions.get(after.checked_sub(1)?)?;
+        function.range.contains(&address).then_some(function)
+    }
+}
+
+/// Looks addresses of an [`Image`] up.
+pub struct Symbolizer<'a> {
+    image: &'a Image,
+    loader: Option<Loader>,
+    /// Names and paths, each once.
+    texts: HashMap<Box<str>, Arc<str>>,
+}
+
+impl Symbolizer<'_> {
+    /// What the instruction at `address` belongs to: the innermost inlined function first, the
+    /// function that was not inlined last. Empty if nothing is known of the address.
+    pub fn frames(&mut self, address: u64) -> Vec<Frame> {
+        let mut found = Vec::new();
+        if let Some(loader) = &self.loader {
+            if let Ok(mut frames) = loader.find_frames(address) {
+                while let Ok(Some(frame)) = frames.next() {
+                    let symbol = frame
+                        .function
+                        .as_ref()
+                        .and_then(|name| Some(shared(&mut self.texts, &name.raw_name().ok()?)));
+                    let place = frame.location.as_ref();
+                    found.push(Frame {
+                        symbol,
+                        file: place
+                            .and_then(|place| place.file)
+                            .map(|file| shared(&mut self.texts, file)),
+                        line: place.and_then(|place| place.line).filter(|line| *line > 0),
+                    });
+                }
+            }
+        }
+        // Code without debug information, perhaps between code that has some.
+        if found.iter().all(|frame| frame.symbol.is_none()) {
+            if let Some(function) = self.image.function(address) {
+                if !function.name.is_empty() {
+                    let symbol = Some(shared(&mut self.texts, &function.name));
+                    match found.last_mut() {
+                        Some(outermost) => outermost.symbol = symbol,
+                        None => found.push(Frame {
+                            symbol,
+                            ..Frame::default()
+                        }),
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn shared(texts: &mut HashMap<Box<str>, Arc<str>>, text: &str) -> Arc<str> {
+    if let Some(known) = texts.get(text) {
+        return Arc::clone(known);
+    }
+    let new: Arc<str> = text.into();
+    texts.insert(text.into(), Arc::clone(&new));
+    new
+}
+
+/// The name of a function as its author wrote it, from the name that the linker knows.
+#[must_use]
+pub fn demangled(symbol: &str) -> String {
+    addr2line::demangle_auto(symbol.into(), None).into_owned()
+}

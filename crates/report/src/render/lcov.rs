@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tracefile format of lcov, which `genhtml`, editors and services read.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use super::style::harmless;
+use crate::coverage::View;
+
+/// Writes a view as an lcov tracefile. Counts are those of the view.
+///
+/// # Errors
+/// What `to` says.
+pub fn lcov(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
+    for file in &view.files {
+        writeln!(to, "TN:")?;
+        writeln!(to, "SF:{}", harmless(&file.path.to_string_lossy()))?;
+        // A name may stand for several functions (closures), but lcov knows functions by name.
+        let mut names = BTreeSet::new();
+        let functions: Vec<_> = file
+            .functions
+            .iter()
+            .map(|(function, count)| {
+                let mut name = harmless(&function.name);
+                if !names.insert(name.clone()) {
+                    name = format!("{name}:{}", function.lines.0);
+                    names.insert(name.clone());
+                }
+                (name, function.lines.0, *count)
+            })
+            .collect();
+        for (name, line, _) in &functions {
+            writeln!(to, "FN:{line},{name}")?;
+        }
+        for (name, _, count) in &functions {
+            writeln!(to, "FNDA:{count},{name}")?;
+        }
+        writeln!(to, "FNF:{}", functions.len())?;
+        writeln!(to, "FNH:{}", file.functions_ran())?;
+        for (line, count) in &file.lines {
+            writeln!(to, "DA:{line},{count}")?;
+        }
+        writeln!(to, "LF:{}", file.lines.len())?;
+        writeln!(to, "LH:{}", file.lines_ran())?;
+        writeln!(to, "end_of_record")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bare PCs, one a line, as kernel fuzzers' tools read them.
+
+use std::io::{self, Write};
+
+use rustc_hash::FxHashSet;
+
+use crate::coverage::Thread;
+use crate::trace::{Stream, Trace};
+
+/// Which PCs are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct PcOptions {
+    /// Of these threads; of all if none is named.
+    pub threads: Vec<Thread>,
+    /// Only those that no other thread ran.
+    pub exclusive: bool,
+    /// In the order of the streams and of recording, however often; otherwise sorted, each once.
+    pub raw: bool,
+}
+
+impl PcOptions {
+    fn wants(&self, stream: &Stream<'_>) -> bool {
+        let info = stream.info();
+        let is = |thread: &Thread| thread.is(info.main, info.tid, &info.name, &info.label);
+        self.threads.is_empty() || self.threads.iter().any(is)
+    }
+}
+
+/// Writes PCs as they were recorded: return addresses in memory.
+///
+/// # Errors
+/// What `to` says.
+pub fn pcs(traces: &[&Trace<'_>], options: &PcOptions, to: &mut dyn Write) -> io::Result<()> {
+    let (wanted, others): (Vec<&Stream<'_>>, Vec<_>) = traces
+        .iter()
+        .flat_map(|trace| trace.streams())
+        .partition(|stream| options.wants(stream));
+    let elsewhere: FxHashSet<u64> = if options.exclusive {
+        others.iter().flat_map(|stream| stream.pcs()).collect()
+    } else {
+        FxHashSet::default()
+    };
+    let pcs = wanted
+        .iter()
+        .flat_map(|stream| stream.pcs())
+        .filter(|pc| !elsewhere.contains(pc));
+    if options.raw {
+        for pc in pcs {
+            writeln!(to, "{pc:#x}")?;
+        }
+    } else {
+        let mut unique: Vec<u64> = pcs.collect::<FxHashSet<_>>().into_iter().collect();
+        unique.sort_unstable();
+        for pc in unique {
+            writeln!(to, "{pc:#x}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The report for people.
+
+use std::io::{self, Write};
+
+use super::style::{harmless, number, plural, ranges, tail, width, wrapped, Role, Style};
+use super::tree::{Folder, Totals};
+use crate::coverage::{FileView, Seen, StreamSummary, View};
+use crate::trace::Mode;
+
+/// What the report for people shows, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct TextOptions {
+    /// Columns to fit into.
+    pub width: usize,
+    /// Colour or not.
+    pub style: Style,
+    /// The functions of each file, too.
+    pub functions: bool,
+    /// The text of the lines, too, where it can be read.
+    pub source: bool,
+    /// All line numbers, however many.
+    pub full: bool,
+    /// The lines that did not run instead of those that ran.
+    pub uncovered: bool,
+}
+
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self {
+            width: 100,
+            style: Style::default(),
+            functions: false,
+            source: false,
+            full: false,
+            uncovered: false,
+        }
+    }
+}
+
+/// Rows that line numbers of one file take at most, unless all are wanted.
+const LINE_ROWS: usize = 3;
+
+/// Writes the report: what ran, file by file, and what the numbers rest on.
+///
+/// # Errors
+/// What `to` says.
+pub fn text(view: &View<'_>, options: &TextOptions, to: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { options, to };
+    if view.files.is_empty() {
+        page.nothing(view)?;
+    } else {
+        page.table(view)?;
+    }
+    page.bare_functions(view)?;
+    page.folded(view)?;
+    page.facts(view)
+}
+
+struct Page<'o> {
+    options: &'o TextOptions,
+    to: &'o mut dyn Write,
+}
+
+/// The columns of the table.
+struct Columns {
+    name: usize,
+    functions: usize,
+    lines: usize,
+    percent: bool,
+}
+
+impl Columns {
+    /// Where the line numbers begin.
+    fn numbers(&self) -> usize {
+        self.name + 2 + self.functions + 2 + self.lines + if self.percent { 6 } else { 0 } + 2
+    }
+}
+
+impl Page<'_> {
+    fn nothing(&mut self, view: &View<'_>) -> io::Result<()> {
+        let why = if view.coverage.streams.iter().all(|stream| stream.pcs == 0) {
+            "Nothing was recorded: was the program built with `rkcov cc`?"
+        } else if view.selection.exclusive {
+            "No lines that ran on these threads only."
+        } else {
+            "No lines to show."
+        };
+        writeln!(self.to, "{why}")
+    }
+
+    fn table(&mut self, view: &View<'_>) -> io::Result<()> {
+        let (base, tree) = Folder::tree(&view.files);
+        let totals = tree.totals();
+        let percent = view.files.iter().any(|file| file.complete);
+        let number_width = |heading: &str, ran: u64, all: u64| {
+            let text = if percent {
+                format!("{}/{}", number(ran), number(all))
+            } else {
+                number(ran)
+            };
+            width(heading).max(width(&text))
+        };
+        let mut columns = Columns {
+            name: longest_name(&tree, 0).max(width("total")),
+            functions: number_width("functions", totals.functions_ran, totals.functions),
+            lines: number_width("lines", totals.lines_ran, totals.lines),
+            percent,
+        };
+        let share = (self.options.width * 45 / 100).max(16);
+        columns.name = columns.name.min(share);
+
+        let style = self.options.style;
+        let shown = harmless(&base.to_string_lossy());
+        if !shown.is_empty() {
+            writeln!(self.to, "{}", style.paint(Role::Heading, shown))?;
+        }
+        let ran = if self.options.uncovered {
+            "lines that did not run"
+        } else if view.selection.exclusive {
+            "lines that ran nowhere else"
+        } else {
+            "lines that ran"
+        };
+        let heading = format!(
+            "{:name$}  {:>functions$}  {:>lines$}{}  {ran}",
+            "",
+            "functions",
+            "lines",
+            if percent { "     %" } else { "" },
+            name = columns.name,
+            functions = columns.functions,
+            lines = columns.lines,
+        );
+        writeln!(self.to, "{}", style.paint(Role::Aside, heading.trim_end()))?;
+        self.folder(&tree, 0, &columns)?;
+        if view.files.len() > 1 {
+            self.row("total", 0, Role::Heading, totals, &columns)?;
+            writeln!(self.to)?;
+        }
+        Ok(())
+    }
+
+    fn folder(
+        &mut self,
+        folder: &Folder<'_, '_>,
+        depth: usize,
+        columns: &Columns,
+    ) -> io::Result<()> {
+        for (name, inner) in &folder.folders {
+            let name = format!("{}/", harmless(name));
+            self.row(&name, depth, Role::Folder, inner.totals(), columns)?;
+            writeln!(self.to)?;
+            self.folder(inner, depth + 1, columns)?;
+        }
+        for (name, file) in &folder.files {
+            self.file(&harmless(name), file, depth, columns)?;
+        }
+        Ok(())
+    }
+
+    fn row(
+        &mut self,
+        name: &str,
+        depth: usize,
+        role: Role,
+        totals: Totals,
+        columns: &Columns,
+    ) -> io::Result<()> {
+        let style = self.options.style;
+        let indent = 2 * depth.min(columns.name / 4);
+        let name = tail(name, columns.name - indent);
+        let space = columns.name - indent - width(&name);
+        write!(
+            self.to,
+            "{:indent$}{}{:space$}",
+            "",
+            style.paint(role, name),
+            ""
+        )?;
+        let of = |ran: u64, all: u64| {
+            if totals.partial {
+                number(ran)
+            } else {
+                format!("{}/{}", number(ran), number(all))
+            }
+        };
+        write!(
+            self.to,
+            "  {:>functions$}  {:>lines$}",
+            of(totals.functions_ran, totals.functions),
+            of(totals.lines_ran, totals.lines),
+            functions = columns.functions,
+            lines = columns.lines,
+        )?;
+        if columns.percent {
+            if totals.partial || totals.lines == 0 {
+                write!(self.to, "      ")?;
+            } else {
+                let percent = totals.lines_ran * 100 / totals.lines;
+                let role = match percent {
+                    75.. => Role::Good,
+                    40..75 => Role::Middling,
+                    _ => Role::Poor,
+                };
+                write!(
+                    self.to,
+                    "  {}",
+                    style.paint(role, format_args!("{percent:>3}%"))
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        name: &str,
+        file: &FileView<'_>,
+        depth: usize,
+        columns: &Columns,
+    ) -> io::Result<()> {
+        self.row(name, depth, Role::Heading, Totals::of(file), columns)?;
+        let wanted = |count: u64| (count == 0) == self.options.uncovered;
+        let lines = file.lines.iter().filter(|(_, count)| wanted(**count));
+        let numbers = ranges(lines.map(|(line, _)| *line));
+        let at = columns.numbers();
+        let mut rows = wrapped(&numbers, self.options.width.saturating_sub(at).max(12));
+        let most = if self.options.full {
+            usize::MAX
+        } else {
+            LINE_ROWS
+        };
+        if rows.len() > most {
+            rows.truncate(most);
+            if let Some(last) = rows.last_mut() {
+                // The end of the last row makes place for the mark.
+                while width(last) + 2 > self.options.width.saturating_sub(at).max(12) {
+                    match last.rfind(' ') {
+                        Some(space) => last.truncate(space),
+                        None => break,
+                    }
+                }
+                last.push_str(" …");
+            }
+        }
+        for (nth, row) in rows.iter().enumerate() {
+            let indent = if nth == 0 { 2 } else { at };
+            write!(self.to, "{:indent$}{row}", "")?;
+            writeln!(self.to)?;
+        }
+        if rows.is_empty() {
+            writeln!(self.to)?;
+        }
+        if self.options.functions {
+            self.functions(file, depth + 1)?;
+        }
+        if self.options.source {
+            self.source(file)?;
+        }
+        Ok(())
+    }
+
+    fn functions(&mut self, file: &FileView<'_>, depth: usize) -> io::Result<()> {
+        let style = self.options.style;
+        for (function, count) in &file.functions {
+            let mark = if *count > 0 { '+' } else { '-' };
+            let role = if *count > 0 { Role::Good } else { Role::Poor };
+            let (first, last) = function.lines;
+            let lines = ranges([first, last]).join("-");
+            let indent = 2 * depth;
+            let space = self
+                .options
+                .width
+                .saturating_sub(indent + lines.len() + 4)
+                .max(8);
+            let name = harmless(&function.name);
+            let name = if width(&name) > space {
+                // The beginning of a function's name says most.
+                let mut cut = String::new();
+                for c in name.chars() {
+                    if width(&cut) + 2 > space {
+                        break;
+                    }
+                    cut.push(c);
+                }
+                cut + "…"
+            } else {
+                name
+            };
+            writeln!(
+                self.to,
+                "{:indent$}{} {name} {}",
+                "",
+                style.paint(role, mark),
+                style.paint(Role::Aside, lines),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn source(&mut self, file: &FileView<'_>) -> io::Result<()> {
+        let style = self.options.style;
+        let text = match std::fs::read(file.path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => {
+                let why = format!("    source not available: {error}");
+                return writeln!(self.to, "{}", style.paint(Role::Aside, why));
+            }
+        };
+        let lines: Vec<&str> = text.lines().collect();
+        let digits = lines.len().to_string().len();
+        let mut before = 0;
+        let numbers: Vec<u32> = file.lines.keys().copied().collect();
+        for (line, shown) in with_context(&numbers) {
+            let Some(text) = (line as usize).checked_sub(1).and_then(|at| lines.get(at)) else {
+                continue;
+            };
+            if before != 0 && before + 1 != line {
+                writeln!(
+                    self.to,
+                    "{}",
+                    style.paint(Role::Aside, format_args!("{:>digits$} ⋮", ""))
+                )?;
+            }
+            before = line;
+            let (mark, role) = match file.lines.get(&line).filter(|_| shown) {
+                Some(0) => ('-', Role::Poor),
+                Some(_) => ('+', Role::Good),
+                None => (' ', Role::Aside),
+            };
+            let text = harmless(&text.replace('\t', "    "));
+            let line = format!("{line:>digits$} {mark} {text}");
+            writeln!(self.to, "{}", style.paint(role, line.trim_end()))?;
+        }
+        writeln!(self.to)
+    }
+
+    /// Functions of images whose lines are not known.
+    fn bare_functions(&mut self, view: &View<'_>) -> io::Result<()> {
+        let style = self.options.style;
+        for image in &view.coverage.images {
+            let ran: Vec<_> = image
+                .functions
+                .iter()
+                .filter(|function| view.selection.sees(&function.hits) == Seen::Ran)
+                .collect();
+            if ran.is_empty() {
+                continue;
+            }
+            writeln!(self.to)?;
+            let heading = format!(
+                "{}: {} that ran, lines not known",
+                harmless(&image.path.to_string_lossy()),
+                plural(ran.len() as u64, "function"),
+            );
+            writeln!(self.to, "{}", style.paint(Role::Heading, heading))?;
+            let names: Vec<String> = ran.iter().map(|f| harmless(&f.name)).collect();
+            let mut rows = wrapped(&names, self.options.width.saturating_sub(2));
+            if !self.options.full && !self.options.functions && rows.len() > LINE_ROWS {
+                rows.truncate(LINE_ROWS);
+                rows.push("…".to_owned());
+            }
+            for row in rows {
+                writeln!(self.to, "  {row}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn folded(&mut self, view: &View<'_>) -> io::Result<()> {
+        if view.folded.is_empty() {
+            return Ok(());
+        }
+        let parts: Vec<String> = view
+            .folded
+            .iter()
+            .map(|(outside, count)| {
+                let lines = plural(count.lines as u64, "line");
+                let files = plural(count.files as u64, "file");
+                format!("{outside} ({lines} in {files})")
+            })
+            .collect();
+        let folded = format!("folded: {}; --all-sources shows them", parts.join(", "));
+        writeln!(self.to)?;
+        self.paragraph(&folded, Role::Aside)
+    }
+
+    /// What the numbers rest on, and whether something is missing.
+    fn facts(&mut self, view: &View<'_>) -> io::Result<()> {
+        let coverage = view.coverage;
+        let selected: Vec<&StreamSummary> = view
+            .selection
+            .streams
+            .iter()
+            .filter_map(|stream| coverage.streams.get(stream))
+            .collect();
+        let pcs: u64 = coverage
+            .images
+            .iter()
+            .filter(|image| image.streams.meets(&view.selection.streams))
+            .map(|image| image.pcs)
+            .sum();
+        let what = match coverage.mode {
+            Mode::Trace | Mode::Unique => "PC",
+            Mode::Cmp => "comparison",
+        };
+        let processes: usize = coverage.runs.iter().map(|run| run.processes).sum();
+        let lines: u64 = view.files.iter().map(|file| file.lines_ran() as u64).sum();
+        let functions: u64 = view
+            .files
+            .iter()
+            .map(|file| file.functions_ran() as u64)
+            .sum();
+        let process = match processes {
+            1 => "1 process".to_owned(),
+            n => format!("{} processes", number(n as u64)),
+        };
+        writeln!(self.to)?;
+        writeln!(
+            self.to,
+            "{} · {} · {} · {} of {process}",
+            plural(pcs, what),
+            plural(functions, "function"),
+            plural(lines, "line"),
+            plural(selected.len() as u64, "thread"),
+        )?;
+        self.missing(view, &selected)
+    }
+
+    fn missing(&mut self, view: &View<'_>, selected: &[&StreamSummary]) -> io::Result<()> {
+        let coverage = view.coverage;
+        let mut alarms: Vec<String> = Vec::new();
+        let mut drops: Vec<(String, u64)> = Vec::new();
+        let of_streams = selected.iter().flat_map(|stream| &stream.info.drops);
+        let of_runs = coverage.runs.iter().flat_map(|run| &run.drops);
+        for drop in of_streams.chain(of_runs).filter(|drop| drop.count > 0) {
+            let reason = drop.reason.to_string();
+            match drops.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += drop.count,
+                None => drops.push((reason, drop.count)),
+            }
+        }
+        if !drops.is_empty() {
+            let parts: Vec<String> = drops
+                .iter()
+                .map(|(reason, count)| format!("{} ({reason})", number(*count)))
+                .collect();
+            alarms.push(format!(
+                "DROPPED: {}. More ran than is shown; record into larger buffers, or each PC once \
+                 (--mode unique)",
+                parts.join(", ")
+            ));
+        }
+        let count = |what: fn(&StreamSummary) -> u64| selected.iter().map(|s| what(s)).sum::<u64>();
+        let lost = count(|stream| stream.lost.nowhere + stream.lost.ambiguous);
+        if lost > 0 {
+            alarms.push(format!(
+                "{} belong to no module that is known",
+                plural(lost, "PC")
+            ));
+        }
+        let unknown: u64 = coverage.images.iter().map(|image| image.unknown).sum();
+        if unknown > 0 {
+            alarms.push(format!(
+                "{} have neither line nor function",
+                plural(unknown, "PC")
+            ));
+        }
+        let overwritten = count(|stream| stream.count_lost.into());
+        if overwritten > 0 {
+            alarms.push(format!(
+                "the program wrote over the buffers of {}: what they say may be wrong",
+                plural(overwritten, "thread")
+            ));
+        }
+        let unwritten = count(|stream| {
+            if stream.info.finished {
+                stream.unwritten
+            } else {
+                0
+            }
+        });
+        if unwritten > 0 {
+            alarms.push(format!(
+                "{} of finished threads are blank: the program wrote over their buffers",
+                plural(unwritten, "record")
+            ));
+        }
+        for run in coverage.runs.iter().filter(|run| !run.finished) {
+            alarms.push(format!(
+                "{} is unfinished: its end is missing",
+                harmless(&run.name)
+            ));
+        }
+        if alarms.is_empty() {
+            writeln!(self.to, "nothing was dropped")?;
+        }
+        for alarm in alarms {
+            self.paragraph(&alarm, Role::Alarm)?;
+        }
+        Ok(())
+    }
+
+    fn paragraph(&mut self, text: &str, role: Role) -> io::Result<()> {
+        let mut row = String::new();
+        let mut rows = Vec::new();
+        for word in text.split(' ') {
+            if !row.is_empty() && width(&row) + 1 + width(word) > self.options.width {
+                rows.push(std::mem::take(&mut row));
+            }
+            if !row.is_empty() {
+                row.push(' ');
+            }
+            row.push_str(word);
+        }
+        rows.push(row);
+        for row in rows {
+            writeln!(self.to, "{}", self.options.style.paint(role, row))?;
+        }
+        Ok(())
+    }
+}
+
+fn longest_name(folder: &Folder<'_, '_>, depth: usize) -> usize {
+    let folders = folder.folders.iter();
+    let folders = folders.map(|(name, inner)| {
+        let own = 2 * depth + width(name) + 1;
+        own.max(longest_name(inner, depth + 1))
+    });
+    let files = folder.files.keys().map(|name| 2 * depth + width(name));
+    folders.chain(files).max().unwrap_or(0)
+}
+
+/// The lines to print of a file: those with code, and what stands in small gaps between them.
+fn with_context(lines: &[u32]) -> Vec<(u32, bool)> {
+    const GAP: u32 = 4;
+    let mut all = Vec::new();
+    let mut before: Option<u32> = None;
+    for &line in lines {
+        if let Some(before) = before.filter(|before| line - before <= GAP + 1) {
+            all.extend((before + 1..line).map(|between| (between, false)));
+        }
+        all.push((line, true));
+        before = Some(line);
+    }
+    all
+}
