@@ -39,6 +39,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// There is no report.
+    #[error(transparent)]
+    Report(#[from] crate::cmd::report::Error),
     /// A kernel tree that cannot be changed.
     #[error(transparent)]
     Install(#[from] rkcov_linux::install::Error),
@@ -59,6 +62,7 @@ impl Error {
             Self::Output(_)
             | Self::Memory(_)
             | Self::Trace { .. }
+            | Self::Report(_)
             | Self::Install(_)
             | Self::Linux(_)
             | Self::Env(_) => ExitCode::FAILURE,

@@ -5,6 +5,7 @@ pub mod cc;
 pub mod doctor;
 pub mod env;
 pub mod linux;
+pub mod report;
 pub mod run;
 
 use crate::error::Error;
@@ -24,6 +25,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Run a program and record what it, its threads and the programs it starts run
     Run(run::Args),
+    /// Say what trace files recorded: files, functions and lines
+    Report(report::Args),
     /// Build and boot a Linux that has the Rust kcov, and run programs in it
     #[command(subcommand)]
     Linux(linux::Command),
@@ -41,6 +44,7 @@ impl Command {
             Self::Env(args) => env::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Run(args) => run::run(&args),
+            Self::Report(args) => Ok(report::run(&args)?),
             Self::Linux(command) => linux::run(&command),
         }
     }

@@ -99,6 +99,23 @@ impl<'a> View<'a> {
     }
 }
 
+impl<'a> View<'a> {
+    /// A view of each of its streams alone.
+    #[must_use]
+    pub fn by_thread(&self, filter: &Filter) -> Vec<Self> {
+        let streams = self.selection.streams.iter();
+        streams
+            .map(|stream| {
+                let selection = Selection {
+                    streams: [stream].into_iter().collect(),
+                    exclusive: self.selection.exclusive,
+                };
+                Self::new(self.coverage, selection, filter)
+            })
+            .collect()
+    }
+}
+
 impl FileView<'_> {
     /// Lines that ran.
     #[must_use]

@@ -7,13 +7,15 @@ use std::io::{self, Write};
 use super::style::harmless;
 use crate::coverage::View;
 
-/// Writes a view as an lcov tracefile. Counts are those of the view.
+/// Writes a view as an lcov tracefile. Counts are those of the view. A view of one thread bears its
+/// name as lcov's name of a test.
 ///
 /// # Errors
 /// What `to` says.
 pub fn lcov(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
+    let test = test_name(view);
     for file in &view.files {
-        writeln!(to, "TN:")?;
+        writeln!(to, "TN:{test}")?;
         writeln!(to, "SF:{}", harmless(&file.path.to_string_lossy()))?;
         // A name may stand for several functions (closures), but lcov knows functions by name.
         let mut names = BTreeSet::new();
@@ -45,4 +47,19 @@ pub fn lcov(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
         writeln!(to, "end_of_record")?;
     }
     Ok(())
+}
+
+/// lcov allows letters, digits and underscores.
+fn test_name(view: &View<'_>) -> String {
+    let mut streams = view.selection.streams.iter();
+    let (Some(stream), None) = (streams.next(), streams.next()) else {
+        return String::new();
+    };
+    let Some(stream) = view.coverage.streams.get(stream) else {
+        return String::new();
+    };
+    let thread = stream.thread();
+    let words = thread.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    format!("thread_{}", words.join("_"))
 }

@@ -106,6 +106,24 @@ pub(super) fn tail(text: &str, columns: usize) -> String {
     kept.iter().rev().collect()
 }
 
+/// `text`, its end cut off if it takes more than `columns`.
+pub(super) fn head(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut taken = 1;
+    for c in text.chars() {
+        taken += width(c.encode_utf8(&mut [0; 4]));
+        if taken > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.push('…');
+    kept
+}
+
 /// Line numbers as ranges: `1-4, 7, 9-10`.
 pub(super) fn ranges(lines: impl IntoIterator<Item = u32>) -> Vec<String> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -174,7 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn long_names_lose_their_beginning() {
+    fn long_names_lose_their_beginning_or_their_end() {
+        assert_eq!(head("abcdef", 6), "abcdef");
+        assert_eq!(head("abcdef", 4), "abc…");
         assert_eq!(tail("abcdef", 6), "abcdef");
         assert_eq!(tail("abcdef", 4), "…def");
         assert_eq!(width(&tail("日本語テキスト", 6)), 5);

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::style::{harmless, number, plural, ranges, tail, width, wrapped, Role, Style};
+use super::style::{harmless, head, number, plural, ranges, tail, width, wrapped, Role, Style};
 use super::tree::{Folder, Totals};
 use crate::coverage::{FileView, Seen, StreamSummary, View};
 use crate::trace::Mode;
@@ -41,16 +41,25 @@ impl Default for TextOptions {
 /// Rows that line numbers of one file take at most, unless all are wanted.
 const LINE_ROWS: usize = 3;
 
-/// Writes the report: what ran, file by file, and what the numbers rest on.
+/// Writes the report: what ran, file by file, and what the numbers rest on. With `threads`, the
+/// views of single threads, it has a table for each of them instead of one for all.
 ///
 /// # Errors
 /// What `to` says.
-pub fn text(view: &View<'_>, options: &TextOptions, to: &mut dyn Write) -> io::Result<()> {
+pub fn text(
+    view: &View<'_>,
+    threads: &[View<'_>],
+    options: &TextOptions,
+    to: &mut dyn Write,
+) -> io::Result<()> {
     let mut page = Page { options, to };
-    if view.files.is_empty() {
-        page.nothing(view)?;
-    } else {
+    if threads.is_empty() {
         page.table(view)?;
+    }
+    for thread in threads {
+        page.thread(thread)?;
+        page.table(thread)?;
+        writeln!(page.to)?;
     }
     page.bare_functions(view)?;
     page.folded(view)?;
@@ -89,7 +98,36 @@ impl Page<'_> {
         writeln!(self.to, "{why}")
     }
 
+    /// The heading of a thread's table.
+    fn thread(&mut self, view: &View<'_>) -> io::Result<()> {
+        let streams = view.selection.streams.iter();
+        for stream in streams.filter_map(|index| view.coverage.streams.get(index)) {
+            let command: Vec<_> = stream
+                .process
+                .command
+                .iter()
+                .map(|arg| arg.to_string_lossy())
+                .collect();
+            let heading = format!(
+                "thread {} of process {} {}",
+                stream.thread(),
+                stream.process.pid,
+                command.join(" "),
+            );
+            let heading = head(harmless(&heading).trim_end(), self.options.width);
+            writeln!(
+                self.to,
+                "{}",
+                self.options.style.paint(Role::Heading, heading)
+            )?;
+        }
+        Ok(())
+    }
+
     fn table(&mut self, view: &View<'_>) -> io::Result<()> {
+        if view.files.is_empty() {
+            return self.nothing(view);
+        }
         let (base, tree) = Folder::tree(&view.files);
         let totals = tree.totals();
         let percent = view.files.iter().any(|file| file.complete);
@@ -274,20 +312,8 @@ impl Page<'_> {
                 .width
                 .saturating_sub(indent + lines.len() + 4)
                 .max(8);
-            let name = harmless(&function.name);
-            let name = if width(&name) > space {
-                // The beginning of a function's name says most.
-                let mut cut = String::new();
-                for c in name.chars() {
-                    if width(&cut) + 2 > space {
-                        break;
-                    }
-                    cut.push(c);
-                }
-                cut + "…"
-            } else {
-                name
-            };
+            // The beginning of a function's name says most.
+            let name = head(&harmless(&function.name), space);
             writeln!(
                 self.to,
                 "{:indent$}{} {name} {}",

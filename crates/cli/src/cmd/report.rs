@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov report`: what trace files say, for people and for tools.
+
+use clap::ValueEnum;
+use rkcov_report::coverage::{Coverage, MixedModes, Named, Selection, Thread, UnknownThread, View};
+use rkcov_report::image::Search;
+use rkcov_report::render::{self, PcOptions, Style, TextOptions};
+use rkcov_report::sources::{Filter, Pattern};
+use rkcov_report::trace::{OpenError, Trace, TraceFile};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Columns of a report that does not go to a terminal.
+const WIDTH: usize = 100;
+
+/// What a report looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table of files, functions and lines, for people
+    Text,
+    /// An lcov tracefile, for genhtml and editors
+    Lcov,
+    /// The bare PCs, one a line
+    Pcs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The arguments of `rkcov report`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Trace files, reported as one
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What the report looks like
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Write the report to this file
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Read the whole part of a trace that is cut or damaged
+    #[arg(long)]
+    salvage: bool,
+
+    /// Show only sources that match: a path, its end, a folder, a glob; or re:REGEX
+    #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
+    filter: Vec<Pattern>,
+    /// Do not show sources that match
+    #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
+    exclude: Vec<Pattern>,
+    /// Show system headers, Rust's own libraries and crates of others, too
+    #[arg(long, alias = "include-deps", help_heading = "Sources")]
+    all_sources: bool,
+    /// Look for executables and libraries that have moved in this folder
+    #[arg(long, value_name = "DIR", help_heading = "Sources")]
+    binaries: Vec<PathBuf>,
+    /// Look for separate debug information in this folder, too
+    #[arg(long, value_name = "DIR", help_heading = "Sources")]
+    debug_dir: Vec<PathBuf>,
+
+    /// Show what these threads ran: main, workers, a thread's id or name
+    #[arg(long, value_name = "THREAD", help_heading = "Threads")]
+    thread: Vec<Thread>,
+    /// Show only what ran on no other thread
+    #[arg(long, help_heading = "Threads")]
+    exclusive: bool,
+    /// One report for each thread (text and lcov)
+    #[arg(long, help_heading = "Threads")]
+    by_thread: bool,
+
+    /// List the functions of each file
+    #[arg(long, help_heading = "Text")]
+    functions: bool,
+    /// Print the lines with their text
+    #[arg(long, help_heading = "Text")]
+    source: bool,
+    /// Print all line numbers, however many
+    #[arg(long, help_heading = "Text")]
+    full: bool,
+    /// Print the lines that did not run instead of those that did
+    #[arg(long, help_heading = "Text")]
+    uncovered: bool,
+    /// Colour; auto is colour on a terminal unless NO_COLOR is set
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Text"
+    )]
+    color: Color,
+    /// PCs as they were recorded: in order, however often
+    #[arg(long, help_heading = "PCs")]
+    raw: bool,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A trace that cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Traces that do not go together.
+    #[error(transparent)]
+    Mixed(#[from] MixedModes),
+    /// A thread that is not there.
+    #[error(transparent)]
+    Thread(#[from] UnknownThread),
+    /// The report cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Where it should go.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Writes the report.
+///
+/// # Errors
+/// A trace cannot be read, or the report cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let files = args
+        .files
+        .iter()
+        .map(TraceFile::open)
+        .collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<String> = files
+        .iter()
+        .map(|f| f.path().display().to_string())
+        .collect();
+    let mut traces = Vec::new();
+    for file in &files {
+        traces.push(if args.salvage {
+            let (trace, wrong) = file.salvage()?;
+            if let Some(wrong) = wrong {
+                warn(&wrong);
+            }
+            trace
+        } else {
+            file.trace()?
+        });
+    }
+    let named: Vec<Named<'_>> = names
+        .iter()
+        .zip(&traces)
+        .map(|(name, trace)| Named { name, trace })
+        .collect();
+
+    match &args.output {
+        Some(path) => {
+            let failed = |source| Error::Write {
+                path: path.clone(),
+                source,
+            };
+            let file = File::create(path).map_err(failed)?;
+            let mut to = BufWriter::new(file);
+            let look = Look::of(args, None);
+            report(args, &named, &look, &mut to)?.map_err(failed)?;
+            to.flush().map_err(failed)?;
+        }
+        None => {
+            let out = io::stdout();
+            let look = Look::of(args, Some(&out));
+            let mut to = BufWriter::new(out.lock());
+            let written = report(args, &named, &look, &mut to)?.and_then(|()| to.flush());
+            match written {
+                Ok(()) => {}
+                // Whoever reads has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(ExitCode::from(128 + 13));
+                }
+                Err(source) => {
+                    let path = "standard output".into();
+                    return Err(Error::Write { path, source });
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How wide and how coloured.
+struct Look {
+    width: usize,
+    style: Style,
+}
+
+impl Look {
+    /// `out` is where the report goes, unless that is a file.
+    fn of(args: &Args, out: Option<&io::Stdout>) -> Self {
+        let terminal = out.is_some_and(IsTerminal::is_terminal);
+        let colour = match args.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+                terminal
+                    && set("NO_COLOR").is_none()
+                    && set("TERM").is_some_and(|term| term != "dumb")
+            }
+        };
+        let size = out
+            .filter(|_| terminal)
+            .and_then(terminal_size::terminal_size_of);
+        Self {
+            width: size.map_or(WIDTH, |(columns, _)| usize::from(columns.0)),
+            style: Style { colour },
+        }
+    }
+}
+
+/// Writes the report to `to`. The inner result is that of writing.
+fn report(
+    args: &Args,
+    traces: &[Named<'_>],
+    look: &Look,
+    to: &mut dyn Write,
+) -> Result<io::Result<()>, Error> {
+    if args.format == Format::Pcs {
+        let traces: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
+        let options = PcOptions {
+            threads: args.thread.clone(),
+            exclusive: args.exclusive,
+            raw: args.raw,
+        };
+        return Ok(render::pcs(&traces, &options, to));
+    }
+    let mut search = Search::default();
+    search.binaries.clone_from(&args.binaries);
+    search
+        .debug_dirs
+        .splice(0..0, args.debug_dir.iter().cloned());
+    let coverage = Coverage::new(traces, &search)?;
+    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
+        warn(problem);
+    }
+    let filter = Filter {
+        only: args.filter.clone(),
+        exclude: args.exclude.clone(),
+        all: args.all_sources,
+        project: coverage
+            .runs
+            .iter()
+            .map(|run| run.info.directory.clone())
+            .collect(),
+    };
+    let selection = Selection::threads(&coverage, &args.thread, args.exclusive)?;
+    let options = TextOptions {
+        width: look.width,
+        style: look.style,
+        functions: args.functions,
+        source: args.source,
+        full: args.full,
+        uncovered: args.uncovered,
+    };
+    let view = View::new(&coverage, selection, &filter);
+    let threads: Vec<View<'_>> = if args.by_thread {
+        view.by_thread(&filter)
+    } else {
+        Vec::new()
+    };
+    Ok(match args.format {
+        Format::Lcov if args.by_thread => threads.iter().try_for_each(|one| render::lcov(one, to)),
+        Format::Lcov => render::lcov(&view, to),
+        Format::Text | Format::Pcs => render::text(&view, &threads, &options, to),
+    })
+}
+
+fn warn(what: &dyn std::fmt::Display) {
+    eprintln!("rkcov: {what}");
+}
+
+/// Reports one trace in the way that a user gets who says nothing more than a format.
+///
+/// # Errors
+/// As [`run`].
+pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<ExitCode, Error> {
+    run(&Args {
+        files: vec![trace.to_owned()],
+        format,
+        output,
+        salvage: false,
+        filter: Vec::new(),
+        exclude: Vec::new(),
+        all_sources: false,
+        binaries: Vec::new(),
+        debug_dir: Vec::new(),
+        thread: Vec::new(),
+        exclusive: false,
+        by_thread: false,
+        functions: false,
+        source: false,
+        full: false,
+        uncovered: false,
+        color: Color::Auto,
+        raw: false,
+    })
+}
