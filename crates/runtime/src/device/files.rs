@@ -4,6 +4,7 @@
 use super::family::{family, found, Family, FILES};
 use super::host::Userspace;
 use crate::sys::{self, Fd};
+use crate::threads;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr;
@@ -96,6 +97,8 @@ impl Drop for File {
 /// Opens a kcov. ENOMEM: no memory, no number left, or no `/proc`, which is needed to open the
 /// root file anew.
 pub(crate) fn open() -> Result<i32, Errno> {
+    // From here on forks must find our locks in order.
+    threads::watch();
     let family = found().ok_or(Errno::NoMem)?;
     let root = root()?;
     sweep(family, root);
