@@ -3,5 +3,7 @@
 
 mod killed;
 mod linking;
+mod modes;
 mod processes;
 mod support;
+mod threads;

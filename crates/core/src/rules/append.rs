@@ -5,11 +5,13 @@
 //! with the number of records that fit before it is used: a record is never written over the count
 //! word or outside the trace. It is advanced *before* the record is written. An interrupt or a
 //! signal handler between the two appends behind us and cannot be overwritten; the other order
-//! would lose its record. A reader on another processor may therefore see a count whose last
+//! would lose its record. (An interrupt inside of the advance itself would still be overwritten;
+//! where interrupts record into the buffer that they interrupt, as signal handlers do, the feature
+//! `signals` makes the advance one instruction.) A reader on another processor may therefore see a count whose last
 //! record is not there yet.
 
 use crate::abi::Comparison;
-use crate::rules::sync::{interrupt_fence, Ordering, Word};
+use crate::rules::sync::{add_one, interrupt_fence, set_bits, Ordering, Word};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,12 @@ unsafe fn advance(area: *const Word, limit: u32) -> Option<usize> {
     if n >= u64::from(limit) {
         return None;
     }
-    count.store(n.wrapping_add(1), Ordering::Relaxed);
+    let n = add_one(count);
+    if n >= u64::from(limit) {
+        // An interrupt has taken the last place meanwhile.
+        count.store(n, Ordering::Relaxed);
+        return None;
+    }
     interrupt_fence();
     Some(n as usize)
 }
@@ -106,7 +113,7 @@ pub unsafe fn append_unique(
         if old & bit != 0 {
             return Appended::Seen;
         }
-        word.store(old | bit, Ordering::Relaxed);
+        set_bits(word, bit);
         interrupt_fence();
     }
     // SAFETY: the caller's contract.

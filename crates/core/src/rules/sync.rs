@@ -22,6 +22,44 @@ pub fn interrupt_fence() {
     compiler_fence(Ordering::SeqCst);
 }
 
+/// Adds 1 to `word` and answers what it held. With the feature `signals` nothing on this task
+/// comes in between.
+#[inline(always)]
+pub fn add_one(word: &Word) -> u64 {
+    #[cfg(all(feature = "signals", target_arch = "x86_64", not(any(loom, miri))))]
+    {
+        let mut n = 1_u64;
+        // SAFETY: adds to a word that is valid by its reference. Without a lock prefix it is no
+        // more atomic for other processors than a load and a store, and cheaper than with one.
+        unsafe {
+            core::arch::asm!(
+                "xadd qword ptr [{word}], {n}",
+                word = in(reg) word.as_ptr(),
+                n = inout(reg) n,
+                options(nostack),
+            );
+        }
+        n
+    }
+    #[cfg(all(feature = "signals", any(not(target_arch = "x86_64"), loom, miri)))]
+    return word.fetch_add(1, Ordering::Relaxed);
+    #[cfg(not(feature = "signals"))]
+    {
+        let n = word.load(Ordering::Relaxed);
+        word.store(n.wrapping_add(1), Ordering::Relaxed);
+        n
+    }
+}
+
+/// Sets bits of `word`. With the feature `signals` nothing on this task comes in between.
+#[inline(always)]
+pub fn set_bits(word: &Word, bits: u64) {
+    #[cfg(feature = "signals")]
+    word.fetch_or(bits, Ordering::Relaxed);
+    #[cfg(not(feature = "signals"))]
+    word.store(word.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
+}
+
 /// A cell whose accesses loom checks for races.
 #[derive(Debug)]
 pub struct SharedCell<T> {
