@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The demonstration: which lines of zstd ran on worker threads only.
+
+use crate::shell::{self, heading, Error};
+use crate::{from_root, root, target_dir, work_dir, zstd};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Arguments of `cargo xtask demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The compiler behind rkcov [default: gcc, and then clang if it is here]
+    #[arg(long, value_name = "PROGRAM")]
+    cc: Option<String>,
+    /// The file that is compressed [default: the rkcov command itself]
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+/// Builds, runs and reports, printing each command before it runs.
+///
+/// # Errors
+/// Something cannot be built, run or reported.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let rkcov = build_rkcov()?;
+    let file = args.file.clone().unwrap_or_else(|| rkcov.clone());
+    let compilers = match &args.cc {
+        Some(cc) => vec![cc.clone()],
+        None => std::iter::once(String::from("gcc"))
+            .chain(clang())
+            .collect(),
+    };
+    for compiler in compilers {
+        heading(&shell::line(&zstd::make(Path::new("rkcov"), &compiler)))?;
+        let zstd = zstd::build(&rkcov, &compiler)?;
+        for threads in ["-T4", "--single-thread"] {
+            let trace = work_dir("demo").join(format!("{compiler}{threads}.rkcov"));
+            show(&mut collect(&rkcov, &zstd, threads, &file, &trace)?)?;
+            show(&mut report(&rkcov, &trace))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(command: &mut Command) -> Result<(), Error> {
+    heading(&shell::line(command))?;
+    shell::run(command)
+}
+
+/// Builds the `rkcov` command and says where it is.
+///
+/// # Errors
+/// It cannot be built.
+pub fn build_rkcov() -> Result<PathBuf, Error> {
+    let mut build = Command::new("cargo");
+    build.args([
+        "build",
+        "--quiet",
+        "--package",
+        "rkcov-cli",
+        "--bin",
+        "rkcov",
+    ]);
+    shell::run(build.current_dir(root()))?;
+    Ok(target_dir().join("debug/rkcov"))
+}
+
+/// `rkcov run` with zstd compressing `file` on `threads`.
+///
+/// # Errors
+/// The folder of `trace` cannot be made.
+pub fn collect(
+    rkcov: &Path,
+    zstd: &zstd::Zstd,
+    threads: &str,
+    file: &Path,
+    trace: &Path,
+) -> Result<Command, Error> {
+    if let Some(dir) = trace.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut command = Command::new(rkcov);
+    command
+        .arg("run")
+        .arg("-o")
+        .arg(trace)
+        .arg("--")
+        .arg(&zstd.program);
+    command
+        .args(["-q", "-f", threads, "-o", "/dev/null"])
+        .arg(file);
+    Ok(command)
+}
+
+/// `rkcov report` of what only worker threads ran in zstd's compressor.
+#[must_use]
+pub fn report(rkcov: &Path, trace: &Path) -> Command {
+    let mut command = Command::new(from_root(rkcov));
+    command.current_dir(root());
+    command.arg("report").arg(from_root(trace));
+    command.args([
+        "--thread",
+        "workers",
+        "--exclusive",
+        "--filter",
+        "lib/compress",
+    ]);
+    command
+}
+
+/// The newest clang that is here, by name.
+#[must_use]
+pub fn clang() -> Option<String> {
+    std::iter::once(String::from("clang"))
+        .chain((14..40).rev().map(|version| format!("clang-{version}")))
+        .find(|name| shell::has(name))
+}

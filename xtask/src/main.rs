@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask`.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The project's own commands
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Build zstd with rkcov, compress a file, and show what ran on worker threads only
+    Demo(xtask::demo::Args),
+    /// Check formatting, lints and documentation, and run every test
+    Test(xtask::test::Args),
+    /// Install what the tests need, or say what is missing
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Demo(args) => xtask::demo::run(&args),
+        Command::Test(args) => xtask::test::run(&args),
+        Command::Setup => xtask::setup::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

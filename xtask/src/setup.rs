@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the tests need of a machine beside Rust and gcc.
+
+use crate::shell::{self, Error};
+use std::process::Command;
+
+/// A program that tests use, the Debian package that has it, and what for.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    purpose: &'static str,
+}
+
+const fn tool(program: &'static str, package: &'static str, purpose: &'static str) -> Tool {
+    Tool {
+        program,
+        package,
+        purpose,
+    }
+}
+
+const TOOLS: &[Tool] = &[
+    tool("clang++-22", "clang-22", "gated instrumentation"),
+    tool("ld.lld-22", "lld-22", "builds with another linker"),
+    tool("llvm-ar-22", "llvm-22", "link-time optimization with clang"),
+    tool("cmake", "cmake", "builds by CMake"),
+    tool("meson", "meson", "builds by Meson"),
+    tool("ninja", "ninja-build", "builds by Meson"),
+    tool("autoreconf", "autoconf", "builds by autotools"),
+    tool("automake", "automake", "builds by autotools"),
+    tool("libtoolize", "libtool", "builds by autotools"),
+    tool("ccache", "ccache", "builds through ccache"),
+    tool("genhtml", "lcov", "reports in lcov's format"),
+    tool("valgrind", "valgrind", "leaks"),
+];
+
+/// Libraries: they have no program that one could look for.
+const LIBRARIES: &[(&str, &str)] = &[("libclang-rt-22-dev", "clang's sanitizers")];
+
+/// Says what is missing, or installs it if we are root.
+///
+/// # Errors
+/// Something is missing and cannot be installed.
+pub fn run() -> Result<(), Error> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|(package, _)| *package).collect();
+    if !shell::has("apt-get") || !is_root()? {
+        let wants: String = missing
+            .iter()
+            .map(|(package, purpose)| format!("\n  {package:22}{purpose}"))
+            .collect();
+        let packages = packages.join(" ");
+        return Err(format!(
+            "these Debian packages are missing, or what another system has in their place:{wants}\n\
+             As root: apt-get install {packages}\n\
+             Without them: cargo xtask test --no-setup, which passes over what needs them"
+        )
+        .into());
+    }
+    println!("installing {}", packages.join(" "));
+    let apt_get = || {
+        let mut command = Command::new("apt-get");
+        command.args([
+            "-qq",
+            "-o",
+            "Acquire::Retries=3",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ]);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    shell::read(apt_get().arg("update"))?;
+    shell::read(
+        apt_get()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(&packages),
+    )?;
+    Ok(())
+}
+
+/// Packages that are not here, and what for.
+fn missing() -> Vec<(&'static str, &'static str)> {
+    let tools = TOOLS
+        .iter()
+        .filter(|tool| !shell::has(tool.program))
+        .map(|tool| (tool.package, tool.purpose));
+    let libraries = LIBRARIES
+        .iter()
+        .copied()
+        .filter(|(package, _)| !is_installed(package));
+    tools.chain(libraries).collect()
+}
+
+/// Whether a Debian package is installed. On another system, where nobody knows, it is taken to be.
+fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    match query.output() {
+        Ok(output) => output.stdout == b"installed",
+        Err(_) => true,
+    }
+}
+
+fn is_root() -> Result<bool, Error> {
+    Ok(shell::read(Command::new("id").arg("-u"))?.trim() == "0")
+}

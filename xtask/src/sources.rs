@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Source packages of the distribution, without root.
+//!
+//! apt-get is told to keep its lists and its cache in a folder of ours, and to read this machine's
+//! own list of archives with `deb` turned into `deb-src`. So no address stands here, and what comes
+//! is what the machine's administrator trusts.
+
+use crate::shell::{self, Error};
+use crate::work_dir;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The sources of a Debian package as their authors published them, unpacked. They are fetched
+/// once.
+///
+/// # Errors
+/// This is no Debian or its like, or the archive cannot be reached.
+pub fn debian(package: &str) -> Result<PathBuf, Error> {
+    let dir = work_dir("sources").join(package);
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let download = work_dir("sources").join(format!("{package}.download"));
+    let _ = fs::remove_dir_all(&download);
+    fs::create_dir_all(&download)?;
+    fetch(package, &download)?;
+    let archive = fs::read_dir(&download)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| is_upstream(path))
+        .ok_or_else(|| format!("{package}: apt-get brought no .orig.tar"))?;
+
+    // Unpacked under another name first: a folder of the right name is whole.
+    let partial = work_dir("sources").join(format!("{package}.partial"));
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial)?;
+    let mut tar = Command::new("tar");
+    tar.arg("-xf")
+        .arg(&archive)
+        .args(["--strip-components=1", "-C"]);
+    shell::run(tar.arg(&partial))?;
+    fs::rename(&partial, &dir)?;
+    fs::remove_dir_all(&download)?;
+    Ok(dir)
+}
+
+fn is_upstream(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.contains(".orig.tar.") && !name.ends_with(".asc")
+}
+
+fn fetch(package: &str, download: &Path) -> Result<(), Error> {
+    if !shell::has("apt-get") {
+        return Err("this needs apt-get: the sources come from the Debian archive".into());
+    }
+    let apt = work_dir("apt");
+    let archives = apt.join("sources.list.d");
+    for dir in ["sources.list.d", "lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(apt.join(dir))?;
+    }
+    let (stanzas, lines) = archives_of_this_release()?;
+    fs::write(archives.join("release.sources"), stanzas)?;
+    fs::write(archives.join("release.list"), lines)?;
+    let apt_get = || {
+        let mut command = Command::new("apt-get");
+        let option = |name: &str, value: &Path| format!("{name}={}", value.display());
+        for option in [
+            String::from("Dir::Etc::SourceList=/dev/null"),
+            option("Dir::Etc::SourceParts", &archives),
+            option("Dir::State::Lists", &apt.join("lists")),
+            option("Dir::Cache", &apt.join("cache")),
+            String::from("Acquire::Retries=3"),
+            // As root apt-get would fetch as another user, who may not write to our folder.
+            String::from("APT::Sandbox::User="),
+        ] {
+            command.args(["-o", &option]);
+        }
+        command.args(["-qq"]).current_dir(download);
+        command
+    };
+    shell::read(apt_get().arg("update"))?;
+    shell::read(apt_get().args(["source", "--download-only", package]))?;
+    Ok(())
+}
+
+/// This machine's archives of this release, as archives of sources: in the format of `.sources`
+/// files, and in that of `.list` files.
+fn archives_of_this_release() -> Result<(String, String), Error> {
+    let release = fs::read_to_string("/etc/os-release")?;
+    let release = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .ok_or("/etc/os-release does not say which release this is")?
+        .trim_matches('"');
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    for entry in fs::read_dir("/etc/apt/sources.list.d")
+        .into_iter()
+        .flatten()
+    {
+        files.push(entry?.path());
+    }
+    let (mut stanzas, mut lines) = (String::new(), String::new());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        match file.extension().and_then(|e| e.to_str()) {
+            Some("sources") => stanzas += &source_stanzas(&text, release),
+            Some("list") => lines += &source_lines(&text, release),
+            _ => {}
+        }
+    }
+    Ok((stanzas, lines))
+}
+
+/// The stanzas of `text` that are about `release`, with the type `deb-src`.
+fn source_stanzas(text: &str, release: &str) -> String {
+    let mut stanzas = String::new();
+    let is_about = |stanza: &&str| {
+        let mut suites = stanza.lines().filter(|line| line.starts_with("Suites:"));
+        suites.any(|line| line.contains(release))
+    };
+    for stanza in text.split("\n\n").filter(is_about) {
+        for line in stanza.lines().filter(|line| !line.starts_with("Types:")) {
+            let _ = writeln!(stanzas, "{line}");
+        }
+        stanzas += "Types: deb-src\n\n";
+    }
+    stanzas
+}
+
+/// The lines of `text` that are about `release`, with the type `deb-src`.
+fn source_lines(text: &str, release: &str) -> String {
+    text.lines()
+        .filter(|line| line.contains(release))
+        .filter_map(|line| line.trim_start().strip_prefix("deb "))
+        .fold(String::new(), |mut lines, archive| {
+            let _ = writeln!(lines, "deb-src {archive}");
+            lines
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_become_archives_of_sources() {
+        let text = "Types: deb\nURIs: http://mirror.example/\nSuites: sid sid-updates\n\n\
+                    Types: deb\nURIs: http://other.example/\nSuites: nodistro\n";
+        let stanzas = source_stanzas(text, "sid");
+        assert_eq!(
+            stanzas,
+            "URIs: http://mirror.example/\nSuites: sid sid-updates\nTypes: deb-src\n\n"
+        );
+        let text = "# deb http://x.example sid main\n deb [a=b] http://x.example sid main\n\
+                    deb-src http://x.example sid main\ndeb http://x.example other main\n";
+        assert_eq!(
+            source_lines(text, "sid"),
+            "deb-src [a=b] http://x.example sid main\n"
+        );
+    }
+}
