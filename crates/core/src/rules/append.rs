@@ -5,13 +5,15 @@
 //! with the number of records that fit before it is used: a record is never written over the count
 //! word or outside the trace. It is advanced *before* the record is written. An interrupt or a
 //! signal handler between the two appends behind us and cannot be overwritten; the other order
-//! would lose its record. (An interrupt inside of the advance itself would still be overwritten;
-//! where interrupts record into the buffer that they interrupt, as signal handlers do, the feature
-//! `signals` makes the advance one instruction.) A reader on another processor may therefore see a count whose last
-//! record is not there yet.
+//! would lose its record. A reader on another processor may therefore see a count whose last record
+//! is not there yet.
+//!
+//! An interrupt inside of the advance itself would still be overwritten. Where interrupts record
+//! into the buffer that they interrupt, as signal handlers do, the feature `signals` makes the
+//! advance one instruction.
 
 use crate::abi::Comparison;
-use crate::rules::sync::{add_one, interrupt_fence, set_bits, Ordering, Word};
+use crate::rules::sync::{add_one_below, interrupt_fence, set_bits, Ordering, Word};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +35,7 @@ pub enum Appended {
 #[inline(always)]
 unsafe fn advance(area: *const Word, limit: u32) -> Option<usize> {
     // SAFETY: the caller's contract.
-    let count = unsafe { &*area };
-    let n = count.load(Ordering::Relaxed);
-    if n >= u64::from(limit) {
-        return None;
-    }
-    let n = add_one(count);
-    if n >= u64::from(limit) {
-        // An interrupt has taken the last place meanwhile.
-        count.store(n, Ordering::Relaxed);
-        return None;
-    }
+    let n = add_one_below(unsafe { &*area }, u64::from(limit))?;
     interrupt_fence();
     Some(n as usize)
 }

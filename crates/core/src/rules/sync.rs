@@ -22,11 +22,36 @@ pub fn interrupt_fence() {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// Adds 1 to `word` and answers what it held. With the feature `signals` nothing on this task
-/// comes in between.
+/// Adds 1 to `word` and answers what it held, unless that is `limit` or more. With the feature
+/// `signals` nothing on this task comes in between.
 #[inline(always)]
-pub fn add_one(word: &Word) -> u64 {
-    #[cfg(all(feature = "signals", target_arch = "x86_64", not(any(loom, miri))))]
+pub fn add_one_below(word: &Word, limit: u64) -> Option<u64> {
+    let n = word.load(Ordering::Relaxed);
+    if n >= limit {
+        return None;
+    }
+    #[cfg(not(feature = "signals"))]
+    {
+        word.store(n.wrapping_add(1), Ordering::Relaxed);
+        Some(n)
+    }
+    #[cfg(feature = "signals")]
+    {
+        let n = add_one(word);
+        if n >= limit {
+            // A handler has taken the last place meanwhile.
+            word.store(n, Ordering::Relaxed);
+            return None;
+        }
+        Some(n)
+    }
+}
+
+/// Adds 1 to `word` in one instruction and answers what it held.
+#[cfg(feature = "signals")]
+#[inline(always)]
+fn add_one(word: &Word) -> u64 {
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     {
         let mut n = 1_u64;
         // SAFETY: adds to a word that is valid by its reference. Without a lock prefix it is no
@@ -41,14 +66,8 @@ pub fn add_one(word: &Word) -> u64 {
         }
         n
     }
-    #[cfg(all(feature = "signals", any(not(target_arch = "x86_64"), loom, miri)))]
+    #[cfg(any(not(target_arch = "x86_64"), loom, miri))]
     return word.fetch_add(1, Ordering::Relaxed);
-    #[cfg(not(feature = "signals"))]
-    {
-        let n = word.load(Ordering::Relaxed);
-        word.store(n.wrapping_add(1), Ordering::Relaxed);
-        n
-    }
 }
 
 /// Sets bits of `word`. With the feature `signals` nothing on this task comes in between.
