@@ -3,7 +3,7 @@
 
 use crate::abi::{CommonHandle, Errno, TraceMode, Words};
 use crate::rules::area::Pool;
-use crate::rules::drops::Drops;
+use crate::rules::drops::{self, Drops};
 use crate::rules::host::{Buffer, Host};
 use crate::rules::kcov::Kcov;
 use crate::rules::lock::Locked;
@@ -28,6 +28,8 @@ pub(crate) enum Phase<H: Host> {
         owner: H::Owner,
         /// Words of the buffer that are a bitmap; 0 unless in unique mode.
         bitmap: Words,
+        /// The descriptor's [`Drops::full`] when it began: callbacks count there directly.
+        full_before: u64,
     },
     /// Sections collect.
     Remote(Listener<H>),
@@ -191,7 +193,15 @@ impl<H: Host> Descriptor<H> {
 
     /// Ends a local collection: "stop and release" for `KCOV_DISABLE` and the end of a task.
     pub(crate) fn release_local(&self) {
-        self.state.lock().go(Phase::Ready);
+        let mut state = self.state.lock();
+        let full_before = match state.phase {
+            Phase::Local { full_before, .. } => full_before,
+            _ => return,
+        };
+        state.go(Phase::Ready);
+        drop(state);
+        let full = self.drops.full.load(Ordering::Relaxed);
+        drops::add(&self.kcov.drops().full, full.wrapping_sub(full_before));
     }
 
     /// Ends a remote collection, likewise. Also takes back an enable that failed half-way. Answers
@@ -226,14 +236,14 @@ impl<H: Host> Descriptor<H> {
     /// Does for a task that was killed unheard what its end would have done, if `sequence` still
     /// is the number under which it was seen to have this descriptor enabled.
     pub(crate) fn reap(&self, sequence: u64, change: &mut Change<'_, H>) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.sequence != sequence {
             return;
         }
         match state.phase {
             Phase::Local { .. } => {
-                state.go(Phase::Ready);
                 drop(state);
+                self.release_local();
             }
             Phase::Remote(_) | Phase::Changing(_) => {
                 drop(state);

@@ -10,6 +10,7 @@ use crate::rules::hot::Mode;
 use crate::rules::kcov::Kcov;
 use crate::rules::lock::Guard;
 use crate::rules::registry::{Change, Handles, InsertError};
+use crate::rules::sync::Ordering;
 use crate::rules::task::Task;
 use core::mem::{offset_of, replace, size_of};
 
@@ -104,7 +105,12 @@ impl<H: Host> Kcov<H> {
                 return Err(Errno::Busy);
             }
             let (mode, bitmap) = choose(memory)?;
-            state.go(Phase::Local { owner, bitmap });
+            let full_before = descriptor.drops().full.load(Ordering::Relaxed);
+            state.go(Phase::Local {
+                owner,
+                bitmap,
+                full_before,
+            });
             Ok((memory, mode, bitmap))
         })?;
         task.set_local(self.host(), descriptor.clone(), mode, memory, bitmap);

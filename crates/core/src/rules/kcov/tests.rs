@@ -95,6 +95,27 @@ fn full_areas_and_full_buffers_are_counted_exactly() {
 }
 
 #[test]
+fn the_totals_hold_what_each_descriptor_dropped() {
+    let world = World::<true>::new();
+    let (task, client, own, device) =
+        (world.task(), world.task(), world.device(3), world.device(3));
+    for round in 1..3 {
+        task.enable(&own, 0).unwrap();
+        (0..5).for_each(|pc| task.trace(pc));
+        task.disable(&own).unwrap();
+        assert_eq!(world.kcov.drops().read(), [5 * round - 2, 0, 0, 0]);
+    }
+    client.listen(&device, 5, &[USB1], 0).unwrap();
+    task.section(USB1, 0..5); // 4 fit the area, 2 of them the buffer
+    assert_eq!(device.drops().read(), [3, 0, 0, 0]);
+    assert_eq!(world.kcov.drops().read(), [8 + 3, 0, 0, 0]);
+    task.enable(&own, 0).unwrap();
+    task.trace(9);
+    task.exit();
+    assert_eq!(world.kcov.drops().read(), [12, 0, 0, 0]);
+}
+
+#[test]
 fn large_sections_merge_in_steps_without_loss() {
     let world = World::<false>::new();
     let (client, worker, device) = (world.task(), world.task(), world.device(5000));
