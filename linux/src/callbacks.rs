@@ -93,14 +93,9 @@ comparison!(__sanitizer_cov_trace_const_cmp8, u64, 3, true);
 pub(crate) unsafe extern "C" fn __sanitizer_cov_trace_switch(value: u64, cases: *const u64) {
     // SAFETY: the caller's contract.
     let (count, bits) = unsafe { (*cases, *cases.wrapping_add(1)) };
-    let log2 = match bits {
-        8 => 0,
-        16 => 1,
-        32 => 2,
-        64 => 3,
-        _ => return,
+    let Some(kind) = CmpType::of_switch(bits) else {
+        return;
     };
-    let kind = CmpType::new(log2, true);
     let mut case = cases.wrapping_add(2);
     let mut left = count;
     while left > 0 {

@@ -159,14 +159,9 @@ pub(crate) unsafe extern "C" fn switch(value: u64, cases: *const u64, pc: u64) {
     }
     // SAFETY: the caller's contract.
     let (number, bits) = unsafe { (cases.read(), cases.add(1).read()) };
-    let log2_bytes = match bits {
-        8 => 0,
-        16 => 1,
-        32 => 2,
-        64 => 3,
-        _ => return,
+    let Some(kind) = CmpType::of_switch(bits) else {
+        return;
     };
-    let kind = CmpType::new(log2_bytes, true);
     for n in 0..number {
         // SAFETY: case `n` of `number`.
         let arg1 = unsafe { cases.wrapping_add(n as usize).wrapping_add(2).read() };

@@ -32,6 +32,20 @@ impl CmpType {
         Self((Self::size_bits(log2_bytes as u64) & Self::SIZE_MASK) | constant as u64)
     }
 
+    /// The type word for each case of a `switch` over values of `bits` bits, as the compiler says it
+    /// in the second word of the table of cases: cases are constants. `None` for a size that no
+    /// record has: such a switch is not recorded.
+    #[must_use]
+    pub const fn of_switch(bits: u64) -> Option<Self> {
+        Some(match bits {
+            8 => Self::new(0, true),
+            16 => Self::new(1, true),
+            32 => Self::new(2, true),
+            64 => Self::new(3, true),
+            _ => return None,
+        })
+    }
+
     /// The type word that stands in a buffer.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Self {
@@ -94,6 +108,8 @@ impl Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
+    extern crate std;
+    use std::vec::Vec;
 
     #[test]
     fn type_words() {
@@ -104,6 +120,17 @@ mod tests {
         );
         assert_eq!(CmpType::new(3, true).operand_bytes(), 8);
         assert!(CmpType::new(0, true).is_const() && !CmpType::new(3, false).is_const());
+    }
+
+    #[test]
+    fn switches() {
+        let known: Vec<u64> = (0..=128)
+            .filter(|bits| CmpType::of_switch(*bits).is_some())
+            .collect();
+        assert_eq!(known, [8, 16, 32, 64]);
+        let raw = |bits| CmpType::of_switch(bits).unwrap().raw();
+        assert_eq!([8, 16, 32, 64].map(raw), [1, 3, 5, 7]);
+        assert_eq!(CmpType::of_switch(u64::MAX), None);
     }
 
     #[test]
