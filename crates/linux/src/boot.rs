@@ -163,13 +163,9 @@ impl Machine<'_> {
         command
             .arg(format!("mem={}M", self.memory))
             .arg(format!("initrd={}", initramfs.display()))
-            .args([
-                "con=null",
-                "con0=null,fd:1",
-                "ssl=null",
-                "console=tty0",
-                "panic=-1",
-            ])
+            .args(["con0=fd:0,fd:1", "con=null", "ssl=null", "panic=-1"])
+            // Else it would add these, behind the words that are for the first process.
+            .args(["root=none", "console=tty0"])
             .arg(format!("{OUT_PARAMETER}hostfs:{}", out.display()))
             .args(self.parameters.split_whitespace())
             .arg(format!("rdinit={INIT}"))

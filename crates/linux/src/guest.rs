@@ -42,7 +42,6 @@ fn mount_all() -> io::Result<()> {
         ("proc", "/proc"),
         ("sysfs", "/sys"),
         ("debugfs", "/sys/kernel/debug"),
-        ("tmpfs", "/tmp"),
     ] {
         mount(kind, at, "")?;
     }
