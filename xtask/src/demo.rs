@@ -2,7 +2,8 @@
 //! The demonstration: which lines of zstd ran on worker threads only.
 
 use crate::shell::{self, heading, Error};
-use crate::{from_root, root, target_dir, work_dir, zstd};
+use crate::zstd::{self, Zstd};
+use crate::{from_root, root, target_dir, work_dir};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,10 +35,14 @@ pub fn run(args: &Args) -> Result<(), Error> {
     for compiler in compilers {
         heading(&shell::line(&zstd::make(Path::new("rkcov"), &compiler)))?;
         let zstd = zstd::build(&rkcov, &compiler)?;
+        fs::create_dir_all(work_dir("demo"))?;
         for threads in ["-T4", "--single-thread"] {
-            let trace = work_dir("demo").join(format!("{compiler}{threads}.rkcov"));
-            show(&mut collect(&rkcov, &zstd, threads, &file, &trace)?)?;
-            show(&mut report(&rkcov, &trace))?;
+            let trace = work_dir("demo").join(format!(
+                "{compiler}-{}.rkcov",
+                threads.trim_start_matches('-')
+            ));
+            show(&mut collect(&rkcov, &zstd, threads, &file, &trace))?;
+            show(report(&rkcov, &trace, "zstdmt_compress.c").args(["--functions", "--source"]))?;
         }
     }
     Ok(())
@@ -67,45 +72,30 @@ pub fn build_rkcov() -> Result<PathBuf, Error> {
 }
 
 /// `rkcov run` with zstd compressing `file` on `threads`.
-///
-/// # Errors
-/// The folder of `trace` cannot be made.
-pub fn collect(
-    rkcov: &Path,
-    zstd: &zstd::Zstd,
-    threads: &str,
-    file: &Path,
-    trace: &Path,
-) -> Result<Command, Error> {
-    if let Some(dir) = trace.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let mut command = Command::new(rkcov);
+#[must_use]
+pub fn collect(rkcov: &Path, zstd: &Zstd, threads: &str, file: &Path, trace: &Path) -> Command {
+    let mut command = command(rkcov);
+    command.args(["run", "-o"]).arg(from_root(trace)).arg("--");
     command
-        .arg("run")
-        .arg("-o")
-        .arg(trace)
-        .arg("--")
-        .arg(&zstd.program);
+        .arg(from_root(&zstd.program))
+        .args(["-q", "-f", threads]);
+    command.args(["-o", "/dev/null"]).arg(from_root(file));
     command
-        .args(["-q", "-f", threads, "-o", "/dev/null"])
-        .arg(file);
-    Ok(command)
 }
 
-/// `rkcov report` of what only worker threads ran in zstd's compressor.
+/// `rkcov report` of what ran on no thread but workers in zstd's sources that match `filter`.
 #[must_use]
-pub fn report(rkcov: &Path, trace: &Path) -> Command {
+pub fn report(rkcov: &Path, trace: &Path, filter: &str) -> Command {
+    let mut command = command(rkcov);
+    command.arg("report").arg(from_root(trace));
+    command.args(["--thread", "workers", "--exclusive", "--filter", filter]);
+    command
+}
+
+/// A command in the root of the repository: paths are short there.
+fn command(rkcov: &Path) -> Command {
     let mut command = Command::new(from_root(rkcov));
     command.current_dir(root());
-    command.arg("report").arg(from_root(trace));
-    command.args([
-        "--thread",
-        "workers",
-        "--exclusive",
-        "--filter",
-        "lib/compress",
-    ]);
     command
 }
 
