@@ -77,7 +77,10 @@ fn shown(args: &[OsString]) -> String {
         ("-mllvm -sanitizer-coverage-gated-trace-callbacks", "GATED"),
         ("-fsanitize-coverage=trace-pc", "PC"),
         ("-Xlinker /rt/rkcov.o", "RUNTIME"),
-        ("-Xlinker /rt/rkcov-static.o", "RUNTIME"),
+        (
+            "-Xlinker /rt/rkcov-static.o -Xlinker --wrap=pthread_create",
+            "RUNTIME",
+        ),
         ("-Xlinker /rt/rkcov-module.o", "MODULE"),
         (
             "-Xlinker /rt/librkcov.so -Xlinker -rpath -Xlinker /rt",

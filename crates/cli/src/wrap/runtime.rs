@@ -44,7 +44,8 @@ impl Runtime {
                 option.push(name);
                 option
             })),
-            Link::StaticExecutable => {}
+            // There is no dynamic linker to put the runtime's function before libc's.
+            Link::StaticExecutable => linker.push("--wrap=pthread_create".into()),
             Link::Shared => {
                 linker.extend(["-rpath".into(), self.dir.clone().into_os_string()]);
             }

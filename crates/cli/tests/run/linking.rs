@@ -64,13 +64,15 @@ fn static_and_position_independent_executables() {
             ("-no-pie", "rkcov.o"),
         ] {
             let runtime = lab.artifact(runtime);
-            let fatal = OsStr::new("-Wl,--fatal-warnings");
-            let arguments = [
+            let mut arguments = vec![
                 OsStr::new(flag),
                 object.as_os_str(),
                 runtime.as_os_str(),
-                fatal,
+                OsStr::new("-Wl,--fatal-warnings"),
             ];
+            if flag.starts_with("-static") {
+                arguments.push(OsStr::new("-Wl,--wrap=pthread_create"));
+            }
             let program = lab.link(&format!("threads{flag}"), &arguments);
             for mode in [Mode::Unique, Mode::Trace] {
                 let ran = lab.run(mode).of(&program, &["2"]);
