@@ -48,6 +48,12 @@ pub enum Error {
     /// A kernel that cannot be built, or a guest that did not come to its end.
     #[error(transparent)]
     Linux(#[from] rkcov_linux::Error),
+    /// A guest that could not do its job.
+    #[error("in the guest: {why}")]
+    Guest {
+        /// What it says.
+        why: String,
+    },
 }
 
 impl Error {
@@ -65,6 +71,7 @@ impl Error {
             | Self::Report(_)
             | Self::Install(_)
             | Self::Linux(_)
+            | Self::Guest { .. }
             | Self::Env(_) => ExitCode::FAILURE,
             Self::Cc(failure) => failure.exit_code(),
         }

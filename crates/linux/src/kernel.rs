@@ -13,9 +13,12 @@ use crate::flavor::{Arch, Flavor};
 use crate::install;
 use crate::progress::{run_logged, Progress};
 use crate::setup::{Workshop, LLVM};
+use object::{Object, ObjectSection, SectionKind};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,11 +54,12 @@ impl Workshop {
         }
         self.check()?;
         fs::create_dir_all(&folder).map_err(io_error(&folder))?;
-        // Two builds at once would write to one tree.
-        let _lock = Lock::take(&folder.join("lock"))?;
-        let source = self.unpack(&folder, progress)?;
-        install::install(&source)?;
-
+        let source = {
+            let _lock = Lock::take(&folder.join("lock"))?;
+            let source = self.unpack(&folder, progress)?;
+            install::install(&source)?;
+            source
+        };
         let build = Build {
             flavor,
             source,
@@ -64,6 +68,8 @@ impl Workshop {
             bindgen: self.bindgen(),
         };
         fs::create_dir_all(&build.folder).map_err(io_error(&build.folder))?;
+        // Others may build other flavors of the same tree meanwhile, but not in this folder.
+        let _lock = Lock::take(&build.folder.with_extension("lock"))?;
         let _ = fs::remove_file(&build.log);
         build.configure(progress)?;
         let targets: &[&str] = match flavor.arch {
@@ -184,7 +190,50 @@ impl Build {
     }
 }
 
+/// Where a kernel's code lies, in the addresses that kcov reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The linker's identity of the file.
+    pub build_id: Vec<u8>,
+    /// From the first to the last byte of code.
+    pub range: Range<u64>,
+    /// The sections of code, in order.
+    pub text: Vec<Range<u64>>,
+}
+
 impl Image {
+    /// Where its code lies.
+    ///
+    /// # Errors
+    /// `vmlinux` cannot be read.
+    pub fn layout(&self) -> Result<Layout> {
+        let data = fs::read(&self.vmlinux).map_err(io_error(&self.vmlinux))?;
+        let bad = |e: object::Error| io_error(&self.vmlinux)(io::Error::other(e));
+        let elf = object::File::parse(&*data).map_err(bad)?;
+        let build_id = elf.build_id().map_err(bad)?.unwrap_or_default().to_vec();
+        let is_code = |s: &object::Section<'_, '_>| s.kind() == SectionKind::Text && s.size() > 0;
+        let mut text: Vec<Range<u64>> = elf
+            .sections()
+            .filter(is_code)
+            .map(|s| s.address()..s.address().saturating_add(s.size()))
+            .collect();
+        text.sort_by_key(|r| r.start);
+        let start = text.first().map_or(0, |r| r.start);
+        let end = text.last().map_or(0, |r| r.end);
+        Ok(Layout {
+            build_id,
+            range: start..end,
+            text,
+        })
+    }
+
+    /// The tree that it was built from.
+    #[must_use]
+    pub fn source(&self) -> PathBuf {
+        // Below the version's folder stand image/FLAVOR and source.
+        self.folder.join("../../source")
+    }
+
     fn in_folder(flavor: Flavor, folder: PathBuf) -> Self {
         let (kernel, vmlinux) = (folder.join("kernel"), folder.join("vmlinux"));
         Self {
@@ -251,7 +300,7 @@ impl Lock {
         // SAFETY: an open file.
         match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } {
             0 => Ok(Self(file)),
-            _ => Err(io_error(path)(std::io::Error::last_os_error())),
+            _ => Err(io_error(path)(io::Error::last_os_error())),
         }
     }
 }

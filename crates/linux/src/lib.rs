@@ -24,6 +24,6 @@ pub use boot::Machine;
 pub use error::{Error, Result};
 pub use flavor::{Arch, Checks, Flavor, Kcov};
 pub use job::{answer, Job};
-pub use kernel::Image;
+pub use kernel::{Image, Layout};
 pub use progress::Progress;
 pub use setup::Workshop;

@@ -2,14 +2,16 @@
 //! `rkcov linux`: the Rust kcov inside Linux.
 
 use crate::cache;
+use crate::cmd::report;
 use crate::error::Error;
 use rkcov_linux::{
     answer, guest, install, program, Arch, Checks, Flavor, Image, Job, Kcov, Machine, Progress,
     Workshop,
 };
+use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, StreamInfo, Writer};
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,6 +67,9 @@ pub struct Run {
     /// Only run the program, collect nothing
     #[arg(long)]
     no_coverage: bool,
+    /// The trace file to write [default: the program's name with .linux.rkcov, in this folder]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// A file or folder that the program needs, under the same path in the guest
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
@@ -193,32 +198,114 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         strict: run.strict,
         parameters: "",
     };
-    let mut status = ExitCode::FAILURE;
-    let mut coverage = Vec::new();
-    let mut output = Ok(());
+    let mut outcome = Outcome::default();
+    let mut printed = Ok(());
     machine.run(&Job { command, collect }, &run.with, |name, data| {
-        let written = match name {
+        let result = match name {
             answer::STDOUT => io::stdout().write_all(data),
             answer::STDERR => io::stderr().write_all(data),
-            answer::ERROR => io::stderr().write_all(data),
-            answer::COVERAGE => {
-                coverage = data.to_vec();
+            _ => {
+                outcome.take(name, data);
                 Ok(())
             }
-            answer::STATUS => {
-                let code = std::str::from_utf8(data)
-                    .ok()
-                    .and_then(|t| t.parse::<u8>().ok());
-                status = code.map_or(ExitCode::FAILURE, ExitCode::from);
-                Ok(())
-            }
-            _ => Ok(()),
         };
-        if output.is_ok() {
-            output = written;
+        if printed.is_ok() {
+            printed = result;
         }
     })?;
-    output?;
-    eprintln!("coverage: {} words", coverage.len() / 8);
-    Ok(status)
+    printed?;
+    if let Some(why) = outcome.error {
+        return Err(Error::Guest { why });
+    }
+    if collect.is_some() {
+        let output = run
+            .output
+            .clone()
+            .unwrap_or_else(|| default_output(&run.command));
+        let failed = |source| Error::Trace {
+            path: output.clone(),
+            source,
+        };
+        write_trace(&output, run, &image, &outcome)?.map_err(failed)?;
+        report::plain(&output, report::Format::Text, None)?;
+        eprintln!(
+            "rkcov: {} PCs in {}",
+            outcome.records().len(),
+            output.display()
+        );
+    }
+    Ok(ExitCode::from(outcome.status))
+}
+
+/// What a guest said at the end.
+#[derive(Default)]
+struct Outcome {
+    status: u8,
+    /// The buffer: the count word and the records.
+    words: Vec<u64>,
+    error: Option<String>,
+}
+
+impl Outcome {
+    fn take(&mut self, name: &str, data: &[u8]) {
+        let text = String::from_utf8_lossy(data);
+        match name {
+            answer::STATUS => self.status = text.parse().unwrap_or(u8::MAX),
+            answer::COVERAGE => {
+                let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+                self.words = data.chunks_exact(8).map(word).collect();
+            }
+            answer::ERROR => self.error = Some(text.into_owned()),
+            _ => {}
+        }
+    }
+
+    fn records(&self) -> &[u64] {
+        self.words.split_first().map_or(&[], |(_, records)| records)
+    }
+}
+
+fn default_output(command: &[OsString]) -> PathBuf {
+    let program = command.first().map_or(Path::new(""), Path::new);
+    let mut name = program.file_name().unwrap_or_default().to_owned();
+    name.push(".linux.rkcov");
+    name.into()
+}
+
+/// Writes a trace whose one module is the kernel. The inner result is that of writing.
+fn write_trace(
+    output: &Path,
+    run: &Run,
+    image: &Image,
+    outcome: &Outcome,
+) -> Result<io::Result<()>, Error> {
+    let layout = image.layout()?;
+    let mut info = Info::new(Mode::Trace);
+    info.command.clone_from(&run.command);
+    // What reports take for the project.
+    info.directory = image.source();
+    let write = || {
+        let mut writer = Writer::create(output, &info)?;
+        let process = writer.process(&trace::Process {
+            command: run.command.clone(),
+            exit: Exit::Code(outcome.status.into()),
+            ..trace::Process::default()
+        })?;
+        writer.module(&Module {
+            process: None,
+            path: image.vmlinux.clone(),
+            build_id: BuildId(layout.build_id),
+            bias: 0,
+            range: layout.range,
+            text: layout.text,
+        })?;
+        let mut stream = StreamInfo::new(process);
+        stream.main = true;
+        stream.finished = true;
+        stream.count = outcome.words.first().copied().unwrap_or(0);
+        stream.capacity = u64::from(BUFFER_WORDS) - 1;
+        writer.stream(&stream, outcome.records().iter().copied())?;
+        writer.save()
+    };
+    Ok(write())
 }
