@@ -19,10 +19,6 @@ pub struct Zstd {
 pub fn make(rkcov: &Path, compiler: &str) -> Command {
     let jobs = thread::available_parallelism().map_or(2, usize::from);
     let mut make = Command::new("make");
-    // What this machine has of other compressors' libraries makes no difference.
-    for without in ["HAVE_ZLIB=0", "HAVE_LZMA=0", "HAVE_LZ4=0"] {
-        make.arg(without);
-    }
     make.arg(format!("-j{jobs}"))
         .args(["-C", "programs", "zstd"])
         .arg(format!("CC={} cc {compiler}", rkcov.display()))
