@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov run`: runs a program and records what it runs.
 
+use crate::cmd::report::{self, Format};
 use crate::collect::{self, Totals};
-use crate::error::Error;
+use crate::error::{self, Error};
 use clap::ValueEnum;
 use rkcov::collector::{Collector, Losses, Options, Recording};
 use rkcov::program;
@@ -11,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::str::FromStr;
 
 /// What to record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,6 +44,26 @@ impl Mode {
     }
 }
 
+/// A report to write when the program has ended: `FORMAT` or `FORMAT=PATH`.
+#[derive(Clone, Debug)]
+struct Report {
+    format: Format,
+    path: Option<PathBuf>,
+}
+
+impl FromStr for Report {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (format, path) = match text.split_once('=') {
+            Some((format, path)) => (format, Some(path.into())),
+            None => (text, None),
+        };
+        let format = Format::from_str(format, false)?;
+        Ok(Self { format, path })
+    }
+}
+
 /// The arguments of `rkcov run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,6 +73,9 @@ pub struct Args {
     /// The trace file to write [default: the program's name with .rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Report at the end, as `rkcov report` does: text, lcov or pcs, to PATH or to standard output
+    #[arg(long, value_name = "FORMAT[=PATH]")]
+    report: Vec<Report>,
     /// Words of 8 bytes in each thread's buffer; memory is taken as it fills
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=(1 << 28)))]
     buffer_words: Option<u32>,
@@ -97,7 +122,19 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let totals = collect::write(&collector, &mut writer, ended).map_err(failed)?;
     writer.save().map_err(failed)?;
     eprint!("{}", summary(args, &output, totals, collector.losses()));
-    Ok(ExitCode::from(ended.1.shell_status()))
+    drop(collector);
+
+    let mut status = ExitCode::from(ended.1.shell_status());
+    for Report { format, path } in &args.report {
+        if let Err(error) = report::plain(&output, *format, path.clone()) {
+            // What the program says of itself is worth more.
+            if ended.1 == program::Outcome::Exited(0) {
+                status = ExitCode::FAILURE;
+            }
+            eprintln!("rkcov: {}", error::Chain(&error));
+        }
+    }
+    Ok(status)
 }
 
 fn default_output(program: &OsStr) -> PathBuf {
