@@ -45,6 +45,7 @@ pub fn write<W: Write>(
 ) -> io::Result<Totals> {
     let processes: Vec<_> = collector.processes().collect();
     let modules: Vec<_> = collector.modules().collect();
+    let pids: BTreeMap<_, _> = processes.iter().map(|p| (p.index, p.pid)).collect();
     let mut ids = BTreeMap::new();
     let last_image = processes.iter().rfind(|process| process.pid == ended.0);
     for process in &processes {
@@ -74,31 +75,28 @@ pub fn write<W: Write>(
     };
     for stream in collector.streams() {
         let stream = stream?;
-        let process = match ids.get(&stream.process) {
+        let from = &stream.info;
+        let process = match ids.get(&from.process) {
             Some(id) => *id,
-            None => unknown_process(writer, &mut ids, stream.process)?,
+            None => unknown_process(writer, &mut ids, from.process)?,
         };
-        let pid = processes
-            .iter()
-            .find(|p| p.index == stream.process)
-            .map(|p| p.pid);
         let mut info = StreamInfo::new(process);
-        info.tid = stream.tid;
-        info.name.clone_from(&stream.name);
-        info.main = pid == Some(stream.tid);
-        info.finished = stream.finished;
-        info.count = stream.count;
-        info.capacity = stream.capacity;
-        if stream.dropped > 0 {
+        info.tid = from.tid;
+        info.name.clone_from(&from.name);
+        info.main = pids.get(&from.process) == Some(&from.tid);
+        info.finished = from.finished;
+        info.count = from.count;
+        info.capacity = from.capacity;
+        if from.dropped > 0 {
             info.drops.push(Drops {
                 reason: DropReason::Full,
-                count: stream.dropped,
+                count: from.dropped,
             });
         }
         writer.stream(&info, stream.words())?;
         totals.threads += 1;
-        totals.records += stream.count.min(stream.capacity);
-        totals.dropped += stream.dropped;
+        totals.records += from.count.min(from.capacity);
+        totals.dropped += from.dropped;
     }
     let Losses {
         threads_without_slot,

@@ -9,6 +9,10 @@ use std::mem::{zeroed, MaybeUninit};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::time::{Duration, Instant};
+
+/// How often a program's collector looks after its memory.
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +81,14 @@ fn passed_on() -> libc::sigset_t {
 }
 
 /// Starts `command` and waits for its end; gives its process id, and how it ended. Meanwhile signals that other processes send to us go to
-/// it, and when it stops at the terminal's wish, so do we.
+/// it, and when it stops at the terminal's wish, so do we. About every [`TICK`], `tick` is called.
 ///
 /// To be called in the only thread of a process: signals that another thread does not block
 /// would take their usual course there.
 ///
 /// # Errors
 /// The program could not be started.
-pub fn run(command: &mut Command) -> io::Result<(u32, Outcome)> {
+pub fn run(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
     let set = passed_on();
     let mask = Mask::block(&set);
     let original = mask.0;
@@ -96,16 +100,25 @@ pub fn run(command: &mut Command) -> io::Result<(u32, Outcome)> {
         });
     }
     let child = command.spawn()?.id() as libc::pid_t;
+    let timeout = libc::timespec {
+        tv_sec: TICK.as_secs() as libc::time_t,
+        tv_nsec: TICK.subsec_nanos().into(),
+    };
+    let mut ticked = Instant::now();
     loop {
+        if ticked.elapsed() >= TICK {
+            tick();
+            ticked = Instant::now();
+        }
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
-        // SAFETY: both are valid for the call.
-        let signal = unsafe { libc::sigwaitinfo(&set, info.as_mut_ptr()) };
+        // SAFETY: all are valid for the call.
+        let signal = unsafe { libc::sigtimedwait(&set, info.as_mut_ptr(), &timeout) };
         if signal == libc::SIGCHLD {
             if let Some(outcome) = changed(child) {
                 return Ok((child as u32, outcome));
             }
         } else if signal > 0 {
-            // SAFETY: `sigwaitinfo()` succeeded and filled it in.
+            // SAFETY: `sigtimedwait()` succeeded and filled it in.
             let by_kernel = unsafe { info.assume_init() }.si_code == libc::SI_KERNEL;
             // The kernel's own (the terminal's) went to the whole process group.
             if !by_kernel || signal == libc::SIGCONT {

@@ -4,8 +4,8 @@
 //! One sparse memory file, owned by the collector:
 //!
 //! ```text
-//! 0                          Directory: header, tickets, processes, modules, text
-//! slot_offset(0)             slot 0: SlotHeader | bitmap | count word | records
+//! 0                          Directory: header, tickets, slots' heads, processes, modules, text
+//! slot_offset(0)             slot 0: bitmap | count word | records
 //! slot_offset(1)             slot 1
 //! ...
 //! ```
@@ -17,7 +17,7 @@
 //!
 //! A *slot* is what one thread records into. It is taken once: a thread that ends leaves it as
 //! [`SlotState::Finished`], and only the collector makes it free again, after it has stored what
-//! is in it.
+//! is in it. What is known of a slot apart from its words, its head, lies in the directory.
 
 #![no_std]
 
@@ -158,7 +158,7 @@ impl Geometry {
     /// Bytes from the start of a slot to its count word.
     #[must_use]
     pub const fn count_offset(&self) -> u64 {
-        size_of::<SlotHeader>() as u64 + self.bitmap_words * 8
+        self.bitmap_words * 8
     }
 
     /// Bytes of a slot, whole pages.
@@ -225,6 +225,8 @@ pub struct Directory {
     pub header: Header,
     /// Which slots are free.
     pub tickets: Tickets<SLOTS>,
+    /// The head of each slot.
+    pub slots: [Slot; SLOTS],
     /// Every process, in the order in which they came.
     pub processes: [Process; PROCESSES],
     /// Every module of every process.
@@ -247,10 +249,10 @@ pub enum SlotState {
     Exiting = 3,
 }
 
-/// The first page of a slot.
+/// The head of a slot. Threads count their drops there, so each has a cache line of its own.
 #[derive(Debug)]
-#[repr(C, align(4096))]
-pub struct SlotHeader {
+#[repr(C, align(64))]
+pub struct Slot {
     state: AtomicU32,
     /// Index of the process in the process table.
     pub process: AtomicU32,
@@ -261,7 +263,7 @@ pub struct SlotHeader {
     name: [AtomicU8; 16],
 }
 
-impl SlotHeader {
+impl Slot {
     /// Where the slot is in its life.
     #[must_use]
     pub fn state(&self) -> SlotState {
@@ -271,6 +273,15 @@ impl SlotHeader {
             3 => SlotState::Exiting,
             _ => SlotState::Taken,
         }
+    }
+
+    /// Makes everything zero, the state last. Only the collector calls this.
+    pub fn clear(&self) {
+        self.process.store(0, Ordering::Relaxed);
+        self.tid.store(0, Ordering::Relaxed);
+        self.dropped.store(0, Ordering::Relaxed);
+        self.set_name(&[0; 16]);
+        self.set_state(SlotState::Free);
     }
 
     /// Moves the slot on. What was stored before is visible to whoever sees the new state.
@@ -348,14 +359,13 @@ mod tests {
             for words in [2, 511, 512, 513, u32::MAX] {
                 let g = Geometry::new(recording, words);
                 let bitmap = g.bitmap_bits() / 8;
-                assert_eq!(g.count_offset() - bitmap, size_of::<SlotHeader>() as u64);
+                assert_eq!(g.count_offset(), bitmap);
                 assert!(g.count_offset() + g.buffer_words() * 8 <= g.slot_bytes());
                 assert_eq!(g.slot_bytes() % PAGE, 0);
                 assert_eq!(g.slot_offset(7) + g.slot_bytes(), g.slot_offset(8));
                 assert!(i64::try_from(g.region_bytes()).is_ok());
             }
         }
-        assert_eq!(size_of::<SlotHeader>() as u64, PAGE);
         assert_eq!(size_of::<Directory>() as u64 % PAGE, 0);
     }
 

@@ -77,6 +77,8 @@ pub struct Process {
     pub inherited_modules: AtomicU32,
     /// Nanoseconds since the epoch when it came.
     pub start: AtomicU64,
+    /// The inode of its namespace of process ids, 0 if not known.
+    pub pid_namespace: AtomicU64,
     /// Path of its executable.
     pub exe: Text,
     /// Its command line, each argument ended by a zero byte.

@@ -16,8 +16,7 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::Word;
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Invitation, Kind, Prefix, Process, Recording, SlotHeader, SlotState, ENVIRONMENT,
-    VERSION,
+    Directory, Invitation, Kind, Prefix, Process, Recording, Slot, SlotState, ENVIRONMENT, VERSION,
 };
 
 /// Longest path in an invitation.
@@ -230,6 +229,10 @@ fn ensure_process(_lock: &lock::Held) -> Option<(u32, &'static Process)> {
     process.pid.store(sys::pid(), Ordering::Relaxed);
     process.parent.store(sys::parent_pid(), Ordering::Relaxed);
     process.start.store(sys::now(), Ordering::Relaxed);
+    let namespace = Fd::open(c"/proc/self/ns/pid", libc::O_RDONLY | libc::O_CLOEXEC)
+        .and_then(|fd| sys::identity(fd.raw()))
+        .map_or(0, |(_, inode, _)| inode);
+    process.pid_namespace.store(namespace, Ordering::Relaxed);
     let forked_from = RUN.forked_from.load(Ordering::Relaxed).checked_sub(1);
     process.set_forked_from(forked_from);
     let inherited = RUN.inherited_modules.load(Ordering::Relaxed);
@@ -315,24 +318,23 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
         return Sink::OFF;
     };
     let process = ensure_process(&lock::take()).map_or(u32::MAX, |(index, _)| index);
-    let Some((slot, at)) = directory.tickets.take().and_then(|slot| {
+    let taken = directory.tickets.take().and_then(|slot| {
+        let head = directory.slots.get(slot as usize)?;
         let at = map_slot(geometry.slot_offset(slot), geometry.slot_bytes() as usize)?;
-        Some((slot, at))
-    }) else {
+        Some((head, at))
+    });
+    let Some((slot, at)) = taken else {
         header.threads_without_slot.fetch_add(1, Ordering::Relaxed);
         return no_slot(recording, &header.records_without_slot);
     };
-    let _ = slot;
-    // SAFETY: a slot is mapped there, its header first; it stays until `leave()`.
-    let slot = unsafe { &*at.cast::<SlotHeader>() };
     slot.process.store(process, Ordering::Relaxed);
     slot.tid.store(sys::thread_id(), Ordering::Relaxed);
     slot.set_name(&sys::thread_name());
     slot.set_state(SlotState::Taken);
     tls.slot
         .store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+    tls.slot_at.store(at, Ordering::Relaxed);
     threads::announce_end(tls);
-    let base = at.wrapping_add(size_of::<SlotHeader>()).cast();
     let words = |n| Words::new(n).unwrap_or_default();
     let (bitmap, trace) = (
         words(geometry.bitmap_bits() / 64),
@@ -340,15 +342,16 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     );
     // SAFETY: the slot is as large as its geometry says, and lives until `leave()`, which sets
     // another sink first.
-    unsafe { Sink::new(mode(recording), base, bitmap, trace, &slot.dropped) }
+    unsafe { Sink::new(mode(recording), at.cast(), bitmap, trace, &slot.dropped) }
 }
 
 /// Records nothing, and counts what it does not record.
 fn no_slot(recording: Recording, counter: &'static AtomicU64) -> Sink {
     static COUNT: Word = Word::new(0);
-    let (base, none) = (ptr::from_ref(&COUNT).cast_mut(), Words::default());
-    // SAFETY: no word but the count word is used, since no record fits; both live for ever.
-    unsafe { Sink::new(mode(recording), base, none, none, counter) }
+    let base = ptr::from_ref(&COUNT).cast_mut();
+    let (none, one) = (Words::default(), Words::new(1).unwrap_or_default());
+    // SAFETY: one word, the count word, behind which no record fits; both live for ever.
+    unsafe { Sink::new(mode(recording), base, none, one, counter) }
 }
 
 fn mode(recording: Recording) -> Mode {
@@ -364,45 +367,31 @@ pub(crate) fn leave(tls: &Tls, state: SlotState) {
     let _signals = sys::SignalsBlocked::new();
     tls.set_idle(Sink::OFF);
     if let Some(slot) = detach(tls) {
-        slot.header().set_name(&sys::thread_name());
-        slot.header().set_state(state);
+        slot.set_name(&sys::thread_name());
+        slot.set_state(state);
     }
 }
 
 /// The thread's process is exiting in order.
 pub(crate) fn exiting() {
     let slot = tls::current().slot.load(Ordering::Relaxed);
-    // SAFETY: null or the thread's slot, which is mapped.
+    // SAFETY: null, or in the directory, which stays mapped.
     if let Some(slot) = unsafe { slot.as_ref() } {
         slot.set_name(&sys::thread_name());
         slot.set_state(SlotState::Exiting);
     }
 }
 
-/// A mapped slot that no thread uses any more, unmapped when dropped.
-struct Unused(*mut SlotHeader);
-
-impl Unused {
-    fn header(&self) -> &SlotHeader {
-        // SAFETY: mapped until this is dropped.
-        unsafe { &*self.0 }
-    }
-}
-
-impl Drop for Unused {
-    fn drop(&mut self) {
-        let geometry = directory().and_then(|d| d.header.recording());
-        if let Some((_, geometry)) = geometry {
-            // SAFETY: the mapping that `take_slot()` made; its thread has let go of it.
-            unsafe { sys::unmap(self.0.cast(), geometry.slot_bytes() as usize) };
-        }
-    }
-}
-
-/// Takes the slot from the thread, which must not be recording into it.
-fn detach(tls: &Tls) -> Option<Unused> {
+/// Takes the slot from the thread, which must not be recording into it, and unmaps it.
+fn detach(tls: &Tls) -> Option<&'static Slot> {
     let slot = tls.slot.swap(ptr::null_mut(), Ordering::Relaxed);
-    (!slot.is_null()).then_some(Unused(slot))
+    // SAFETY: null, or in the directory, which stays mapped.
+    let slot = unsafe { slot.as_ref() }?;
+    let (_, geometry) = directory()?.header.recording()?;
+    let at = tls.slot_at.swap(ptr::null_mut(), Ordering::Relaxed);
+    // SAFETY: the mapping that `take_slot()` made, which nobody else uses.
+    unsafe { sys::unmap(at, geometry.slot_bytes() as usize) };
+    Some(slot)
 }
 
 /// Number of modules in the collector's table, for a fork that is about to happen.
@@ -424,6 +413,7 @@ pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
     }
     let tls = tls::current();
     tls.set_idle(Sink::OFF);
-    drop(detach(tls));
+    // The slot itself goes on: it is the parent's.
+    detach(tls);
     tls.hot.mode.store(UNATTACHED, Ordering::Relaxed);
 }

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rkcov_core::hot::{Hot, Mode};
 use rkcov_core::sync::interrupt_fence;
 use rkcov_core::{Sink, Task};
-use rkcov_region::SlotHeader;
+use rkcov_region::Slot;
 
 /// Flag in [`Hot::mode`]: the thread has not been here yet. The initial image of the block has
 /// it, so however a thread comes into being, its first callback finds it set.
@@ -30,8 +30,10 @@ pub(crate) struct Tls {
     pub(crate) task: Task<Userspace>,
     /// Unique mode: the text that the thread's last PC without a guard was in.
     pub(crate) range: AtomicPtr<Range>,
-    /// The slot of `rkcov run` that the thread has taken, or null.
-    pub(crate) slot: AtomicPtr<SlotHeader>,
+    /// The head of the slot of `rkcov run` that the thread has taken, or null.
+    pub(crate) slot: AtomicPtr<Slot>,
+    /// Where that slot is mapped.
+    pub(crate) slot_at: AtomicPtr<u8>,
     /// How often the thread's end was announced.
     pub(crate) ends: AtomicU32,
     /// How deep the thread is inside the rules; signal handlers stay out of them meanwhile.

@@ -5,7 +5,7 @@ use crate::cmd::report::{self, Format};
 use crate::collect::{self, Totals};
 use crate::error::{self, Error};
 use clap::ValueEnum;
-use rkcov::collector::{Collector, Losses, Options, Recording};
+use rkcov::collector::{Collector, Losses, Options, Recording, MOST_BUFFER_WORDS};
 use rkcov::program;
 use rkcov_report::trace::{Info, Writer};
 use std::ffi::{OsStr, OsString};
@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT[=PATH]")]
     report: Vec<Report>,
     /// Words of 8 bytes in each thread's buffer; memory is taken as it fills
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=(1 << 28)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=i64::from(MOST_BUFFER_WORDS)))]
     buffer_words: Option<u32>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     info.directory = std::env::current_dir().unwrap_or_default();
     let mut writer = Writer::create(&output, &info).map_err(failed)?;
 
-    let collector = Collector::new(Options {
+    let mut collector = Collector::new(Options {
         recording: args.mode.recording(),
         buffer_words: args.buffer_words.unwrap_or(args.mode.buffer_words()),
     })
@@ -113,7 +113,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let (name, value) = collector.environment();
     let mut command = Command::new(program);
     command.args(arguments).env(name, value);
-    let ended = program::run(&mut command).map_err(|source| Error::Program {
+    let mut relief = true;
+    let ended = program::run(&mut command, || {
+        if relief {
+            // It says nothing to the program's user, in the middle of the program's output.
+            relief = collector.relieve().is_ok();
+        }
+    })
+    .map_err(|source| Error::Program {
         program: program.clone(),
         source,
     })?;

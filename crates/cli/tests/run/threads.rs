@@ -177,3 +177,18 @@ fn a_thread_whose_first_instrumented_code_is_a_signal_handler() {
         assert_eq!(functions, set(["handler"]), "{compiler:?}");
     }
 }
+
+#[test]
+fn more_threads_than_there_are_slots() {
+    const THREADS: usize = 70_000;
+    const { assert!(THREADS > rkcov_region::SLOTS) };
+    let lab = Lab::new();
+    let ran = run(&lab, Compiler::Gcc, &THREADS.to_string());
+    let trace = ran.exited(0);
+    assert_eq!(trace.streams().len(), THREADS + 1, "{}", ran.stderr());
+    assert_eq!(trace.drops().count(), 0);
+    let mut others = trace.streams().iter().filter(|s| !s.info().main);
+    let first: Vec<u64> = others.next().unwrap().pcs().collect();
+    assert!(first.len() > 5);
+    assert!(others.all(|other| other.pcs().eq(first.iter().copied())));
+}

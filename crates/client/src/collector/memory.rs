@@ -2,11 +2,12 @@
 //! The memory file and its mappings: all of the collector's unsafe code.
 
 use memmap2::{MmapOptions, MmapRaw};
-use rkcov_region::{Directory, Geometry, SlotHeader};
-use rustix::fs::MemfdFlags;
+use rkcov_region::{Directory, Geometry};
+use rustix::fs::{FallocateFlags, MemfdFlags};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A region that is ours.
@@ -42,63 +43,72 @@ impl Memory {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
-    pub(super) fn slot(&self, slot: u32) -> io::Result<Slot> {
-        let map = MmapOptions::new()
-            .offset(self.geometry.slot_offset(slot))
-            .len(self.geometry.slot_bytes() as usize)
-            .map_raw_read_only(&self.file)?;
-        Ok(Slot {
-            map,
-            geometry: self.geometry,
-            record_words: 1,
-        })
+    #[cfg(test)]
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    #[cfg(test)]
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Bytes of memory that the region takes now.
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+
+    /// The count word of a slot, and the records behind it.
+    pub(super) fn buffer(&self, slot: u32) -> io::Result<Words> {
+        let at = self.geometry.slot_offset(slot) + self.geometry.count_offset();
+        Words::map(&self.file, at, self.geometry.buffer_words())
+    }
+
+    /// Makes a slot zero again and gives its memory back.
+    pub(super) fn clear(&self, slot: u32) -> io::Result<()> {
+        let (at, len) = (self.geometry.slot_offset(slot), self.geometry.slot_bytes());
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, flags, at, len)?)
     }
 }
 
-/// One slot, mapped.
+/// Words in a mapped file. Others may write to them.
 #[derive(Debug)]
-pub(super) struct Slot {
-    map: MmapRaw,
-    geometry: Geometry,
-    record_words: u64,
+pub(super) struct Words {
+    map: Option<MmapRaw>,
+    words: usize,
 }
 
-impl Slot {
-    pub(super) fn with_record_words(self, words: u32) -> Self {
-        Self {
-            record_words: u64::from(words),
-            ..self
+impl Words {
+    /// Maps `words` words of a file, from the byte `at` on, a multiple of 8.
+    pub(super) fn map(file: &File, at: u64, words: u64) -> io::Result<Self> {
+        let words = usize::try_from(words).map_err(io::Error::other)?;
+        let mut options = MmapOptions::new();
+        options.offset(at).len(words * size_of::<u64>());
+        let map = match words {
+            0 => None,
+            _ => Some(options.map_raw_read_only(file)?),
+        };
+        Ok(Self { map, words })
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[AtomicU64] {
+        match &self.map {
+            // SAFETY: that many words are mapped and aligned, we only read them, and neither the
+            // region nor a spool gets shorter.
+            Some(map) => unsafe {
+                std::slice::from_raw_parts(map.as_ptr().cast::<AtomicU64>(), self.words)
+            },
+            None => &[],
         }
     }
 
-    pub(super) fn header(&self) -> &SlotHeader {
-        // SAFETY: a slot starts with its header, and all of it is atomics, which we only read.
-        unsafe { &*self.map.as_ptr().cast::<SlotHeader>() }
-    }
-
-    /// The count word and the records.
-    fn buffer(&self) -> &[AtomicU64] {
-        let at = self.geometry.count_offset() as usize;
-        let words = self.geometry.buffer_words() as usize;
-        // SAFETY: the buffer ends within the slot, by the geometry, and starts on a word.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at).cast::<AtomicU64>(), words) }
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.buffer()
-            .first()
-            .map_or(0, |count| count.load(Ordering::Acquire))
-    }
-
-    /// The words of the first `count` records, or of as many as the buffer holds.
-    pub(super) fn records(&self, count: u64) -> impl Iterator<Item = u64> + '_ {
-        let words = self.buffer().get(1..).unwrap_or_default();
-        let used = count.saturating_mul(self.record_words);
-        let used = usize::try_from(used).unwrap_or(usize::MAX);
-        words
-            .iter()
-            .take(used)
-            .map(|word| word.load(Ordering::Relaxed))
+    /// The words from `skip` on, `take` at most.
+    pub(super) fn part(&self, skip: usize, take: u64) -> impl Iterator<Item = u64> + '_ {
+        let take = usize::try_from(take).unwrap_or(usize::MAX);
+        let words = self.all().iter().skip(skip).take(take);
+        words.map(|word| word.load(Ordering::Relaxed))
     }
 }
 

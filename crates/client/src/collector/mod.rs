@@ -6,18 +6,34 @@
 //! program that is killed loses nothing that it recorded.
 
 mod memory;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use memory::Memory;
 use rkcov_region::{self as region, Geometry, SlotState, MODULES, PROCESSES};
+use rustix::process::{test_kill_process, Pid};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use region::Recording;
+use stream::Spool;
+pub use stream::{Stream, StreamInfo};
+
+/// From so many slots in use on, those of threads that have ended are emptied.
+const MANY_SLOTS: u64 = 512;
+/// From so many bytes of memory on, likewise.
+const MUCH_MEMORY: u64 = 256 << 20;
+
+/// Most words of a buffer, as of any kcov.
+pub const MOST_BUFFER_WORDS: u32 = rkcov_abi::Words::MAX.get();
 
 /// What to collect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +50,9 @@ pub struct Options {
 pub struct Collector {
     memory: Memory,
     options: Options,
+    spool: Spool,
+    /// Our namespace of process ids.
+    pid_namespace: u64,
 }
 
 /// A process image that recorded, or could have.
@@ -72,33 +91,6 @@ pub struct Module {
     pub text: Range<u64>,
 }
 
-/// What one thread recorded.
-#[derive(Debug)]
-pub struct Stream {
-    slot: memory::Slot,
-    /// The process, by its index; the process itself may be unknown.
-    pub process: u32,
-    /// The thread's id.
-    pub tid: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether the thread, or its process, has ended in order.
-    pub finished: bool,
-    /// The count word.
-    pub count: u64,
-    /// Records that the buffer can hold.
-    pub capacity: u64,
-    /// Records for which there was no room.
-    pub dropped: u64,
-}
-
-impl Stream {
-    /// The words behind the count word, no more than the count word says there are.
-    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.slot.records(self.count)
-    }
-}
-
 /// What was not recorded, apart from what streams dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -120,7 +112,7 @@ impl Collector {
     /// # Errors
     /// The system has no memory files, or no address space.
     pub fn new(options: Options) -> io::Result<Self> {
-        let buffer_words = options.buffer_words.max(2);
+        let buffer_words = options.buffer_words.clamp(2, MOST_BUFFER_WORDS);
         let options = Options {
             buffer_words,
             ..options
@@ -129,7 +121,12 @@ impl Collector {
         let token = memory::random()?;
         let header = &memory.directory().header;
         header.init(token, options.recording, buffer_words);
-        Ok(Self { memory, options })
+        Ok(Self {
+            memory,
+            options,
+            spool: Spool::default(),
+            pid_namespace: std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()),
+        })
     }
 
     /// The environment variable, and its value, that invites a program to record here.
@@ -195,34 +192,73 @@ impl Collector {
     /// A slot cannot be mapped.
     pub fn streams(&self) -> impl Iterator<Item = io::Result<Stream>> + '_ {
         let slots = 0..self.memory.directory().tickets.touched();
-        slots
-            .map(|slot| self.stream(slot))
-            .filter_map(io::Result::transpose)
+        let in_slots = slots
+            .filter(|slot| self.head(*slot).state() != SlotState::Free)
+            .map(|slot| self.stream(slot));
+        self.spool.streams().chain(in_slots)
     }
 
-    fn stream(&self, slot: u32) -> io::Result<Option<Stream>> {
-        let slot = self.memory.slot(slot)?;
-        let header = slot.header();
-        let state = header.state();
-        if state == SlotState::Free {
-            return Ok(None);
+    fn head(&self, slot: u32) -> &region::Slot {
+        &self.memory.directory().slots[slot as usize]
+    }
+
+    fn stream(&self, slot: u32) -> io::Result<Stream> {
+        let buffer = self.memory.buffer(slot)?;
+        let recording = self.options.recording;
+        Ok(Stream::in_slot(self.head(slot), buffer, recording))
+    }
+
+    /// If many slots or much memory are in use, moves what threads that have ended recorded into
+    /// a file, and lets others use their slots. To be called now and then while a program runs.
+    ///
+    /// # Errors
+    /// The file cannot be made or written. Nothing is lost by that; slots or memory may run out.
+    pub fn relieve(&mut self) -> io::Result<()> {
+        let tickets = &self.memory.directory().tickets;
+        if tickets.in_use() < MANY_SLOTS && self.memory.bytes()? < MUCH_MEMORY {
+            return Ok(());
         }
-        let name = header.name();
-        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        let record = match self.options.recording {
-            Recording::Trace | Recording::Unique => 1,
-            Recording::Cmp => 4,
+        let mut gone = HashMap::new();
+        for slot in 0..tickets.touched() {
+            let process = self.head(slot).process.load(Ordering::Relaxed);
+            let over = match self.head(slot).state() {
+                SlotState::Free => false,
+                SlotState::Finished => true,
+                SlotState::Taken | SlotState::Exiting => {
+                    *gone.entry(process).or_insert_with(|| self.is_gone(process))
+                }
+            };
+            if over {
+                self.empty(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a slot that nobody writes to any more into the spool, and makes it free.
+    fn empty(&mut self, slot: u32) -> io::Result<()> {
+        let stream = self.stream(slot)?;
+        self.spool.put(&stream)?;
+        drop(stream);
+        // The head first: were it left behind, its records would be there twice.
+        self.head(slot).clear();
+        self.memory.clear(slot)?;
+        self.memory.directory().tickets.put_back(slot);
+        Ok(())
+    }
+
+    /// Whether a process is known to have died. In another namespace its number says nothing to
+    /// us, and if it was given to a new process meanwhile, the old one seems to live: both are no.
+    fn is_gone(&self, process: u32) -> bool {
+        let table = &self.memory.directory().processes;
+        let Some(entry) = table.get(process as usize).filter(|p| p.is_ready()) else {
+            return false;
         };
-        Ok(Some(Stream {
-            process: header.process.load(Ordering::Relaxed),
-            tid: header.tid.load(Ordering::Relaxed),
-            name: String::from_utf8_lossy(name).into_owned(),
-            finished: state != SlotState::Taken,
-            count: slot.count(),
-            capacity: u64::from((self.options.buffer_words - 1) / record),
-            dropped: header.dropped.load(Ordering::Relaxed),
-            slot: slot.with_record_words(record),
-        }))
+        let namespace = entry.pid_namespace.load(Ordering::Relaxed);
+        let pid = Pid::from_raw(entry.pid.load(Ordering::Relaxed) as i32);
+        self.pid_namespace != 0
+            && namespace == self.pid_namespace
+            && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
     }
 
     /// What was not recorded so far.

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What one thread recorded: in its slot, or in the spool once it has ended.
+
+use super::memory::Words;
+use super::Recording;
+use rkcov_region::{Slot, SlotState};
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::Ordering;
+
+/// What one thread recorded.
+#[derive(Debug)]
+pub struct Stream {
+    /// What is known of it.
+    pub info: StreamInfo,
+    words: Words,
+    /// Words before the first record.
+    skip: usize,
+}
+
+/// What is known of a stream apart from its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// The process, by its index; the process itself may be unknown.
+    pub process: u32,
+    /// The thread's id.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether the thread, or its process, has ended in order.
+    pub finished: bool,
+    /// The count word.
+    pub count: u64,
+    /// Records that the buffer can hold.
+    pub capacity: u64,
+    /// Records for which there was no room.
+    pub dropped: u64,
+    /// Words of a record.
+    pub record_words: u32,
+}
+
+impl StreamInfo {
+    /// Words of all records.
+    fn words(&self) -> u64 {
+        self.count.min(self.capacity) * u64::from(self.record_words)
+    }
+}
+
+impl Stream {
+    /// The words of the records that the count word says there are.
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.words.part(self.skip, self.info.words())
+    }
+
+    /// What lies in a slot that somebody has taken.
+    pub(super) fn in_slot(slot: &Slot, buffer: Words, recording: Recording) -> Self {
+        let name = slot.name();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let record_words = match recording {
+            Recording::Trace | Recording::Unique => rkcov_abi::PC_WORDS,
+            Recording::Cmp => rkcov_abi::CMP_WORDS,
+        };
+        let (count, room) = match buffer.all() {
+            [count, records @ ..] => (count.load(Ordering::Acquire), records.len() as u64),
+            [] => (0, 0),
+        };
+        let info = StreamInfo {
+            process: slot.process.load(Ordering::Relaxed),
+            tid: slot.tid.load(Ordering::Relaxed),
+            name: String::from_utf8_lossy(name).into_owned(),
+            finished: matches!(slot.state(), SlotState::Finished | SlotState::Exiting),
+            count,
+            capacity: room / u64::from(record_words),
+            dropped: slot.dropped.load(Ordering::Relaxed),
+            record_words,
+        };
+        Self {
+            info,
+            words: buffer,
+            skip: 1,
+        }
+    }
+}
+
+/// Streams that are over, in a file without a name.
+#[derive(Debug, Default)]
+pub(super) struct Spool {
+    file: Option<File>,
+    end: u64,
+    streams: Vec<(StreamInfo, u64)>,
+}
+
+impl Spool {
+    /// Stores a stream.
+    pub(super) fn put(&mut self, stream: &Stream) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(tempfile::tempfile()?),
+        };
+        let mut to = io::BufWriter::new(file);
+        for word in stream.words() {
+            to.write_all(&word.to_ne_bytes())?;
+        }
+        to.flush()?;
+        self.streams.push((stream.info.clone(), self.end));
+        self.end += stream.info.words() * size_of::<u64>() as u64;
+        Ok(())
+    }
+
+    /// All that was stored.
+    pub(super) fn streams(&self) -> impl Iterator<Item = io::Result<Stream>> + '_ {
+        let file = self.file.iter().cycle();
+        self.streams.iter().zip(file).map(|((info, at), file)| {
+            Ok(Stream {
+                info: info.clone(),
+                words: Words::map(file, *at, info.words())?,
+                skip: 0,
+            })
+        })
+    }
+}
