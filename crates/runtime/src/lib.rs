@@ -2,8 +2,8 @@
 //! What instrumented programs call: the userspace host of rkcov.
 //!
 //! Compilers put calls of the [`callbacks`] into a program. Each thread has a block of
-//! thread-local storage ([`tls`]) that says what it records, and most callbacks find there that
-//! it is nothing. `rkcov run` supplies slots in its own memory ([`run`]).
+//! thread-local storage (`tls`) that says what it records, and most callbacks find there that
+//! it is nothing. `rkcov run` supplies slots in its own memory (`run`).
 //!
 //! This crate has no allocator, no std and no panicking path. `rkcov-artifacts` makes an object
 //! file and a shared library of it, with `--cfg rkcov_object`; as a plain crate it serves tests.

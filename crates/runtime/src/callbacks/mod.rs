@@ -4,7 +4,7 @@
 //! Each has its off path first, which falls through to the return, and starts on a boundary of 32
 //! bytes. In trace mode the assembly appends the PC itself, a transcription of
 //! [`rkcov_core::append::append_pc`]; in unique mode it returns itself if the PC is known. All
-//! else is in [`crate::record`], which gets the return address as an argument by a tail jump.
+//! else is in `record`, which gets the return address as an argument by a tail jump.
 
 #[cfg(test)]
 mod tests;
