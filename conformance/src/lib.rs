@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One conformance suite for every kcov.
 
+pub mod case;
+pub mod cases;
+pub mod differences;
 pub mod history;
+pub mod hosts;
+pub mod live;
+pub mod matrix;
+pub mod replay;
+pub mod result;
 pub mod sim;
+pub mod stage;
+pub mod suite;
+pub mod world;

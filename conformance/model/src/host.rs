@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a kcov must be able to do to be told a history.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rkcov_abi::Errno;
@@ -114,6 +115,64 @@ pub struct Traits {
     pub softirq_area: u32,
     /// How many softirqs can be in a section at once.
     pub softirq_areas: u32,
+    /// How much [`Host::memory`] varies by itself.
+    pub memory_noise: u64,
+    /// What this host does not have, and why.
+    pub lacks: BTreeMap<Need, String>,
+}
+
+impl Traits {
+    /// A host's traits, which has everything but these.
+    #[must_use]
+    pub fn lacking(mut self, needs: &[Need], why: &str) -> Self {
+        for need in needs {
+            self.lacks.insert(*need, why.into());
+        }
+        self
+    }
+
+    /// A simulated userspace process.
+    #[must_use]
+    pub fn userspace(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            nesting: Nesting::Suspend,
+            comparisons: true,
+            unique: true,
+            exact: true,
+            markers: 1 << 16,
+            softirq_area: 0,
+            softirq_areas: 0,
+            memory_noise: 0,
+            lacks: BTreeMap::new(),
+        }
+        .lacking(
+            &Need::KERNEL,
+            "a process has no interrupts and no kernel threads",
+        )
+        .lacking(&[Need::Refusal], "sections suspend each other")
+        .lacking(&Need::REALITY, "tasks are played in one thread")
+    }
+
+    /// A simulated kernel.
+    #[must_use]
+    pub fn kernel(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            nesting: Nesting::Refuse,
+            comparisons: true,
+            unique: true,
+            exact: true,
+            markers: 1 << 16,
+            softirq_area: 0x40000,
+            softirq_areas: 2,
+            memory_noise: 0,
+            lacks: BTreeMap::new(),
+        }
+        .lacking(&[Need::Signal], "a signal is nothing to a kernel's kcov")
+        .lacking(&[Need::Nesting], "sections in each other are refused")
+        .lacking(&Need::REALITY, "tasks are played in one thread")
+    }
 }
 
 /// What the kcov said to an operation.
@@ -147,7 +206,10 @@ impl fmt::Display for Outcome {
                 None => write!(f, "errno {raw}"),
             },
             Self::Value(value) => write!(f, "{value:#x}"),
-            Self::Words(words) => write!(f, "{words:#x?}"),
+            Self::Words(words) => {
+                let words: Vec<String> = words.iter().map(|w| format!("{w:#x}")).collect();
+                f.write_str(&words.join(" "))
+            }
             Self::Absent => f.write_str("absent"),
         }
     }
@@ -245,6 +307,17 @@ impl Need {
         Self::Exact,
         Self::Nesting,
         Self::Refusal,
+        Self::Hardware,
+        Self::Programs,
+    ];
+
+    /// What only kernels have.
+    pub const KERNEL: [Self; 3] = [Self::Softirq, Self::Hardirq, Self::KernelThreads];
+
+    /// What only real machines have.
+    pub const REALITY: [Self; 4] = [
+        Self::Parallel,
+        Self::ReadOnly,
         Self::Hardware,
         Self::Programs,
     ];

@@ -7,7 +7,9 @@
 //!
 //! [`Outcome::Absent`]: crate::Outcome::Absent
 
-use crate::host::Outcome;
+use std::collections::BTreeSet;
+
+use crate::host::{Need, Outcome};
 
 /// A task: `t0` is there from the beginning, in a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +22,24 @@ pub struct File(pub u32);
 /// A mapping of a buffer in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Map(pub u32);
+
+impl From<u32> for Task {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl From<u32> for File {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl From<u32> for Map {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
 
 /// One operation of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +144,49 @@ pub enum Act {
     Run(Vec<Step>),
 }
 
+impl Op {
+    /// What a host must have for this.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<Need> {
+        let mut needs = BTreeSet::new();
+        match self {
+            Self::Spawn { how, .. } => match how {
+                Spawn::Thread => {}
+                Spawn::Fork => drop(needs.insert(Need::Fork)),
+                Spawn::Kernel => drop(needs.insert(Need::KernelThreads)),
+            },
+            Self::End(_) | Self::Join(_) => {}
+            Self::Kill(_) => drop(needs.insert(Need::Kill)),
+            Self::Exec(_) => drop(needs.insert(Need::Exec)),
+            Self::Act(_, act) => act.needs(&mut needs),
+            Self::Fail { .. } => drop(needs.insert(Need::Failures)),
+            Self::Begin { acts, .. } => acts.iter().for_each(|act| act.needs(&mut needs)),
+        }
+        needs
+    }
+}
+
 impl Act {
+    fn needs(&self, needs: &mut BTreeSet<Need>) {
+        match self {
+            Self::Ioctl32(_, call) | Self::Ioctl(_, call) => {
+                if matches!(self, Self::Ioctl32(..)) {
+                    needs.insert(Need::Client32);
+                }
+                if let Call::Remote(call) = call {
+                    if call.readable.is_some() {
+                        needs.insert(Need::Faults);
+                    }
+                    if call.then.is_some() {
+                        needs.insert(Need::Races);
+                    }
+                }
+            }
+            Self::Run(steps) => steps.iter().for_each(|step| step.needs(needs)),
+            _ => {}
+        }
+    }
+
     /// Whether this outcome is a failure of the act, among [`Op::Begin`]'s rounds.
     #[must_use]
     pub fn failed(&self, outcome: &Outcome) -> bool {
@@ -235,6 +297,20 @@ pub enum Step {
     CommonHandle,
     /// An interrupt of this kind comes, runs this, and is over.
     Interrupt(Context, Vec<Step>),
+}
+
+impl Step {
+    fn needs(&self, needs: &mut BTreeSet<Need>) {
+        match self {
+            Self::Start(_) | Self::Stop | Self::CommonHandle => needs.insert(Need::Sections),
+            Self::Pcs { .. } => needs.insert(Need::Markers),
+            Self::Compare { .. } | Self::Switch { .. } => needs.insert(Need::Comparisons),
+            Self::Interrupt(context, steps) => {
+                steps.iter().for_each(|step| step.needs(needs));
+                needs.insert((*context).into())
+            }
+        };
+    }
 }
 
 /// What may interrupt a task.

@@ -2,7 +2,7 @@
 //! Memory that watches its users: guards around every block, nothing given out twice, and what was
 //! freed must stay as it was left.
 
-use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
+use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
@@ -10,6 +10,8 @@ use std::ptr::NonNull;
 const GUARD: usize = 64;
 const GUARD_BYTE: u8 = 0xa5;
 const FREED_BYTE: u8 = 0xdd;
+/// Blocks beyond this size are given back when they are freed, and no longer watched.
+const LARGE: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Block {
@@ -24,7 +26,7 @@ impl Block {
     }
 }
 
-/// All memory that a kcov got, the freed blocks too.
+/// All memory that a kcov got, the freed blocks too (but for large ones).
 #[derive(Debug, Default)]
 pub(super) struct Heap {
     blocks: BTreeMap<usize, Block>,
@@ -75,15 +77,15 @@ impl Heap {
         };
         let whole = block.whole();
         // SAFETY: the layout has the guards' size at least.
-        let start = unsafe { alloc(whole) };
+        let start = unsafe { alloc_zeroed(whole) };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(whole)
         };
         // SAFETY: all of it lies in the new block.
         let user = unsafe {
-            start.write_bytes(GUARD_BYTE, whole.size());
             let user = start.add(GUARD);
-            user.write_bytes(0, layout.size());
+            start.write_bytes(GUARD_BYTE, GUARD);
+            user.add(layout.size()).write_bytes(GUARD_BYTE, GUARD);
             user
         };
         self.blocks.insert(user.as_ptr() as usize, block);
@@ -96,6 +98,13 @@ impl Heap {
         let block = block.expect("freed a block that was never given out");
         assert!(!block.freed, "freed twice: {layout:?}");
         assert_eq!(block.layout, layout, "freed with another layout");
+        if layout.size() > LARGE {
+            let whole = block.whole();
+            self.blocks.remove(&(user.as_ptr() as usize));
+            // SAFETY: from `alloc` with this layout, and nobody uses it any more.
+            unsafe { dealloc(user.as_ptr().sub(GUARD), whole) };
+            return;
+        }
         block.freed = true;
         // SAFETY: the block is ours again.
         unsafe { user.write_bytes(FREED_BYTE, layout.size()) };

@@ -109,9 +109,9 @@ impl<K: Kind> Simulated<K> {
             Kcov::init(slot.as_mut_ptr(), Machine::new());
             slot.assume_init_ref()
         };
-        let nesting = match K::NESTING {
-            core::Nesting::Suspend => Nesting::Suspend,
-            core::Nesting::Refuse => Nesting::Refuse,
+        let traits = match K::NESTING {
+            core::Nesting::Suspend => Traits::userspace(name),
+            core::Nesting::Refuse => Traits::kernel(name),
         };
         let mut this = Self {
             tasks: BTreeMap::new(),
@@ -120,14 +120,9 @@ impl<K: Kind> Simulated<K> {
             opened: Vec::new(),
             fail: None,
             traits: Traits {
-                name: name.into(),
-                nesting,
-                comparisons: true,
-                unique: true,
-                exact: true,
-                markers: 1 << 20,
                 softirq_area: machine::SOFTIRQ_WORDS,
                 softirq_areas: machine::SOFTIRQ_AREAS,
+                ..traits
             },
         };
         this.bear(Task(0), 0, None);

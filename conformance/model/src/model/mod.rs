@@ -156,31 +156,13 @@ impl Model {
     /// The model of a kcov in a userspace process.
     #[must_use]
     pub fn userspace() -> Self {
-        Self::new(Traits {
-            name: "model-userspace".into(),
-            nesting: Nesting::Suspend,
-            comparisons: true,
-            unique: true,
-            exact: true,
-            markers: 1 << 20,
-            softirq_area: 0,
-            softirq_areas: 0,
-        })
+        Self::new(Traits::userspace("model-userspace"))
     }
 
     /// The model of a kcov in a kernel.
     #[must_use]
     pub fn kernel() -> Self {
-        Self::new(Traits {
-            name: "model-kernel".into(),
-            nesting: Nesting::Refuse,
-            comparisons: true,
-            unique: true,
-            exact: true,
-            markers: 1 << 20,
-            softirq_area: 0x40000,
-            softirq_areas: 4,
-        })
+        Self::new(Traits::kernel("model-kernel"))
     }
 
     /// Everything that can be seen.
@@ -368,8 +350,8 @@ impl Model {
         self.tasks.get(&task).is_none_or(|t| t.begun.is_some())
     }
 
-    /// Whether the allocation that `task` asks for now fails. The model does not number
-    /// allocations: all of the next act fail.
+    /// Whether the allocation that `task` asks for now fails. An act of the model makes one, or one
+    /// for each section; all of them fail, or none.
     fn allocation_fails(&mut self, task: Task) -> bool {
         let fails = self.fail == Some(task);
         self.failed |= fails;
@@ -399,9 +381,9 @@ impl Host for Model {
                 outcome
             }
             Op::Fail { task, .. } if self.away(*task) => Outcome::Absent,
-            Op::Fail { task, .. } => {
+            Op::Fail { task, nth } => {
                 self.failed = false;
-                self.fail = Some(*task);
+                self.fail = (*nth == 1).then_some(*task);
                 Outcome::Done
             }
             Op::Begin { task, rounds, acts } => self.begin(*task, *rounds, acts),

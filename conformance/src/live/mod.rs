@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hosts in which tasks are real threads and processes.
+//!
+//! Tasks live in *agents*: processes that connect to the suite over a Unix socket, one connection
+//! for each task, and do what they are told, a line at a time. The lines are those of scripts. The
+//! first agent is a program that the suite starts; the others are its forks.
+//!
+//! - here: the suite's side, the host [`Live`];
+//! - [`agent`]: the agent's side, for any [`Device`];
+//! - [`kernel`]: the device of a kernel, and the test module;
+//! - [`wire`]: what answers look like.
+
+pub mod agent;
+pub mod device;
+pub mod kernel;
+pub mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rkcov_model::host::Site;
+use rkcov_model::{Act, Drops, File, Host, Op, Outcome, Spawn, Step, Task, Traits, Trouble};
+
+pub use device::Device;
+use wire::Answer;
+
+/// How long an agent may take for one operation, and to come or go.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A host whose tasks live in agents.
+pub struct Live {
+    traits: Traits,
+    sites: HashMap<Site, u64>,
+    listener: UnixListener,
+    folder: PathBuf,
+    root: Child,
+    tasks: BTreeMap<Task, Remote>,
+    warnings: fn() -> Result<u64, Trouble>,
+    memory: fn() -> Result<u64, Trouble>,
+}
+
+/// A task, as the suite sees it.
+struct Remote {
+    place: Place,
+    begun: bool,
+}
+
+enum Place {
+    /// In an agent, at the other end of this.
+    Agent {
+        stream: BufReader<UnixStream>,
+        pid: u32,
+        tid: u32,
+    },
+    /// In the kernel: the test module's thread with this number.
+    Kernel(u32),
+}
+
+/// What a live host is made of.
+pub struct Setup {
+    /// The program that becomes the first agent; it is given the socket's path and the task's
+    /// name as its last arguments.
+    pub agent: Command,
+    /// What kind of kcov it has, as far as it is known before the agent has answered.
+    pub traits: Traits,
+    /// Warnings so far.
+    pub warnings: fn() -> Result<u64, Trouble>,
+    /// Memory in use.
+    pub memory: fn() -> Result<u64, Trouble>,
+}
+
+impl Live {
+    /// Starts the first agent.
+    ///
+    /// # Errors
+    /// If it does not come.
+    pub fn new(setup: Setup) -> Result<Self, Trouble> {
+        let Setup {
+            mut agent,
+            traits,
+            warnings,
+            memory,
+        } = setup;
+        let folder = new_folder()?;
+        let socket = folder.join("socket");
+        let listener = UnixListener::bind(&socket).map_err(broken)?;
+        listener.set_nonblocking(true).map_err(broken)?;
+        let root = agent.arg(&socket).arg("t0").spawn().map_err(|error| {
+            let program = agent.get_program().to_string_lossy();
+            Trouble::Broken(format!("{program}: {error}"))
+        })?;
+        let mut this = Self {
+            traits,
+            sites: HashMap::new(),
+            listener,
+            folder,
+            root,
+            tasks: BTreeMap::new(),
+            warnings,
+            memory,
+        };
+        this.welcome(Task(0))?;
+        this.describe()?;
+        Ok(this)
+    }
+
+    /// Asks the agent what there is.
+    fn describe(&mut self) -> Result<(), Trouble> {
+        for line in self.ask_words(Task(0), "describe")?.split(';') {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["site", ref site @ .., pc] => {
+                    let site = wire::site(site);
+                    let pc = wire::number(pc);
+                    if let (Some(site), Some(pc)) = (site, pc) {
+                        self.sites.insert(site, pc);
+                    }
+                }
+                ["markers", n, first, stride] => {
+                    let numbers = [n, first, stride].map(|w| wire::number(w).unwrap_or(0));
+                    let [n, first, stride] = numbers;
+                    self.traits.markers = n as u32;
+                    for marker in 0..n {
+                        let pc = first + marker * stride;
+                        self.sites.insert(Site::Marker(marker as u32), pc);
+                    }
+                }
+                ["lacks", need, ref why @ ..] => {
+                    if let Some(need) = wire::need(need) {
+                        self.traits.lacks.insert(need, why.join(" "));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a task has connected.
+    fn welcome(&mut self, task: Task) -> Result<(), Trouble> {
+        let start = Instant::now();
+        let stream = loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Ok(Some(status)) = self.root.try_wait() {
+                        return Err(Trouble::Broken(format!("the agent ended: {status}")));
+                    }
+                    if start.elapsed() > PATIENCE {
+                        return Err(Trouble::Broken(format!("{task} did not come")));
+                    }
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                Err(error) => return Err(broken(error)),
+            }
+        };
+        stream.set_nonblocking(false).map_err(broken)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+        let mut stream = BufReader::new(stream);
+        let hello = read_line(&mut stream)?;
+        let words: Vec<&str> = hello.split_whitespace().collect();
+        let ["hello", name, pid, tid] = words[..] else {
+            return Err(Trouble::Broken(format!("not a greeting: {hello}")));
+        };
+        let (Ok(pid), Ok(tid)) = (pid.parse(), tid.parse()) else {
+            return Err(Trouble::Broken(format!("not a greeting: {hello}")));
+        };
+        if name != task.to_string() {
+            return Err(Trouble::Broken(format!("{name} came, not {task}")));
+        }
+        let place = Place::Agent { stream, pid, tid };
+        let begun = false;
+        self.tasks.insert(task, Remote { place, begun });
+        Ok(())
+    }
+
+    /// Sends a line to a task's agent and takes the answer.
+    fn ask(&mut self, task: Task, line: &str) -> Result<Answer, Trouble> {
+        let Some(Remote { place, .. }) = self.tasks.get_mut(&task) else {
+            return Ok(Answer::Outcome(Outcome::Absent));
+        };
+        let Place::Agent { stream, .. } = place else {
+            return Err(Trouble::Broken(format!("{task} is not in an agent")));
+        };
+        let sent = writeln!(stream.get_mut(), "{line}").map_err(broken);
+        match sent.and_then(|()| read_line(stream)) {
+            Ok(answer) => wire::parse(&answer).map_err(Trouble::Broken),
+            Err(_) => {
+                // Its whole process is gone, or will never speak again.
+                self.bury(task);
+                Err(Trouble::Broken(format!("{task} died at `{line}`")))
+            }
+        }
+    }
+
+    fn ask_words(&mut self, task: Task, line: &str) -> Result<String, Trouble> {
+        match self.ask(task, line)? {
+            Answer::Text(text) => Ok(text),
+            other => Err(Trouble::Broken(format!("`{line}`: {other:?}"))),
+        }
+    }
+
+    fn tell(&mut self, task: Task, line: &str) -> Result<Outcome, Trouble> {
+        match self.ask(task, line)? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::Trouble(trouble) => Err(trouble),
+            Answer::Text(text) => Err(Trouble::Broken(format!("`{line}`: {text}"))),
+        }
+    }
+
+    fn spawn(&mut self, by: Task, how: Spawn, child: Task, op: &Op) -> Result<Outcome, Trouble> {
+        if self.tasks.contains_key(&child) {
+            return Ok(Outcome::Absent);
+        }
+        if how == Spawn::Kernel {
+            let used = |n: &u32| {
+                let mut places = self.tasks.values().map(|t| &t.place);
+                places.any(|place| matches!(place, Place::Kernel(k) if k == n))
+            };
+            let number = (0..16).find(|n| !used(n));
+            let number = number.ok_or_else(|| Trouble::Broken("16 kernel threads".into()))?;
+            let place = Place::Kernel(number);
+            let begun = false;
+            self.tasks.insert(child, Remote { place, begun });
+            // It is made now, and not with its first section: what it inherits is of this moment.
+            return self.kernel_thread(number, "run");
+        }
+        let outcome = self.tell(by, &op.to_string())?;
+        if outcome == Outcome::Done {
+            self.welcome(child)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Has the test module's thread do something.
+    fn kernel_thread(&mut self, number: u32, what: &str) -> Result<Outcome, Trouble> {
+        self.tell(Task(0), &format!("kthread {number} {what}"))
+    }
+
+    fn end(&mut self, task: Task) -> Result<Outcome, Trouble> {
+        match self.tasks.get(&task).map(|t| &t.place) {
+            None => Ok(Outcome::Absent),
+            Some(Place::Kernel(number)) => {
+                let number = *number;
+                self.tasks.remove(&task);
+                self.kernel_thread(number, "end")
+            }
+            Some(Place::Agent { pid, tid, .. }) => {
+                let (pid, tid) = (*pid, *tid);
+                let outcome = self.tell(task, &format!("{task} end"))?;
+                self.tasks.remove(&task);
+                self.wait_gone(pid, tid)?;
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn kill(&mut self, task: Task) -> Result<Outcome, Trouble> {
+        let Some(Place::Agent { pid, .. }) = self.tasks.get(&task).map(|t| &t.place) else {
+            return Ok(Outcome::Absent);
+        };
+        let pid = *pid;
+        device::kill(pid);
+        self.bury(task);
+        self.wait_gone(pid, pid)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Forgets all tasks of a task's process.
+    fn bury(&mut self, task: Task) {
+        let of = |task: &Remote| match task.place {
+            Place::Agent { pid, .. } => Some(pid),
+            Place::Kernel(_) => None,
+        };
+        let pid = self.tasks.get(&task).and_then(of);
+        self.tasks.retain(|_, t| pid.is_none() || of(t) != pid);
+    }
+
+    /// Waits until a thread is gone, as far as the kernel is concerned.
+    fn wait_gone(&mut self, pid: u32, tid: u32) -> Result<(), Trouble> {
+        let start = Instant::now();
+        loop {
+            if pid == self.root.id() {
+                // Or it would stay a zombie.
+                let _ = self.root.try_wait();
+            }
+            match std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")) {
+                Err(_) => return Ok(()),
+                // Behind the name in parentheses stands the state: Z and X are after the end.
+                Ok(stat)
+                    if stat
+                        .rsplit(") ")
+                        .next()
+                        .is_some_and(|s| s.starts_with(['Z', 'X'])) =>
+                {
+                    return Ok(());
+                }
+                Ok(_) if start.elapsed() > PATIENCE => {
+                    return Err(Trouble::Broken(format!("thread {tid} does not end")));
+                }
+                Ok(_) => std::thread::sleep(Duration::from_micros(100)),
+            }
+        }
+    }
+}
+
+impl Host for Live {
+    fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
+    fn apply(&mut self, op: &Op) -> Result<Outcome, Trouble> {
+        let begun = |task: &Task| self.tasks.get(task).is_none_or(|t| t.begun);
+        match op {
+            Op::Join(task) if self.tasks.get(task).is_some_and(|t| t.begun) => {
+                let outcome = self.tell(*task, &op.to_string());
+                if let Some(task) = self.tasks.get_mut(task) {
+                    task.begun = false;
+                }
+                outcome
+            }
+            Op::Join(_) => Ok(Outcome::Absent),
+            Op::Kill(task) => self.kill(*task),
+            Op::End(task) | Op::Exec(task) | Op::Act(task, _) | Op::Fail { task, .. }
+                if begun(task) =>
+            {
+                Ok(Outcome::Absent)
+            }
+            Op::Spawn { by: task, .. } | Op::Begin { task, .. } if begun(task) => {
+                Ok(Outcome::Absent)
+            }
+            Op::Spawn { by, how, child } => self.spawn(*by, *how, *child, op),
+            Op::End(task) => self.end(*task),
+            Op::Exec(task) => {
+                let outcome = self.tell(*task, &op.to_string())?;
+                self.bury(*task);
+                self.welcome(*task)?;
+                Ok(outcome)
+            }
+            Op::Begin { task, .. } => {
+                let outcome = self.tell(*task, &op.to_string())?;
+                if let Some(task) = self.tasks.get_mut(task) {
+                    task.begun = outcome == Outcome::Done;
+                }
+                Ok(outcome)
+            }
+            Op::Act(task, act) => match (self.tasks.get(task).map(|t| &t.place), act) {
+                (Some(Place::Kernel(number)), Act::Run(steps)) => {
+                    let number = *number;
+                    let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+                    self.kernel_thread(number, &format!("run {}", steps.join(" ")))
+                }
+                (Some(Place::Kernel(_)), _) => Ok(Outcome::Absent),
+                _ => self.tell(*task, &op.to_string()),
+            },
+            Op::Fail { task, .. } => self.tell(*task, &op.to_string()),
+        }
+    }
+
+    fn pc(&self, site: Site) -> u64 {
+        let site = match site {
+            Site::Marker(n) => Site::Marker(n % self.traits.markers.max(1)),
+            Site::Switch { bits } if ![8, 16, 32, 64].contains(&bits) => Site::Switch { bits: 64 },
+            other => other,
+        };
+        self.sites.get(&site).copied().unwrap_or(0)
+    }
+
+    fn drops(&mut self, task: Task, file: File) -> Result<Drops, Trouble> {
+        match self.tell(task, &format!("drops {file}"))? {
+            Outcome::Words(words) if words.len() == 3 => Ok(Drops {
+                full: words[0],
+                stale: words[1],
+                no_area: words[2],
+            }),
+            other => Err(Trouble::Broken(format!("drops of {file}: {other}"))),
+        }
+    }
+
+    fn warnings(&mut self) -> Result<u64, Trouble> {
+        (self.warnings)()
+    }
+
+    fn memory(&mut self) -> Result<u64, Trouble> {
+        (self.memory)()
+    }
+
+    fn failed(&mut self) -> Result<bool, Trouble> {
+        let task = *self.tasks.keys().next().unwrap_or(&Task(0));
+        Ok(self.tell(task, "failed")? == Outcome::Value(1))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Kernel threads are ended by who can still speak; processes need not be asked.
+        let kernel: Vec<u32> = self
+            .tasks
+            .values()
+            .filter_map(|t| match t.place {
+                Place::Kernel(number) => Some(number),
+                Place::Agent { .. } => None,
+            })
+            .collect();
+        for number in kernel {
+            let _ = self.kernel_thread(number, "end");
+        }
+        for task in self.tasks.values() {
+            if let Place::Agent { pid, .. } = task.place {
+                device::kill(pid);
+            }
+        }
+        let _ = self.root.kill();
+        let _ = self.root.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Broken(error.to_string())
+}
+
+fn read_line(stream: &mut BufReader<UnixStream>) -> Result<String, Trouble> {
+    let mut line = String::new();
+    match stream.read_line(&mut line) {
+        Ok(0) => Err(Trouble::Broken("the connection was closed".into())),
+        Ok(_) => Ok(line.trim_end().into()),
+        Err(error) => Err(broken(error)),
+    }
+}
+
+/// A folder of our own for the socket.
+fn new_folder() -> Result<PathBuf, Trouble> {
+    let base = std::env::temp_dir();
+    for n in 0..1000_u32 {
+        let name = format!("rkcov-{}-{n}", std::process::id());
+        let folder: PathBuf = Path::new(&base).join(name);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(broken(error)),
+        }
+    }
+    Err(Trouble::Broken("no folder for the socket".into()))
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The conformance suite as a program.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use libtest_mimic::Arguments;
+use rkcov_conformance::differences::{Table, LINUX_6_12};
+use rkcov_conformance::hosts::{Kind, SIMULATED};
+use rkcov_conformance::live::agent;
+use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
+use rkcov_conformance::result::{self, Results};
+use rkcov_conformance::{cases, matrix, replay, suite};
+use rkcov_model::script;
+
+/// One conformance suite for every kcov.
+#[derive(Parser)]
+#[command(version, name = "rkcov-conformance")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the suite.
+    Run {
+        /// The hosts, all simulated ones if none is named.
+        #[arg(long = "host", value_name = "NAME")]
+        hosts: Vec<String>,
+        /// Where a kernel's kcov is, for `--host device`.
+        #[arg(long, value_name = "PATH", default_value = DEVICE)]
+        device: PathBuf,
+        /// The kcov is known to differ: `linux-6.12` is its C kcov.
+        #[arg(long, value_name = "KCOV")]
+        differences: Option<String>,
+        /// Run only what is known to damage that kcov; the kernel is not to be used afterwards.
+        #[arg(long, requires = "differences")]
+        harmful: bool,
+        /// Write results as JSON lines to this file, `-` for standard output.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Renew the results that are kept with the sources.
+        #[arg(long)]
+        keep: bool,
+        /// What a test program takes: a filter, `--list`, `--exact`, `--skip`, `--quiet`...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        test: Vec<String>,
+    },
+    /// Print all clauses and their cases.
+    Cases,
+    /// Print the matrix of clauses and hosts.
+    Matrix {
+        /// Write it to docs/conformance-matrix.md.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Take results from a file of JSON lines, such as a guest's console, into those that are kept.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// The name under which to keep them, if not the host's own.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Print the table of differences as a page.
+    Differences {
+        /// Write it to docs/conformance-differences.md.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Tell a script to a host and print what it answers beside what the model says.
+    Replay {
+        /// The script.
+        script: PathBuf,
+        /// The host.
+        #[arg(long, value_name = "NAME", default_value = "core-userspace")]
+        host: String,
+        /// Where a kernel's kcov is, for `--host device`.
+        #[arg(long, value_name = "PATH", default_value = DEVICE)]
+        device: PathBuf,
+    },
+    /// Play the tasks of a live host. The suite starts this by itself.
+    #[command(hide = true)]
+    Agent {
+        #[arg(long)]
+        device: PathBuf,
+        #[arg(long, default_value = "")]
+        files: String,
+        socket: PathBuf,
+        task: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("rkcov-conformance: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Run {
+            hosts,
+            device,
+            differences,
+            harmful,
+            json,
+            keep,
+            test,
+        } => {
+            let kinds = if hosts.is_empty() {
+                SIMULATED.to_vec()
+            } else {
+                let kinds = hosts.iter().map(|name| Kind::named(name, device.clone()));
+                kinds.collect::<Result<_, _>>()?
+            };
+            let table = match differences.as_deref() {
+                None => Table::default(),
+                Some("linux-6.12") => Table::parse(LINUX_6_12)?,
+                Some(other) => return Err(format!("no table of differences is called {other}")),
+            };
+            let name = ["rkcov-conformance".to_owned()];
+            let mut arguments = Arguments::from_iter(name.into_iter().chain(test));
+            // A kernel has one kcov, and its counters are everybody's.
+            if kinds.iter().any(|kind| matches!(kind, Kind::Device(_))) {
+                arguments.test_threads = Some(1);
+            }
+            let (conclusion, results) = suite::run(&arguments, &kinds, table, harmful);
+            if arguments.list {
+                return Ok(ExitCode::SUCCESS);
+            }
+            report(&kinds, &results, json, keep)?;
+            Ok(conclusion.exit_code())
+        }
+        Command::Cases => {
+            for clause in cases::clauses() {
+                println!("{}: {}", clause.id, clause.text);
+                for case in cases::cases().filter(|case| case.clause() == clause.id) {
+                    println!("    {}: {}", case.id, case.title);
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Matrix { write } => page(&matrix::print(&matrix::kept()?), write, &matrix::page()),
+        Command::Differences { write } => {
+            let text = Table::parse(LINUX_6_12)?.page();
+            page(
+                &text,
+                write,
+                &matrix::page().with_file_name("conformance-differences.md"),
+            )
+        }
+        Command::Import { file, name } => {
+            let text = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            let hosts = result::parse(&String::from_utf8_lossy(&text));
+            if hosts.is_empty() {
+                return Err(format!("{}: no results in it", file.display()));
+            }
+            for (host, results) in hosts {
+                let host = name.as_ref().unwrap_or(&host);
+                matrix::keep(host, &results)?;
+                println!("{host}: {} cases", results.len());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Replay {
+            script,
+            host,
+            device,
+        } => replay(&script, &Kind::named(&host, device)?),
+        Command::Agent {
+            device,
+            files,
+            socket,
+            task,
+        } => {
+            agent::play(KernelDevice::new(device), socket, &task, &files)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn page(text: &str, write: bool, path: &std::path::Path) -> Result<ExitCode, String> {
+    if write {
+        fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    } else {
+        print!("{text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(
+    kinds: &[Kind],
+    results: &[Results],
+    json: Option<PathBuf>,
+    keep: bool,
+) -> Result<(), String> {
+    let mut lines = String::new();
+    for (kind, results) in kinds.iter().zip(results) {
+        if keep {
+            matrix::keep(kind.name(), results)?;
+        }
+        lines.push_str(&result::print(kind.name(), results));
+    }
+    match json {
+        Some(path) if path.as_os_str() == "-" => print!("{lines}"),
+        Some(path) => fs::write(&path, lines).map_err(|e| format!("{}: {e}", path.display()))?,
+        None => {}
+    }
+    Ok(())
+}
+
+fn replay(path: &std::path::Path, kind: &Kind) -> Result<ExitCode, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let ops = script::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut host = kind.make().map_err(|e| e.to_string())?;
+    let mut differs = false;
+    for told in replay::replay(&ops, &mut *host).map_err(|e| e.to_string())? {
+        differs |= told.differs;
+        println!("{told}");
+    }
+    Ok(if differs {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
