@@ -19,6 +19,11 @@ use std::process::Command;
 /// This is no Debian or its like, or the archive cannot be reached.
 pub fn debian(package: &str) -> Result<PathBuf, Error> {
     let dir = work_dir("sources").join(package);
+    fs::create_dir_all(work_dir("sources"))?;
+    // Several tests may want the same sources at once; one fetches them, the others wait. The lock
+    // goes with the file.
+    let turn = fs::File::create(work_dir("sources").join("lock"))?;
+    rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive)?;
     if dir.is_dir() {
         return Ok(dir);
     }
