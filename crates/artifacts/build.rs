@@ -37,6 +37,7 @@ const INTERFACE: &[&str] = &[
     "rkcov_is_kcov",
     "rkcov_number",
     "rkcov_forget",
+    "rkcov_kept",
     "rkcov_drops",
     "rkcov_usage",
     "rkcov_remote_handle",
@@ -52,6 +53,26 @@ const INTERFACE: &[&str] = &[
 /// What stands before libc's in a dynamic program, and in a static one.
 const INTERPOSED: &str = "pthread_create";
 const WRAPPED: &str = "__wrap_pthread_create";
+
+/// What stands before libc's in a program that was written for Linux's device.
+const PRELOADED: &[(&str, &str)] = &[
+    ("open", "rkcov_preload_open"),
+    ("open64", "rkcov_preload_open"),
+    ("openat", "rkcov_preload_openat"),
+    ("openat64", "rkcov_preload_openat"),
+    ("__open_2", "rkcov_preload_open_2"),
+    ("__open64_2", "rkcov_preload_open_2"),
+    ("__openat_2", "rkcov_preload_openat_2"),
+    ("__openat64_2", "rkcov_preload_openat_2"),
+    ("ioctl", "rkcov_preload_ioctl"),
+    ("mmap", "rkcov_preload_mmap"),
+    ("mmap64", "rkcov_preload_mmap"),
+    ("close", "rkcov_preload_close"),
+    ("close_range", "rkcov_preload_close_range"),
+    ("closefrom", "rkcov_preload_closefrom"),
+    ("dup2", "rkcov_preload_dup2"),
+    ("dup3", "rkcov_preload_dup3"),
+];
 
 /// What one of the two sorts of programs does not have. The linker leaves these names in an object
 /// although nothing in it refers to them any more.
@@ -72,21 +93,35 @@ fn main() {
     let dynamic = Linkage {
         kind: "dynamic",
         threads: INTERPOSED,
+        preloaded: &[],
     };
     let fixed = Linkage {
         kind: "static",
         threads: WRAPPED,
+        preloaded: &[],
+    };
+    let preload = Linkage {
+        preloaded: PRELOADED,
+        ..dynamic
     };
     build.prelink("rkcov.o", &[&executable, &archive], &dynamic);
     build.prelink("rkcov-static.o", &[&executable, &archive], &fixed);
     build.prelink("rkcov-library.o", &[&library, &archive], &dynamic);
+    build.prelink("rkcov-preload.o", &[&library, &archive], &preload);
     build.shared("librkcov.so", "rkcov-library.o");
+    build.shared("librkcov-preload.so", "rkcov-preload.o");
 
     let mut hash = DefaultHasher::new();
     std::fs::read(build.here.join("include/rkcov.h"))
         .expect("read the header")
         .hash(&mut hash);
-    for name in ["rkcov.o", "rkcov-static.o", "rkcov-module.o", "librkcov.so"] {
+    for name in [
+        "rkcov.o",
+        "rkcov-static.o",
+        "rkcov-module.o",
+        "librkcov.so",
+        "librkcov-preload.so",
+    ] {
         let bytes = std::fs::read(build.out.join(name)).expect("read an artifact");
         bytes.hash(&mut hash);
     }
@@ -100,6 +135,8 @@ fn main() {
 struct Linkage {
     kind: &'static str,
     threads: &'static str,
+    /// More names of libc's, and the functions of ours that they are bound to.
+    preloaded: &'static [(&'static str, &'static str)],
 }
 
 struct Build {
@@ -208,13 +245,20 @@ impl Build {
         let whole = self.out.join(format!("{name}.whole"));
         let mut ld = Command::new(env::var("LD").unwrap_or_else(|_| "ld".into()));
         ld.args(["-r", "--gc-sections", "-o"]).arg(&whole);
-        let interface = || INTERFACE.iter().chain([&linkage.threads]);
+        let preloaded = linkage.preloaded.iter().map(|(name, _)| name);
+        let interface = || {
+            let others = preloaded.clone().chain([&linkage.threads]);
+            INTERFACE.iter().chain(others)
+        };
         for symbol in interface() {
             ld.args(["-u", symbol]);
         }
         for name in ["rkcov_pin", "rkcov_create"] {
             ld.arg("--defsym")
                 .arg(format!("{name}={name}_{}", linkage.kind));
+        }
+        for (name, function) in linkage.preloaded {
+            ld.arg("--defsym").arg(format!("{name}={function}"));
         }
         run(ld.args(inputs));
 

@@ -55,9 +55,13 @@ int rkcov_close(int fd);
 int rkcov_is_kcov(int fd);
 
 /* A number that all copies of a kcov have, UINT64_MAX if fd is none; and what to call with it after
- * a copy was closed by other means than rkcov_close(), as by dup2(). */
+ * a copy was closed by other means than rkcov_close(), as by dup2() (UINT64_MAX: any of them). */
 uint64_t rkcov_number(int fd);
 void rkcov_forget(uint64_t number);
+
+/* The file descriptor that the runtime has for itself since the first rkcov_open(), or -1. Programs
+ * that close whole ranges leave it open; after it was closed, rkcov_open() answers ENOMEM. */
+int rkcov_kept(void);
 
 /* What could not be delivered: counted since the descriptor was opened. */
 struct rkcov_drops {

@@ -50,6 +50,12 @@ artifact!(
     LIBRARY,
     "librkcov.so"
 );
+artifact!(
+    /// [`LIBRARY`] once more, with libc's names for the device's calls before libc: for
+    /// `LD_PRELOAD`, into programs that were written for `/sys/kernel/debug/kcov`.
+    PRELOAD,
+    "librkcov-preload.so"
+);
 
 /// What programs include that are clients themselves.
 pub const HEADER: Artifact = Artifact {
@@ -58,7 +64,14 @@ pub const HEADER: Artifact = Artifact {
 };
 
 /// All of them.
-pub const ALL: [Artifact; 5] = [OBJECT, STATIC_OBJECT, MODULE_OBJECT, LIBRARY, HEADER];
+pub const ALL: [Artifact; 6] = [
+    OBJECT,
+    STATIC_OBJECT,
+    MODULE_OBJECT,
+    LIBRARY,
+    PRELOAD,
+    HEADER,
+];
 
 /// A number for the content of all of them, to name a folder with.
 pub const FINGERPRINT: &str = env!("RKCOV_ARTIFACTS_FINGERPRINT");

@@ -26,6 +26,17 @@ pub fn dir() -> io::Result<PathBuf> {
     }
 }
 
+/// The folder with the runtime's files, unpacked. No other version of the runtime has it: shared
+/// libraries keep the path.
+///
+/// # Errors
+/// No place can be written to.
+pub fn runtime() -> io::Result<PathBuf> {
+    let dir = dir()?.join("runtime").join(rkcov_artifacts::FINGERPRINT);
+    rkcov_artifacts::install(&dir)?;
+    Ok(dir)
+}
+
 /// A folder in the temporary folder that nobody else can write to: others could put objects into
 /// a shared one, and these are linked into programs.
 fn private_temporary_dir() -> io::Result<PathBuf> {

@@ -28,6 +28,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The runtime's files cannot be unpacked.
+    #[error("cannot unpack the runtime")]
+    Unpack(#[source] io::Error),
     /// There is no memory for programs to record into.
     #[error("cannot make the memory to record into")]
     Memory(#[source] io::Error),
@@ -66,6 +69,7 @@ impl Error {
             }
             Self::Program { .. } => ExitCode::from(126),
             Self::Output(_)
+            | Self::Unpack(_)
             | Self::Memory(_)
             | Self::Trace { .. }
             | Self::Report(_)

@@ -15,6 +15,7 @@ pub mod device;
 pub mod linkage;
 mod lock;
 pub mod modules;
+pub mod preload;
 mod record;
 mod run;
 pub mod start;

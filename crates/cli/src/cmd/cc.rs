@@ -180,7 +180,8 @@ fn exec(args: Args, language: Language) -> Result<Infallible, Failure> {
         Plan::Add { front, after, link } => {
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
             if let Some(link) = link {
-                let runtime = unpacked_runtime().map_err(Failure::Runtime)?;
+                let runtime = cache::runtime().map_err(Failure::Runtime)?;
+                let runtime = Runtime::in_dir(&runtime);
                 ours.extend(runtime.arguments(link, &expanded));
             }
             invocation.with(ours, after)
@@ -210,16 +211,6 @@ fn exec(args: Args, language: Language) -> Result<Infallible, Failure> {
     }
     let error = command.exec();
     Err(Failure::Exec(command.get_program().to_owned(), error))
-}
-
-/// The runtime, in a folder of the cache that no other version of it has: shared libraries keep
-/// the path.
-fn unpacked_runtime() -> io::Result<Runtime> {
-    let dir = cache::dir()?
-        .join("runtime")
-        .join(rkcov_artifacts::FINGERPRINT);
-    rkcov_artifacts::install(&dir)?;
-    Ok(Runtime::in_dir(&dir))
 }
 
 /// The contents of a response file. Pipes can be read once only, and that is the compiler's to do.

@@ -5,6 +5,7 @@ pub mod cc;
 pub mod doctor;
 pub mod env;
 pub mod linux;
+pub mod preload;
 pub mod report;
 pub mod run;
 
@@ -25,6 +26,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Run a program and record what it, its threads and the programs it starts run
     Run(run::Args),
+    /// Run a program that was written for the kernel's kcov, with one of its own process
+    Preload(preload::Args),
     /// Say what trace files recorded: files, functions and lines
     Report(report::Args),
     /// Build and boot a Linux that has the Rust kcov, and run programs in it
@@ -44,6 +47,7 @@ impl Command {
             Self::Env(args) => env::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Run(args) => run::run(&args),
+            Self::Preload(args) => preload::run(&args),
             Self::Report(args) => Ok(report::run(&args)?),
             Self::Linux(command) => linux::run(&command),
         }

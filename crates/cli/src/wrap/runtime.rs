@@ -8,7 +8,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What an executable exports of the runtime, for the instrumented libraries that it loads.
-const EXPORTS: [&str; 3] = ["__sanitizer_cov_*", "__rkcov_*", "pthread_create"];
+const EXPORTS: [&str; 5] = [
+    "__sanitizer_cov_*",
+    "__rkcov_*",
+    "rkcov_*",
+    "kcov_*",
+    "pthread_create",
+];
 
 /// The runtime's files.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,10 +102,21 @@ pub extern "C" fn rkcov_close(fd: c_int) -> c_int {
 }
 
 /// Something else than `rkcov_close()` may have closed the kcov that had this number. See
-/// [`rkcov_number`].
+/// [`rkcov_number`]; `UINT64_MAX` stands for all of them.
 #[no_mangle]
 pub extern "C" fn rkcov_forget(number: u64) {
-    files::forget(number);
+    if number == u64::MAX {
+        files::forget_closed();
+    } else {
+        files::forget(number);
+    }
+}
+
+/// The file descriptor that the runtime has for itself, or -1: whoever closes whole ranges leaves
+/// it open.
+#[no_mangle]
+pub extern "C" fn rkcov_kept() -> c_int {
+    files::kept().unwrap_or(-1)
 }
 
 /// A number that all copies of a kcov have, also those of other processes; `UINT64_MAX` if `fd` is

@@ -152,6 +152,21 @@ pub(crate) fn forget(number: u64) {
     }
 }
 
+/// Any number of kcov files may have been closed by other means than [`close`].
+pub(crate) fn forget_closed() {
+    if let Some(family) = family() {
+        for number in 0..u64::from(family.files_end.load(Ordering::Relaxed)) {
+            release_unless_held(family, ROOT.load(Ordering::Relaxed), number);
+        }
+    }
+}
+
+/// The root, if there is one.
+pub(crate) fn kept() -> Option<i32> {
+    let root = ROOT.load(Ordering::Acquire);
+    is_root_file(root).then_some(root)
+}
+
 /// Gives up what files hold that were closed with their processes.
 fn sweep(family: &'static Family, root: i32) {
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov preload`, on programs that know Linux's kcov only.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const CLIENT: &str = r#"
+#include <fcntl.h>
+#include <linux/kcov.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void work(void);
+
+int main(void)
+{
+	int fd = open("/sys/kernel/debug/kcov", O_RDWR);
+	unsigned long *cover;
+
+	if (fd < 0 || ioctl(fd, KCOV_INIT_TRACE, 512))
+		return 3;
+	cover = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (cover == MAP_FAILED || ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC))
+		return 4;
+	work();
+	ioctl(fd, KCOV_DISABLE, 0);
+	printf("%lu\n", cover[0]);
+	return 5;
+}
+"#;
+
+fn rkcov(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rkcov"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("RKCOV_CACHE_DIR", folder.join("cache"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_client_of_the_kernels_collects_from_its_own_libraries() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    std::fs::write(file("client.c"), CLIENT).unwrap();
+    std::fs::write(file("work.c"), "void work(void)\n{\n}\n").unwrap();
+    let built = rkcov(
+        folder.path(),
+        &["cc", "-shared", "-fPIC", "work.c", "-o", "libwork.so"],
+    );
+    assert!(built.status.success(), "{built:?}");
+    let linked = Command::new("gcc")
+        .args([
+            "client.c",
+            "-L.",
+            "-lwork",
+            "-Wl,-rpath,$ORIGIN",
+            "-o",
+            "client",
+        ])
+        .current_dir(folder.path())
+        .status()
+        .unwrap();
+    assert!(linked.success());
+
+    let ran = rkcov(folder.path(), &["preload", "./client"]);
+    assert_eq!(ran.status.code(), Some(5), "{ran:?}");
+    assert_eq!(ran.stdout, b"1\n");
+}
+
+#[test]
+fn programs_that_cannot_be_run() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("text"), "").unwrap();
+    for (program, status) in [("./no-such-program", 127), ("./text", 126)] {
+        let ran = rkcov(folder.path(), &["preload", program]);
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(status), "{said}");
+        assert!(said.contains(program), "{said}");
+    }
+}
