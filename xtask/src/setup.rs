@@ -34,8 +34,14 @@ const TOOLS: &[Tool] = &[
     tool("valgrind", "valgrind", "leaks"),
 ];
 
-/// Libraries: they have no program that one could look for.
-const LIBRARIES: &[(&str, &str)] = &[("libclang-rt-22-dev", "clang's sanitizers")];
+/// Packages without a program that one could look for.
+const OTHERS: &[(&str, &str)] = &[
+    ("libclang-rt-22-dev", "clang's sanitizers"),
+    (
+        "linux-source-6.12",
+        "the programs of the kernel's documentation",
+    ),
+];
 
 /// Says what is missing, or installs it if we are root.
 ///
@@ -88,11 +94,11 @@ fn missing() -> Vec<(&'static str, &'static str)> {
         .iter()
         .filter(|tool| !shell::has(tool.program))
         .map(|tool| (tool.package, tool.purpose));
-    let libraries = LIBRARIES
+    let others = OTHERS
         .iter()
         .copied()
         .filter(|(package, _)| !is_installed(package));
-    tools.chain(libraries).collect()
+    tools.chain(others).collect()
 }
 
 /// Whether a Debian package is installed. On another system, where nobody knows, it is taken to be.
