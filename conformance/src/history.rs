@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Random histories, and the comparison of a kcov with the reference model along one.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use rkcov_abi::ioctl;
 use rkcov_model::model::Observed;
 use rkcov_model::{
@@ -38,6 +40,39 @@ pub fn histories(nesting: Nesting) -> impl Strategy<Value = Vec<Op>> {
     });
     let phrases = vec(phrase(nesting), 20..100).prop_map(|phrases| phrases.concat());
     (prologue, phrases).prop_map(|(prologue, rest)| [prologue, rest].concat())
+}
+
+/// Tells random histories to new kcovs and their models; answers how many operations that were.
+///
+/// # Errors
+/// The shortest history that was found on which they part.
+pub fn search(new: fn() -> Box<dyn Observable>, count: u32) -> Result<u64, Divergence> {
+    let nesting = new().traits().nesting;
+    let mut runner = TestRunner::new(Config {
+        cases: count,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    });
+    let told = Cell::new(0_u64);
+    let searched = runner.run(&histories(nesting), |ops| {
+        told.set(told.get() + ops.len() as u64);
+        compare(&ops, new).map_err(|d| TestCaseError::fail(d.to_string()))
+    });
+    match searched {
+        Ok(()) => Ok(told.get()),
+        Err(TestError::Fail(reason, ops)) => {
+            let ops = shortest(&ops, |ops| compare(ops, new).is_err());
+            Err(compare(&ops, new).err().unwrap_or(Divergence {
+                script: script::print(&ops),
+                what: reason.to_string(),
+            }))
+        }
+        Err(TestError::Abort(reason)) => Err(Divergence {
+            script: String::new(),
+            what: reason.to_string(),
+        }),
+    }
 }
 
 /// Takes operations out of a failing history as long as it still fails.

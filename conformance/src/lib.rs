@@ -8,6 +8,7 @@ pub mod history;
 pub mod hosts;
 pub mod live;
 pub mod matrix;
+pub mod mutants;
 pub mod replay;
 pub mod result;
 pub mod sim;

@@ -11,8 +11,9 @@ use rkcov_conformance::differences::{Table, LINUX_6_12};
 use rkcov_conformance::hosts::{Kind, SIMULATED};
 use rkcov_conformance::live::agent;
 use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
+use rkcov_conformance::mutants::{self, Mutants};
 use rkcov_conformance::result::{self, Results};
-use rkcov_conformance::{cases, matrix, replay, suite};
+use rkcov_conformance::{cases, history, matrix, replay, sim, suite};
 use rkcov_model::script;
 
 /// One conformance suite for every kcov.
@@ -69,6 +70,20 @@ enum Command {
     Differences {
         /// Write it to docs/conformance-differences.md.
         #[arg(long)]
+        write: bool,
+    },
+    /// Tell random histories to the rules and to the model, and print the first on which they part.
+    Histories {
+        /// How many of either sort. Each has about 130 operations.
+        #[arg(long, default_value_t = 2000)]
+        count: u32,
+    },
+    /// Put deliberate bugs into a copy of the rules and see whether they are caught.
+    Mutants {
+        /// This one only.
+        name: Option<String>,
+        /// Write docs/conformance-mutants.md.
+        #[arg(long, conflicts_with = "name")]
         write: bool,
     },
     /// Tell a script to a host and print what it answers beside what the model says.
@@ -170,6 +185,19 @@ fn run(command: Command) -> Result<ExitCode, String> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Histories { count } => {
+            for new in [sim::userspace, sim::kernel] {
+                match history::search(new, count) {
+                    Ok(told) => println!("{}: {told} operations", new().traits().name),
+                    Err(divergence) => {
+                        println!("{divergence}");
+                        return Ok(ExitCode::FAILURE);
+                    }
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Mutants { name, write } => mutate(name.as_deref(), write),
         Command::Replay {
             script,
             host,
@@ -194,6 +222,42 @@ fn page(text: &str, write: bool, path: &std::path::Path) -> Result<ExitCode, Str
         print!("{text}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn mutate(name: Option<&str>, write: bool) -> Result<ExitCode, String> {
+    let mutants = Mutants::read()?;
+    let copy = mutants::Copy::new()?;
+    if copy.test(None)?.is_caught() {
+        return Err("the suite fails without any bug".into());
+    }
+    let mut tested = Vec::new();
+    let mut survivors = 0;
+    for mutant in mutants.named(name) {
+        let caught = copy.test(Some(mutant))?;
+        let by = match (&caught.cases[..], caught.histories) {
+            _ if caught.crashed => "crashes the suite".into(),
+            ([], false) => {
+                survivors += 1;
+                "SURVIVES".into()
+            }
+            ([], true) => "caught by histories".into(),
+            ([first, rest @ ..], histories) => {
+                let more = if histories { " and histories" } else { "" };
+                format!("caught by {first}, {} more cases{more}", rest.len())
+            }
+        };
+        println!("{}: {by}", mutant.name);
+        tested.push((mutant, caught));
+    }
+    if write {
+        let path = matrix::page().with_file_name("conformance-mutants.md");
+        page(&mutants::page(&tested), true, &path)?;
+    }
+    Ok(if survivors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn report(

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use rkcov_conformance::history::{compare, histories, shortest};
+use proptest::test_runner::TestRunner;
+use rkcov_conformance::history::{histories, search};
 use rkcov_conformance::sim::{self, Observable};
 use rkcov_model::{Act, Host, Model, Op};
 
@@ -13,28 +13,10 @@ use rkcov_model::{Act, Host, Model, Op};
 const HISTORIES: u32 = 2000;
 
 fn agree(new: fn() -> Box<dyn Observable>) {
-    let nesting = new().traits().nesting;
-    let mut runner = TestRunner::new(Config {
-        cases: HISTORIES,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    });
-    let told = std::cell::Cell::new(0_u64);
-    let result = runner.run(&histories(nesting), |ops| {
-        told.set(told.get() + ops.len() as u64);
-        compare(&ops, new).map_err(|d| TestCaseError::fail(d.to_string()))
-    });
-    let ops_told = told.get();
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(_, ops)) => {
-            let ops = shortest(&ops, |ops| compare(ops, new).is_err());
-            panic!("{}", compare(&ops, new).unwrap_err());
-        }
-        Err(error) => panic!("{error}"),
+    match search(new, HISTORIES) {
+        Ok(told) => assert!(told >= 50_000, "only {told} operations were told"),
+        Err(divergence) => panic!("{divergence}"),
     }
-    assert!(ops_told >= 50_000, "only {ops_told} operations were told");
 }
 
 #[test]

@@ -483,6 +483,20 @@ pub(super) const CASES: &[Case] = &[
         },
     ),
     Case::code(
+        "unique.once.border",
+        "the last index of the bitmap once, the first one behind it each time",
+        |stage| {
+            stage.needs(Need::Unique)?;
+            stage.tell(
+                "t0 client f0
+                 t0 unique f0 1
+                 t0 run pcs 63 2 pcs 63 2
+                 t0 disable f0
+                 t0 read m0 0 2 -> = 0x8000000000000000 3",
+            )
+        },
+    ),
+    Case::code(
         "unique.once.again",
         "a bitmap that is left as it was makes the next run silent",
         |stage| {

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Deliberate bugs, put into a copy of the sources one at a time, and what catches them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::result::{self, Verdict};
+
+/// All mutants.
+#[derive(Debug, Deserialize)]
+pub struct Mutants {
+    mutant: Vec<Mutant>,
+}
+
+/// One bug.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mutant {
+    /// Its name.
+    pub name: String,
+    /// What goes wrong.
+    pub what: String,
+    /// Where, from the root of the sources.
+    file: String,
+    /// What stands there, once.
+    find: String,
+    /// What the bug makes of it.
+    replace: String,
+}
+
+/// What became of a mutant.
+#[derive(Debug, Default)]
+pub struct Caught {
+    /// Cases that failed.
+    pub cases: Vec<String>,
+    /// Whether the histories found it.
+    pub histories: bool,
+    /// Whether the suite did not even come to its end.
+    pub crashed: bool,
+}
+
+impl Caught {
+    /// Whether anything noticed.
+    #[must_use]
+    pub fn is_caught(&self) -> bool {
+        self.crashed || self.histories || !self.cases.is_empty()
+    }
+}
+
+/// What a copy is made of: the rules, and what tests them.
+const COPIED: [&str; 3] = ["crates/abi", "crates/core", "conformance"];
+
+/// The time that the suite may take on a mutant, which may loop for ever.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+impl Mutants {
+    /// Those of `mutants.toml`.
+    ///
+    /// # Errors
+    /// If it is not what it should be.
+    pub fn read() -> Result<Self, String> {
+        toml::from_str(include_str!("../mutants.toml")).map_err(|e| e.to_string())
+    }
+
+    /// Those of this name, or all.
+    pub fn named<'a>(&'a self, name: Option<&'a str>) -> impl Iterator<Item = &'a Mutant> {
+        let is_named = move |m: &&Mutant| name.is_none_or(|name| m.name == name);
+        self.mutant.iter().filter(is_named)
+    }
+}
+
+impl Mutant {
+    /// The file's text with the bug in it.
+    ///
+    /// # Errors
+    /// If the place is not there, or not once.
+    pub fn apply(&self, root: &Path) -> Result<String, String> {
+        let path = root.join(&self.file);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        match text.matches(&self.find).count() {
+            1 => Ok(text.replace(&self.find, &self.replace)),
+            n => Err(format!("{}: stands {n} times in {}", self.name, self.file)),
+        }
+    }
+}
+
+/// A copy of the sources, in which bugs do no harm.
+pub struct Copy {
+    folder: tempfile::TempDir,
+    target: PathBuf,
+}
+
+impl Copy {
+    /// Copies the sources. What is built there is kept for the next time, in the sources' own
+    /// `target`.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new() -> Result<Self, String> {
+        let say = |e: std::io::Error| e.to_string();
+        let folder = tempfile::tempdir().map_err(say)?;
+        for part in COPIED {
+            copy(&root().join(part), &folder.path().join(part)).map_err(say)?;
+        }
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).map_err(say)?;
+        let lock = root().join("Cargo.lock");
+        fs::copy(lock, folder.path().join("Cargo.lock")).map_err(say)?;
+        fs::write(folder.path().join("Cargo.toml"), members(&manifest)?).map_err(say)?;
+        // The pages are made of the results that are kept, which a mutant does not renew.
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), Into::into);
+        let target = target.join("mutants");
+        Ok(Self { folder, target })
+    }
+
+    /// Tests the sources with this bug; without one, if there is none.
+    ///
+    /// # Errors
+    /// If they cannot be built.
+    pub fn test(&self, mutant: Option<&Mutant>) -> Result<Caught, String> {
+        let say = |e: std::io::Error| e.to_string();
+        if let Some(mutant) = mutant {
+            let mutated = mutant.apply(&root())?;
+            fs::write(self.folder.path().join(&mutant.file), mutated).map_err(say)?;
+        }
+        let caught = self.build_and_run();
+        if let Some(mutant) = mutant {
+            let original = root().join(&mutant.file);
+            // Written, not copied with its time, so that cargo sees the change.
+            let text = fs::read_to_string(original).map_err(say)?;
+            fs::write(self.folder.path().join(&mutant.file), text).map_err(say)?;
+        }
+        caught
+    }
+
+    fn build_and_run(&self) -> Result<Caught, String> {
+        let built = Command::new("cargo")
+            .args(["build", "--quiet", "--package", "rkcov-conformance"])
+            .env("CARGO_TARGET_DIR", &self.target)
+            .current_dir(self.folder.path())
+            .output()
+            .map_err(|e| format!("cargo: {e}"))?;
+        if !built.status.success() {
+            let errors = String::from_utf8_lossy(&built.stderr).into_owned();
+            return Err(format!("cannot be built: {errors}"));
+        }
+        let mut caught = Caught::default();
+        let results = self.folder.path().join("results.jsonl");
+        let _ = fs::remove_file(&results);
+        let mut suite = self.program();
+        suite.args(["run", "--host", "core-userspace", "--host", "core-kernel"]);
+        suite.arg("--json").arg(&results).args(["--", "--quiet"]);
+        run(&mut suite)?;
+        match fs::read_to_string(&results) {
+            Ok(text) => {
+                for (_, results) in result::parse(&text) {
+                    let failed = |(case, verdict): (String, Verdict)| {
+                        matches!(verdict, Verdict::Fail(_)).then_some(case)
+                    };
+                    caught.cases.extend(results.into_iter().filter_map(failed));
+                }
+                caught.cases.sort();
+                caught.cases.dedup();
+            }
+            Err(_) => caught.crashed = true,
+        }
+        let mut histories = self.program();
+        histories.args(["histories", "--count", "500"]);
+        caught.histories = !run(&mut histories)?;
+        Ok(caught)
+    }
+
+    fn program(&self) -> Command {
+        let mut program = Command::new(self.target.join("debug/rkcov-conformance"));
+        program.stdout(Stdio::null()).stderr(Stdio::null());
+        program.env("RUST_BACKTRACE", "0");
+        program
+    }
+}
+
+/// Whether it ended well, and in time.
+fn run(command: &mut Command) -> Result<bool, String> {
+    let start = Instant::now();
+    let mut child = command.spawn().map_err(|e| e.to_string())?;
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            return Ok(status.success());
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill().map_err(|e| e.to_string())?;
+            child.wait().map_err(|e| e.to_string())?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The root of the sources.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The root's manifest with only those members that are copied.
+fn members(manifest: &str) -> Result<String, String> {
+    let mut table: toml::Table = toml::from_str(manifest).map_err(|e| e.to_string())?;
+    let members = COPIED.into_iter().chain(["conformance/model"]);
+    let members = members.map(|m| toml::Value::String(m.into())).collect();
+    table
+        .get_mut("workspace")
+        .and_then(toml::Value::as_table_mut)
+        .ok_or("no workspace in Cargo.toml")?
+        .insert("members".into(), toml::Value::Array(members));
+    toml::to_string(&table).map_err(|e| e.to_string())
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// The page of mutants.
+#[must_use]
+pub fn page(tested: &[(&Mutant, Caught)]) -> String {
+    let mut text = String::from(PREFACE);
+    for (mutant, caught) in tested {
+        let cases: Vec<String> = caught
+            .cases
+            .iter()
+            .take(3)
+            .map(|c| format!("`{c}`"))
+            .collect();
+        let more = caught.cases.len() - cases.len();
+        let mut by = cases.join(", ");
+        if more > 0 {
+            let _ = write!(by, " and {more} more");
+        }
+        if caught.crashed {
+            by.push_str("it crashes the suite");
+        }
+        if by.is_empty() {
+            by.push_str("none");
+        }
+        let histories = if caught.histories { "yes" } else { "no" };
+        let Mutant {
+            name, what, file, ..
+        } = mutant;
+        let file = file.rsplit('/').next().unwrap_or(file);
+        let _ = writeln!(text, "| {name} | {what} | `{file}` | {by} | {histories} |");
+    }
+    text
+}
+
+const PREFACE: &str = "\
+# Deliberate bugs, and what catches them
+
+Each of these one-line bugs is put into a copy of `crates/core`, alone, by
+
+```text
+cargo run -p rkcov-conformance -- mutants --write
+```
+
+which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
+and tells 500 random histories of either sort to it and to the model. It fails if one of them is
+caught by neither. The bugs are in `conformance/mutants.toml`.
+
+| bug | what goes wrong | in | cases that catch it | histories |
+| --- | --- | --- | --- | --- |
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutant_still_has_its_place() {
+        let mutants = Mutants::read().unwrap();
+        assert!(mutants.mutant.len() >= 10);
+        for mutant in &mutants.mutant {
+            let mutated = mutant.apply(&root()).unwrap();
+            assert!(!mutated.contains(&mutant.find) || mutant.replace.contains(&mutant.find));
+        }
+    }
+
+    #[test]
+    fn every_mutant_is_on_the_page_as_caught() {
+        let page = root().join("docs/conformance-mutants.md");
+        let page = fs::read_to_string(page).unwrap();
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|l| l.starts_with("| "))
+            .skip(2)
+            .collect();
+        let mutants = Mutants::read().unwrap();
+        let names: Vec<&str> = mutants.mutant.iter().map(|m| m.name.as_str()).collect();
+        let listed: Vec<&str> = rows
+            .iter()
+            .filter_map(|row| row.split(" | ").next()?.strip_prefix("| "))
+            .collect();
+        assert_eq!(names, listed);
+        assert!(rows.iter().all(|row| !row.ends_with("| none | no |")));
+    }
+}
