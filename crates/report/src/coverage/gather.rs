@@ -57,6 +57,11 @@ pub(super) fn gather(traces: &[&Trace<'_>]) -> Gathered {
         .collect();
 
     let mut all = Gathered::default();
+    // Images in which nothing ran may have code that could have.
+    for module in traces.iter().flat_map(|trace| trace.modules()) {
+        let key = (module.path.clone(), module.build_id.clone());
+        all.images.entry(key).or_default();
+    }
     let mut maps: HashMap<(usize, ProcessId), ModuleMap<'_>> = HashMap::new();
     for (index, ((at, stream), counts)) in streams.iter().zip(&counts).enumerate() {
         let process = stream.info().process;

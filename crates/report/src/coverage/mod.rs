@@ -110,6 +110,9 @@ pub struct ImageSummary {
     pub build_id: BuildId,
     /// Different return addresses that were recorded.
     pub pcs: u64,
+    /// Places that could have been recorded; `None` if they cannot be found, and with them what
+    /// did not run.
+    pub sites: Option<u64>,
     /// The streams that ran any of its code.
     pub streams: StreamSet,
     /// Whether its lines are known.

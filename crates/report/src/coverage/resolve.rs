@@ -1,27 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From addresses of images to lines and functions.
 
+use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gather::{ImageHits, ImageKey};
 use super::paths::clean;
-use super::{Coverage, Function, Hits, ImageSummary, StreamSet};
-use crate::image::{demangled, Image, Search, Symbolizer};
+use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
+use crate::image::{demangled, Image, Piece, Search, Symbolizer, Weight};
+use crate::trace::Mode;
 
-/// Addresses that one worker looks up with debug information of its own.
+/// Pieces of code that one worker looks up, at least, with debug information of its own.
 const PORTION: usize = 8192;
-
-/// An instruction, and who ran it.
-struct Spot {
-    address: u64,
-    hits: Hits,
-}
 
 /// What is known of an image's addresses.
 pub(super) struct Resolved {
@@ -44,6 +40,7 @@ struct Sources {
 struct Extent {
     first: u32,
     last: u32,
+    /// Who ran any of it; how often its first line ran, which stands for calls.
     hits: Hits,
 }
 
@@ -51,42 +48,51 @@ pub(super) fn resolve(images: BTreeMap<ImageKey, ImageHits>, search: &Search) ->
     let images: Vec<_> = images.into_iter().collect();
     images
         .into_par_iter()
-        .map(|((path, build_id), hits)| one(Image::find(&path, &build_id, search), hits))
+        .filter_map(|((path, build_id), hits)| one(Image::find(&path, &build_id, search), hits))
         .collect()
 }
 
-fn one(image: Image, hits: ImageHits) -> Resolved {
+/// `None` if the image has nothing to do with what was recorded.
+fn one(image: Image, mut hits: ImageHits) -> Option<Resolved> {
     let mut streams = StreamSet::new();
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
+    }
+    let flow = image.flow();
+    if hits.addresses.is_empty() && flow.is_none() {
+        return None;
     }
     let mut summary = ImageSummary {
         path: image.path().to_owned(),
         build_id: image.build_id().clone(),
         pcs: hits.addresses.len() as u64,
+        sites: flow.as_ref().map(|flow| flow.sites() as u64),
         streams,
         has_lines: image.has_lines(),
         problems: Vec::new(),
         functions: Vec::new(),
         unknown: 0,
     };
-    // What was recorded are return addresses; the call is before them.
-    let spots: Vec<Spot> = hits
-        .addresses
-        .into_iter()
-        .map(|(pc, hits)| Spot {
-            address: pc.wrapping_sub(1),
-            hits,
-        })
-        .collect();
-    let portions: Result<Vec<Sources>, _> = spots
-        .par_chunks(PORTION)
+    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses));
+    // What no known place accounts for, or all that was recorded. These are return addresses; the
+    // call is before them.
+    let alone = hits.addresses.into_iter().map(|(pc, weight)| {
+        let call = pc.wrapping_sub(1);
+        Piece {
+            range: call..call,
+            weight,
+        }
+    });
+    let pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
+    let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
+    let portions: Result<Vec<Sources>, _> = pieces
+        .par_chunks(portion)
         .map(|portion| {
             let mut sources = Sources::default();
             let mut symbolizer = image.symbolizer()?;
-            portion
-                .iter()
-                .for_each(|spot| sources.add(spot, &mut symbolizer));
+            for piece in portion {
+                sources.add_piece(piece, &mut symbolizer);
+            }
             Ok(sources)
         })
         .collect();
@@ -97,18 +103,58 @@ fn one(image: Image, hits: ImageHits) -> Resolved {
             .for_each(|portion| sources.merge(portion)),
         Err(problem) => {
             summary.has_lines = false;
+            summary.sites = None;
             summary.problems.push(problem);
             sources.unknown = summary.pcs;
         }
     }
+    // Code that no line stands for is nothing special in a function that has lines.
+    let placed: FxHashSet<Arc<str>> = sources
+        .functions
+        .keys()
+        .map(|(s, _)| Arc::clone(s))
+        .collect();
+    sources.bare.retain(|symbol, _| !placed.contains(symbol));
     summary.problems.extend(image.into_problems());
-    Resolved { summary, sources }
+    Some(Resolved { summary, sources })
+}
+
+impl Weight for Hits {
+    fn same_place(&mut self, other: &Self) {
+        self.merge(other);
+    }
+
+    fn ran_with(&mut self, other: &Self) -> bool {
+        if !other.streams.is_empty() {
+            self.count = self.count.max(1);
+        }
+        self.streams.union(&other.streams)
+    }
+
+    fn at_least(&mut self, others: &[Self]) -> bool {
+        let bound = others
+            .iter()
+            .fold(0_u64, |sum, other| sum.saturating_add(other.count));
+        let news = bound > self.count;
+        self.count = self.count.max(bound);
+        news
+    }
 }
 
 impl Sources {
-    fn add(&mut self, spot: &Spot, symbolizer: &mut Symbolizer<'_>) {
-        let frames = symbolizer.frames(spot.address);
-        if frames.is_empty() {
+    fn add_piece(&mut self, piece: &Piece<Hits>, symbolizer: &mut Symbolizer<'_>) {
+        if piece.range.is_empty() {
+            self.add(piece.range.start, &piece.weight, symbolizer);
+        }
+        for address in symbolizer.rows(&piece.range) {
+            self.add(address, &piece.weight, symbolizer);
+        }
+    }
+
+    fn add(&mut self, address: u64, hits: &Hits, symbolizer: &mut Symbolizer<'_>) {
+        let frames = symbolizer.frames(address);
+        let ran = !hits.streams.is_empty();
+        if frames.is_empty() && ran {
             self.unknown += 1;
         }
         let mut placed = false;
@@ -118,23 +164,23 @@ impl Sources {
             };
             placed = true;
             let line_hits = self.lines.entry((Arc::clone(file), line));
-            line_hits.or_default().merge(&spot.hits);
+            line_hits.or_default().merge(hits);
             if let Some(symbol) = &frame.symbol {
                 let key = (Arc::clone(symbol), Arc::clone(file));
                 self.functions
                     .entry(key)
-                    .and_modify(|extent| extent.add(line, line, &spot.hits))
+                    .and_modify(|extent| extent.add(line, line, hits))
                     .or_insert_with(|| Extent {
                         first: line,
                         last: line,
-                        hits: spot.hits.clone(),
+                        hits: hits.clone(),
                     });
             }
         }
-        if !placed {
+        if !placed && ran {
             if let Some(symbol) = frames.iter().rev().find_map(|frame| frame.symbol.as_ref()) {
-                let hits = self.bare.entry(Arc::clone(symbol)).or_default();
-                hits.merge(&spot.hits);
+                let known = self.bare.entry(Arc::clone(symbol)).or_default();
+                known.merge(hits);
             }
         }
     }
@@ -162,9 +208,16 @@ impl Sources {
 
 impl Extent {
     fn add(&mut self, first: u32, last: u32, hits: &Hits) {
+        let calls = match first.cmp(&self.first) {
+            Ordering::Less => hits.count,
+            Ordering::Equal => self.hits.count.max(hits.count),
+            Ordering::Greater => self.hits.count,
+        };
+        self.hits.streams.union(&hits.streams);
+        // A first line that did not run itself does not mean that nothing did.
+        self.hits.count = calls.max(u64::from(!self.hits.streams.is_empty()));
         self.first = self.first.min(first);
         self.last = self.last.max(last);
-        self.hits.merge(hits);
     }
 }
 
@@ -189,11 +242,19 @@ pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
                 hits,
             })
             .collect();
-        into.images.push(summary);
+        let complete = summary.sites.is_some();
         for ((file, line), hits) in sources.lines {
-            let file = into.files.entry(clean(&file)).or_default();
+            let file = into
+                .files
+                .entry(clean(&file))
+                .or_insert_with(|| SourceFile {
+                    complete: true,
+                    ..SourceFile::default()
+                });
+            file.complete &= complete;
             file.lines.entry(line).or_default().merge(&hits);
         }
+        into.images.push(summary);
         for ((symbol, file), extent) in sources.functions {
             let key = (clean(&file), demangled(&symbol));
             functions.entry(key).or_default().push(extent);
@@ -209,7 +270,14 @@ pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
                 hits: extent.hits,
             }));
     }
+    let counted = into.mode != Mode::Unique;
     for file in into.files.values_mut() {
+        if !counted {
+            let functions = file.functions.iter_mut().map(|function| &mut function.hits);
+            for hits in file.lines.values_mut().chain(functions) {
+                hits.count = hits.streams.len() as u64;
+            }
+        }
         file.functions
             .sort_by(|a, b| (a.lines, &a.name).cmp(&(b.lines, &b.name)));
     }

@@ -6,9 +6,11 @@
 //! by build id that they are those that ran; what it cannot check or find becomes a [`Problem`].
 
 mod elf;
+mod flow;
 mod locate;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use addr2line::Loader;
 use crate::trace::BuildId;
 pub use elf::ElfError;
 use elf::{ElfFile, Function};
+pub(crate) use flow::{Flow, Piece, Weight};
 pub use locate::{Problem, Search};
 
 /// The file that a module was, as far as it can be found.
@@ -24,6 +27,7 @@ pub use locate::{Problem, Search};
 pub struct Image {
     path: PathBuf,
     build_id: BuildId,
+    binary: Option<ElfFile>,
     debug: Option<PathBuf>,
     supplementary: Option<PathBuf>,
     functions: Vec<Function>,
@@ -55,6 +59,7 @@ impl Image {
         Self {
             path: path.to_owned(),
             build_id: build_id.clone(),
+            binary: found.binary,
             debug: found.debug.map(|file| file.path().to_owned()),
             supplementary: found.supplementary,
             functions: functions.unwrap_or_default(),
@@ -98,6 +103,12 @@ impl Image {
         self.has_lines() || !self.functions.is_empty()
     }
 
+    /// Its instrumented code, if the file itself is there and its lines are known.
+    pub(crate) fn flow(&self) -> Option<Flow> {
+        let binary = self.binary.as_ref().filter(|_| self.has_lines())?;
+        Flow::new(binary, &self.functions)
+    }
+
     /// Opens its debug information. Each thread that looks addresses up needs its own.
     ///
     /// # Errors
@@ -135,6 +146,20 @@ pub struct Symbolizer<'a> {
 }
 
 impl Symbolizer<'_> {
+    /// The addresses in `range` at which the line tables say something new. What they said before
+    /// does not count: code without a line of its own, such as that where two branches meet again,
+    /// only seems to be of the line that happens to stand before it.
+    pub(crate) fn rows(&self, range: &Range<u64>) -> Vec<u64> {
+        let mut rows = Vec::new();
+        if let Some(loader) = &self.loader {
+            if let Ok(found) = loader.find_location_range(range.start, range.end) {
+                let addresses = found.map(|(address, _, _)| address);
+                rows.extend(addresses.filter(|address| range.contains(address)));
+            }
+        }
+        rows
+    }
+
     /// What the instruction at `address` belongs to: the innermost inlined function first, the
     /// function that was not inlined last. Empty if nothing is known of the address.
     pub fn frames(&mut self, address: u64) -> Vec<Frame> {

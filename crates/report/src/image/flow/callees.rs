@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a call or a jump out of a function leads to.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use object::{
+    Object, ObjectSegment, ObjectSymbol, ObjectSymbolTable, RelocationTarget, SegmentFlags,
+};
+
+use super::super::elf::Function;
+
+/// The functions that compilers call for each block or edge.
+const CALLBACKS: [&str; 2] = ["__sanitizer_cov_trace_pc", "__sanitizer_cov_trace_pc_guard"];
+
+/// Functions that never return, by the names that linkers know; what one image has itself is found
+/// by its code.
+const ENDLESS: [&str; 16] = [
+    "abort",
+    "exit",
+    "_exit",
+    "_Exit",
+    "quick_exit",
+    "longjmp",
+    "siglongjmp",
+    "__longjmp_chk",
+    "pthread_exit",
+    "__stack_chk_fail",
+    "__chk_fail",
+    "__assert_fail",
+    "__cxa_throw",
+    "__cxa_rethrow",
+    "_Unwind_Resume",
+    "_ZSt9terminatev",
+];
+
+/// Where control goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Callee {
+    /// To a callback of the instrumentation.
+    Callback,
+    /// Somewhere whence it does not come back.
+    Endless,
+    /// To the function at this address of the same image.
+    Function(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Entries of routines that never return.
+#[derive(Debug, Default)]
+pub(super) struct Endless(HashSet<u64>);
+
+impl Endless {
+    pub(super) fn contains(&self, entry: u64) -> bool {
+        self.0.contains(&entry)
+    }
+
+    /// Adds entries. Whether any is new.
+    pub(super) fn extend(&mut self, entries: Vec<u64>) -> bool {
+        let before = self.0.len();
+        self.0.extend(entries);
+        self.0.len() > before
+    }
+}
+
+/// The names of an image's addresses, and its code.
+pub(super) struct Callees<'a> {
+    segments: Vec<Segment<'a>>,
+    /// Symbols that matter here, by address.
+    named: HashMap<u64, Callee>,
+    /// Words in memory through which the image calls others, by the address of the word.
+    slots: HashMap<u64, Callee>,
+    functions: &'a [Function],
+}
+
+struct Segment<'a> {
+    range: Range<u64>,
+    bytes: &'a [u8],
+    code: bool,
+}
+
+impl<'a> Callees<'a> {
+    pub(super) fn new(object: &object::File<'a>, functions: &'a [Function]) -> Self {
+        let segments = object
+            .segments()
+            .filter_map(|segment| {
+                let bytes = segment.data().ok()?;
+                let start = segment.address();
+                let end = start.checked_add(bytes.len() as u64)?;
+                let SegmentFlags::Elf { p_flags, .. } = segment.flags() else {
+                    return None;
+                };
+                Some(Segment {
+                    range: start..end,
+                    bytes,
+                    code: p_flags.contains(object::elf::PF_X),
+                })
+            })
+            .collect();
+        let mut all = Self {
+            segments,
+            named: HashMap::new(),
+            slots: HashMap::new(),
+            functions,
+        };
+        let defined = object.symbols().chain(object.dynamic_symbols());
+        let mut entries: HashMap<&str, u64> = HashMap::new();
+        for symbol in defined.filter(|symbol| symbol.is_definition()) {
+            if let Ok(name) = symbol.name() {
+                entries.insert(name, symbol.address());
+                if let Some(callee) = by_name(name) {
+                    all.named.insert(symbol.address(), callee);
+                }
+            }
+        }
+        // The symbols of separate debug information.
+        for function in functions {
+            if let Some(callee) = by_name(&function.name) {
+                all.named.insert(function.range.start, callee);
+            }
+        }
+        let imported = object.dynamic_symbol_table();
+        for (slot, relocation) in object.dynamic_relocations().into_iter().flatten() {
+            let callee = match relocation.target() {
+                RelocationTarget::Symbol(index) => {
+                    let symbol = imported
+                        .as_ref()
+                        .and_then(|t| t.symbol_by_index(index).ok());
+                    let Some(name) = symbol.and_then(|symbol| symbol.name().ok()) else {
+                        continue;
+                    };
+                    match (by_name(name), entries.get(name)) {
+                        (Some(callee), _) => callee,
+                        (None, Some(entry)) => Callee::Function(*entry),
+                        (None, None) => continue,
+                    }
+                }
+                // The address of one of the image's own functions.
+                RelocationTarget::Absolute => {
+                    let entry = relocation.addend().cast_unsigned();
+                    match all.named.get(&entry) {
+                        Some(callee) => *callee,
+                        None => continue,
+                    }
+                }
+                _ => continue,
+            };
+            all.slots.insert(slot, callee);
+        }
+        all
+    }
+
+    /// Whether the image knows a callback, and so may have instrumented code.
+    pub(super) fn has_callbacks(&self) -> bool {
+        let mut known = self.named.values().chain(self.slots.values());
+        known.any(|callee| *callee == Callee::Callback)
+    }
+
+    /// What is called at this address.
+    pub(super) fn at(&self, address: u64) -> Callee {
+        if let Some(callee) = self.named.get(&address) {
+            return *callee;
+        }
+        let after = self.functions.partition_point(|f| f.range.start <= address);
+        let function = after.checked_sub(1).map(|at| &self.functions[at]);
+        match function {
+            Some(function) if function.range.start == address && !function.name.is_empty() => {
+                Callee::Function(address)
+            }
+            _ => self.stub(address).unwrap_or(Callee::Function(address)),
+        }
+    }
+
+    /// What is called through the word at this address.
+    pub(super) fn through(&self, slot: u64) -> Callee {
+        self.slots.get(&slot).copied().unwrap_or(Callee::Unknown)
+    }
+
+    /// A few instructions that jump through a slot, as linkers put them for other modules'
+    /// functions.
+    fn stub(&self, address: u64) -> Option<Callee> {
+        const LONGEST: u64 = 24;
+        let bytes = self.code(&(address..address.checked_add(LONGEST)?))?;
+        let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+        for instruction in decoder.iter().take(3) {
+            match instruction.flow_control() {
+                FlowControl::Next => {}
+                FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => {
+                    let slot = instruction.ip_rel_memory_address();
+                    return self.slots.get(&slot).copied();
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// The machine code in `range`, as much of it as there is.
+    pub(super) fn code(&self, range: &Range<u64>) -> Option<&'a [u8]> {
+        self.bytes(range, true)
+    }
+
+    /// The four or eight bytes of a table at `address`.
+    pub(super) fn word<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let end = address.checked_add(N as u64)?;
+        self.bytes(&(address..end), false)?.try_into().ok()
+    }
+
+    fn bytes(&self, range: &Range<u64>, code: bool) -> Option<&'a [u8]> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|segment| segment.range.contains(&range.start) && (!code || segment.code))?;
+        let start = usize::try_from(range.start - segment.range.start).ok()?;
+        let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        let end = start.saturating_add(len).min(segment.bytes.len());
+        segment.bytes.get(start..end)
+    }
+}
+
+fn by_name(name: &str) -> Option<Callee> {
+    if CALLBACKS.contains(&name) {
+        return Some(Callee::Callback);
+    }
+    // Rust's panics, and the C++ library's functions that throw.
+    let panics = name.contains("4core9panicking")
+        || name.contains("core6option13expect_failed")
+        || name.contains("core6option13unwrap_failed")
+        || name.contains("core6result13unwrap_failed")
+        || name.contains("18handle_alloc_error")
+        || name.starts_with("_ZSt") && name.contains("__throw_");
+    (panics || ENDLESS.contains(&name)).then_some(Callee::Endless)
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The branches of x86-64 code.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+
+use super::callees::{Callee, Callees, Endless};
+
+/// The instructions of one function at which control may go elsewhere than on.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// In the order of their addresses.
+    pub(super) branches: Vec<Branch>,
+    /// Where the code could not be read any further.
+    pub(super) end: u64,
+}
+
+/// One such instruction.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) at: u64,
+    /// The address behind it.
+    pub(super) end: u64,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// To the target, always.
+    Jump(u64),
+    /// To the target or on.
+    Conditional(u64),
+    /// Through a word in memory.
+    JumpThrough(u64),
+    /// Through a table with these targets.
+    Table(Vec<u64>),
+    /// To a computed place of the function, no matter which.
+    Anywhere,
+    /// Into a function that a register or an object names, as the last thing.
+    Leave,
+    /// Back to the caller.
+    Return,
+    Call(u64),
+    CallThrough(u64),
+    /// It ends here.
+    Trap,
+}
+
+impl Branch {
+    pub(super) fn is_call(&self) -> bool {
+        matches!(self.kind, Kind::Call(_) | Kind::CallThrough(_))
+    }
+
+    /// What a call or a jump leads to; `None` for what leads nowhere else.
+    pub(super) fn callee(&self, callees: &Callees<'_>) -> Option<Callee> {
+        match self.kind {
+            Kind::Call(target) | Kind::Jump(target) => Some(callees.at(target)),
+            Kind::CallThrough(slot) | Kind::JumpThrough(slot) => Some(callees.through(slot)),
+            _ => None,
+        }
+    }
+
+    /// Where it jumps to, as far as that is known.
+    pub(super) fn jump_targets(&self) -> &[u64] {
+        match &self.kind {
+            Kind::Jump(target) | Kind::Conditional(target) => std::slice::from_ref(target),
+            Kind::Table(targets) => targets,
+            _ => &[],
+        }
+    }
+
+    /// Whether control may go on behind it.
+    pub(super) fn goes_on(&self, callees: &Callees<'_>, endless: &Endless) -> bool {
+        match self.kind {
+            Kind::Conditional(_) => true,
+            Kind::Call(_) | Kind::CallThrough(_) => match self.callee(callees) {
+                Some(Callee::Endless) => false,
+                Some(Callee::Function(entry)) => !endless.contains(entry),
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl Scan {
+    /// Whether any of it calls back.
+    pub(super) fn calls_back(&self, callees: &Callees<'_>) -> bool {
+        let mut branches = self.branches.iter();
+        branches.any(|branch| branch.callee(callees) == Some(Callee::Callback))
+    }
+}
+
+/// Reads the code of one function.
+pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
+    let mut scan = Scan {
+        branches: Vec::new(),
+        end: range.start,
+    };
+    let Some(bytes) = callees.code(range) else {
+        return scan;
+    };
+    let mut tables = Tables::default();
+    // Jumps through tables: the number of the branch, and the table.
+    let mut open: Vec<(usize, Table)> = Vec::new();
+    let mut decoder = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() {
+            break;
+        }
+        scan.end = instruction.next_ip();
+        if let Some(kind) = kind(&instruction) {
+            let kind = match (kind, tables.of_jump(&instruction)) {
+                (Kind::Leave, Some(Value::Offset(..) | Value::Computed)) => Kind::Anywhere,
+                (Kind::Leave, Some(Value::Target(table))) => {
+                    open.push((scan.branches.len(), table));
+                    Kind::Anywhere
+                }
+                (kind, _) => kind,
+            };
+            scan.branches.push(Branch {
+                at: instruction.ip(),
+                end: instruction.next_ip(),
+                kind,
+            });
+        }
+        tables.note(&instruction);
+    }
+    if !open.is_empty() {
+        let starts: BTreeSet<u64> = open.iter().map(|(_, table)| table.start()).collect();
+        let decoder = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE);
+        let instructions: HashSet<u64> = decoder.into_iter().map(|i| i.ip()).collect();
+        for (branch, table) in open {
+            // One table ends where the next begins.
+            let next = starts.range(table.start() + 1..).next();
+            let end = next.copied().unwrap_or(u64::MAX);
+            let targets = table.targets(callees, end, &instructions);
+            if !targets.is_empty() {
+                scan.branches[branch].kind = Kind::Table(targets);
+            }
+        }
+    }
+    scan
+}
+
+/// What branch an instruction is, if it is one.
+fn kind(instruction: &Instruction) -> Option<Kind> {
+    let target = instruction.near_branch_target();
+    let near = matches!(
+        instruction.op0_kind(),
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+    );
+    let slot = instruction
+        .is_ip_rel_memory_operand()
+        .then(|| instruction.ip_rel_memory_address());
+    Some(match (instruction.flow_control(), slot) {
+        (FlowControl::UnconditionalBranch, _) => Kind::Jump(target),
+        (FlowControl::ConditionalBranch, _) => Kind::Conditional(target),
+        (FlowControl::XbeginXabortXend, _) if near => Kind::Conditional(target),
+        (FlowControl::IndirectBranch, Some(slot)) => Kind::JumpThrough(slot),
+        (FlowControl::IndirectBranch, None) => Kind::Leave,
+        (FlowControl::Return, _) => Kind::Return,
+        (FlowControl::Call, _) if near => Kind::Call(target),
+        (FlowControl::IndirectCall, Some(slot)) => Kind::CallThrough(slot),
+        (FlowControl::Exception, _) => Kind::Trap,
+        // Calls through a register or into the kernel come back.
+        (
+            FlowControl::Next
+            | FlowControl::Interrupt
+            | FlowControl::XbeginXabortXend
+            | FlowControl::Call
+            | FlowControl::IndirectCall,
+            _,
+        ) => return None,
+    })
+}
+
+/// A table of jump targets.
+#[derive(Clone, Copy, Debug)]
+enum Table {
+    /// Of 32-bit offsets from its own address.
+    Offsets(u64),
+    /// Of 64-bit addresses.
+    Addresses(u64),
+}
+
+impl Table {
+    const fn start(self) -> u64 {
+        match self {
+            Self::Offsets(start) | Self::Addresses(start) => start,
+        }
+    }
+
+    /// The targets, up to the first that is no instruction of the function.
+    fn targets(self, callees: &Callees<'_>, end: u64, instructions: &HashSet<u64>) -> Vec<u64> {
+        let mut targets = BTreeSet::new();
+        let mut at = self.start();
+        while at < end {
+            let target = match self {
+                Self::Offsets(start) => callees
+                    .word(at)
+                    .map(|word| start.wrapping_add_signed(i32::from_le_bytes(word).into())),
+                Self::Addresses(_) => callees.word(at).map(u64::from_le_bytes),
+            };
+            let Some(target) = target.filter(|target| instructions.contains(target)) else {
+                break;
+            };
+            targets.insert(target);
+            at += match self {
+                Self::Offsets(_) => 4,
+                Self::Addresses(_) => 8,
+            };
+        }
+        targets.into_iter().collect()
+    }
+}
+
+/// What registers hold on the way to a jump through a table, as far as compilers do it:
+///
+/// ```text
+/// lea    base, [table]            mov    target, [table + index * 8]
+/// movsxd target, [base + index*4]     jmp    target
+/// add    target, base
+/// jmp    target                   jmp    [table + index * 8]
+/// ```
+#[derive(Default)]
+struct Tables {
+    /// The last address that `lea` put into each register.
+    bases: HashMap<Register, u64>,
+    values: HashMap<Register, Value>,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    /// An offset from a table, and the register with the table's address.
+    Offset(Register, Table),
+    /// A target.
+    Target(Table),
+    /// Something computed from a table that is not understood.
+    Computed,
+}
+
+impl Tables {
+    fn note(&mut self, instruction: &Instruction) {
+        if matches!(
+            instruction.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall
+        ) {
+            self.values.clear();
+        }
+        if instruction.op0_kind() != OpKind::Register {
+            return;
+        }
+        let into = instruction.op0_register().full_register();
+        let value = self.value(instruction);
+        if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
+            self.bases.insert(into, instruction.ip_rel_memory_address());
+        }
+        match value {
+            Some(value) => self.values.insert(into, value),
+            None => self.values.remove(&into),
+        };
+    }
+
+    /// What the instruction puts into its first operand, if that is of interest.
+    fn value(&self, instruction: &Instruction) -> Option<Value> {
+        let into = instruction.op0_register().full_register();
+        let memory = instruction.op1_kind() == OpKind::Memory;
+        let indexed = memory && instruction.memory_index() != Register::None;
+        match instruction.mnemonic() {
+            Mnemonic::Movsxd if indexed => {
+                let base = instruction.memory_base().full_register();
+                let plain = instruction.memory_index_scale() == 4
+                    && instruction.memory_displacement64() == 0;
+                let table = self.bases.get(&base).filter(|_| plain);
+                Some(table.map_or(Value::Computed, |table| {
+                    Value::Offset(base, Table::Offsets(*table))
+                }))
+            }
+            Mnemonic::Mov if indexed => Some(addresses(instruction)),
+            Mnemonic::Add if instruction.op1_kind() == OpKind::Register => {
+                let from = instruction.op1_register().full_register();
+                // Either may be added to the other.
+                match (self.values.get(&into), self.values.get(&from)) {
+                    (Some(Value::Offset(base, table)), _) if *base == from => {
+                        Some(Value::Target(*table))
+                    }
+                    (_, Some(Value::Offset(base, table))) if *base == into => {
+                        Some(Value::Target(*table))
+                    }
+                    (None, None) => None,
+                    _ => Some(Value::Computed),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// What an indirect jump goes through, if it stays in the function.
+    fn of_jump(&self, jump: &Instruction) -> Option<Value> {
+        match jump.op0_kind() {
+            OpKind::Register => self
+                .values
+                .get(&jump.op0_register().full_register())
+                .copied(),
+            OpKind::Memory if jump.memory_index() != Register::None => Some(addresses(jump)),
+            _ => None,
+        }
+    }
+}
+
+/// What an operand `[table + index * 8]` gives.
+fn addresses(instruction: &Instruction) -> Value {
+    let plain =
+        instruction.memory_base() == Register::None && instruction.memory_index_scale() == 8;
+    if plain {
+        Value::Target(Table::Addresses(instruction.memory_displacement64()))
+    } else {
+        Value::Computed
+    }
+}
+
+/// Whether no way leads out of a routine but into others that never return.
+pub(super) fn never_returns(
+    parts: &[(&Range<u64>, &Scan)],
+    callees: &Callees<'_>,
+    endless: &Endless,
+) -> bool {
+    let inside = |address: u64| parts.iter().any(|(range, _)| range.contains(&address));
+    let stays = |branch: &Branch| match &branch.kind {
+        Kind::Return | Kind::Anywhere | Kind::Leave => false,
+        Kind::Call(_) | Kind::CallThrough(_) | Kind::Trap => true,
+        Kind::Jump(target) | Kind::Conditional(target) if inside(*target) => true,
+        Kind::Table(targets) => targets.iter().all(|target| inside(*target)),
+        Kind::Jump(_) | Kind::Conditional(_) | Kind::JumpThrough(_) => {
+            match branch.callee(callees) {
+                Some(Callee::Endless) => true,
+                Some(Callee::Function(entry)) => endless.contains(entry),
+                _ => false,
+            }
+        }
+    };
+    parts.iter().all(|(range, scan)| {
+        // What is read to its end ends with a branch, or control would run out of it.
+        let last = scan.branches.last().map(|branch| branch.end);
+        last == Some(range.end) && scan.branches.iter().all(stays)
+    })
+}
+
+/// Whether code does nothing and only fills space.
+pub(super) fn is_filler(callees: &Callees<'_>, range: &Range<u64>) -> bool {
+    let bytes = callees.code(range).unwrap_or_default();
+    Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE)
+        .into_iter()
+        .all(|i| {
+            matches!(
+                i.mnemonic(),
+                Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::INVALID
+            )
+        })
+}
