@@ -3,6 +3,7 @@
 
 use crate::rules::hot::Mode;
 use crate::rules::sync::Ordering;
+use crate::shim;
 use crate::task::CurrentTask;
 use core::ptr::addr_of;
 use kernel::bindings;
@@ -18,8 +19,13 @@ pub(crate) fn run() {
     };
     let start = jiffies();
     let ticks = kernel::time::msecs_to_jiffies(300);
+    // Another task may run instead of this one; what the scheduler runs for that is no interrupt.
+    // SAFETY: enabled again below.
+    unsafe { shim::rkcov_preempt_disable() };
     task.hot().mode.store(Mode::Pc as u32, Ordering::Relaxed);
     while jiffies().wrapping_sub(start) < ticks {}
     task.hot().mode.store(Mode::Off as u32, Ordering::Relaxed);
+    // SAFETY: disabled above.
+    unsafe { shim::rkcov_preempt_enable() };
     pr_info!("done running self test\n");
 }

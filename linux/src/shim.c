@@ -9,6 +9,7 @@
 #include <linux/kcov.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/preempt.h>
 #include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -66,6 +67,18 @@ void rkcov_irq_restore(unsigned long saved)
 {
 	local_irq_restore(saved);
 }
+
+#ifdef CONFIG_KCOV_SELFTEST
+void rkcov_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void rkcov_preempt_enable(void)
+{
+	preempt_enable();
+}
+#endif
 
 unsigned int rkcov_cpu(void)
 {

@@ -16,6 +16,10 @@ extern "C" {
     pub(crate) fn rkcov_mutex_init(lock: *mut bindings::mutex);
     pub(crate) fn rkcov_irq_save() -> IrqFlags;
     pub(crate) fn rkcov_irq_restore(saved: IrqFlags);
+    #[cfg(CONFIG_KCOV_SELFTEST)]
+    pub(crate) fn rkcov_preempt_disable();
+    #[cfg(CONFIG_KCOV_SELFTEST)]
+    pub(crate) fn rkcov_preempt_enable();
     pub(crate) fn rkcov_cpu() -> c_uint;
     pub(crate) fn rkcov_cpus() -> c_uint;
     pub(crate) fn rkcov_alloc(bytes: usize) -> *mut c_void;

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's kcov device, as a collector uses it.
+//! The kernel's kcov device, as a collector inside a guest uses it.
 
-use rkcov_abi::ioctl::{KCOV_ENABLE, KCOV_INIT_TRACE};
-use rkcov_abi::TraceMode;
+use rkcov_abi::ioctl::{KCOV_DISABLE, KCOV_ENABLE, KCOV_INIT_TRACE, KCOV_REMOTE_ENABLE};
+use rkcov_abi::{CommonHandle, Handle, RemoteArg, TraceMode};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const PATH: &str = "/sys/kernel/debug/kcov";
+/// Where Linux has it.
+pub const PATH: &str = "/sys/kernel/debug/kcov";
 const WORD: usize = size_of::<u64>();
 
 /// A descriptor with its buffer mapped.
-pub(crate) struct Device {
+pub struct Device {
     file: File,
     words: NonNull<AtomicU64>,
     len: usize,
 }
+
+// SAFETY: a mapping of the process's, whose words are only accessed as atomics.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
 
 /// What a child needs to have itself recorded. The [`Device`] must live in its parent.
 pub(crate) struct Enabler(RawFd);
@@ -25,21 +31,24 @@ pub(crate) struct Enabler(RawFd);
 impl Enabler {
     /// From here on the kernel records the calling task. Allowed between fork and exec.
     pub(crate) fn enable(&self) -> io::Result<()> {
-        ioctl(self.0, KCOV_ENABLE, u64::from(TraceMode::Pc.raw()))
+        ioctl(self.0, KCOV_ENABLE, TraceMode::Pc.raw() as usize)
     }
 }
 
 impl Device {
-    /// A new descriptor with a buffer of `words` words.
-    pub(crate) fn open(words: u32) -> io::Result<Self> {
+    /// A new descriptor with a buffer of `words` words, which fill whole pages.
+    ///
+    /// # Errors
+    /// What the kernel answers; there may be no kcov.
+    pub fn open(words: u32) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{PATH}: {error}"));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(PATH)
             .map_err(named)?;
-        ioctl(file.as_raw_fd(), KCOV_INIT_TRACE, u64::from(words)).map_err(named)?;
         let len = words as usize;
+        ioctl(file.as_raw_fd(), KCOV_INIT_TRACE, len).map_err(named)?;
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let map = unsafe {
             libc::mmap(
@@ -61,25 +70,78 @@ impl Device {
         Enabler(self.file.as_raw_fd())
     }
 
-    /// The count word and as many records as it counts, little-endian.
-    pub(crate) fn words(&self) -> Vec<u8> {
+    /// Records the calling task from here on.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn enable(&self, mode: TraceMode) -> io::Result<()> {
+        ioctl(self.file.as_raw_fd(), KCOV_ENABLE, mode.raw() as usize)
+    }
+
+    /// Records sections with these handles from here on, each in an area of `area_words`.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn enable_remote(
+        &self,
+        mode: TraceMode,
+        area_words: u32,
+        handles: &[Handle],
+        common: Option<CommonHandle>,
+    ) -> io::Result<()> {
+        let num_handles = u32::try_from(handles.len()).map_err(io::Error::other)?;
+        let head = RemoteArg {
+            trace_mode: mode.raw(),
+            area_size: area_words,
+            num_handles,
+            padding: 0,
+            common_handle: common.map_or(0, |c| c.handle().raw()),
+        };
+        let halves = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let mut words = vec![
+            halves(head.trace_mode, head.area_size),
+            halves(head.num_handles, head.padding),
+            head.common_handle,
+        ];
+        words.extend(handles.iter().map(|h| h.raw()));
+        ioctl(
+            self.file.as_raw_fd(),
+            KCOV_REMOTE_ENABLE,
+            words.as_ptr() as usize,
+        )
+    }
+
+    /// Ends what `enable` or `enable_remote` began.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn disable(&self) -> io::Result<()> {
+        ioctl(self.file.as_raw_fd(), KCOV_DISABLE, 0)
+    }
+
+    /// The buffer: the count word, then the records.
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: `len` words are mapped, and everybody's accesses to them are atomic.
-        let words = unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len) };
-        let Some((count, records)) = words.split_first() else {
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len) }
+    }
+
+    /// Forgets what was recorded.
+    pub fn clear(&self) {
+        if let Some(count) = self.words().first() {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The recorded PCs.
+    #[must_use]
+    pub fn pcs(&self) -> Vec<u64> {
+        let Some((count, records)) = self.words().split_first() else {
             return Vec::new();
         };
-        let count = count.load(Ordering::Acquire);
-        let recorded = records
-            .len()
-            .min(usize::try_from(count).unwrap_or(usize::MAX));
-        let records = records
-            .iter()
-            .take(recorded)
-            .map(|w| w.load(Ordering::Relaxed));
-        std::iter::once(count)
-            .chain(records)
-            .flat_map(u64::to_le_bytes)
-            .collect()
+        let count = usize::try_from(count.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        let recorded = records.iter().take(count);
+        recorded.map(|w| w.load(Ordering::Relaxed)).collect()
     }
 }
 
@@ -90,8 +152,10 @@ impl Drop for Device {
     }
 }
 
-fn ioctl(fd: RawFd, number: u32, argument: u64) -> io::Result<()> {
-    // SAFETY: the two calls that are made here take a number, not an address.
+/// A call with a number, or with the address of a whole remote argument.
+fn ioctl(fd: RawFd, number: u32, argument: usize) -> io::Result<()> {
+    // SAFETY: the numbers above take no address but that of a remote argument, which lives through
+    // the call.
     match unsafe { libc::ioctl(fd, number.into(), argument) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -161,7 +162,7 @@ fn work(answers: &Answers) -> io::Result<()> {
     }
     let status = run(command.spawn()?, answers)?;
     if let Some(device) = device {
-        answers.add(answer::COVERAGE, &device.words())?;
+        answers.add(answer::COVERAGE, &words(&device))?;
     }
     let status = status.code().or_else(|| status.signal().map(|s| 128 + s));
     answers.add(answer::STATUS, status.unwrap_or(255).to_string().as_bytes())
@@ -177,4 +178,14 @@ fn run(mut child: Child, answers: &Answers) -> io::Result<ExitStatus> {
         err.join().unwrap_or(Ok(()))
     })?;
     child.wait()
+}
+
+/// The count word and as many records as it counts, little-endian.
+fn words(device: &Device) -> Vec<u8> {
+    let count = device
+        .words()
+        .first()
+        .map_or(0, |count| count.load(Ordering::Acquire));
+    let words = std::iter::once(count).chain(device.pcs());
+    words.flat_map(u64::to_le_bytes).collect()
 }

@@ -9,7 +9,7 @@
 
 pub mod boot;
 pub mod cpio;
-mod device;
+pub mod device;
 pub mod error;
 pub mod flavor;
 pub mod guest;
@@ -21,6 +21,7 @@ pub mod progress;
 pub mod setup;
 
 pub use boot::Machine;
+pub use device::Device;
 pub use error::{Error, Result};
 pub use flavor::{Arch, Checks, Flavor, Kcov};
 pub use job::{answer, Job};
