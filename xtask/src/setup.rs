@@ -32,11 +32,19 @@ const TOOLS: &[Tool] = &[
     tool("ccache", "ccache", "builds through ccache"),
     tool("genhtml", "lcov", "reports in lcov's format"),
     tool("valgrind", "valgrind", "leaks"),
+    tool(
+        "aarch64-linux-gnu-gcc",
+        "gcc-aarch64-linux-gnu",
+        "the runtime on aarch64",
+    ),
+    tool("qemu-aarch64", "qemu-user", "the runtime on aarch64"),
 ];
 
 /// Packages without a program that one could look for.
 const OTHERS: &[(&str, &str)] = &[
     ("libclang-rt-22-dev", "clang's sanitizers"),
+    ("rustc-web", "the runtime on aarch64"),
+    ("rust-web-src", "the runtime on aarch64"),
     (
         "linux-source-6.12",
         "the programs of the kernel's documentation",

@@ -6,6 +6,8 @@
 //! [`rkcov_core::append::append_pc`]; in unique mode it returns itself if the PC is known. All
 //! else is in `record`, which gets the return address as an argument by a tail jump.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

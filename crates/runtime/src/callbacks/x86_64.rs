@@ -130,23 +130,41 @@ global_asm!(
     number_guards = sym record::number_guards,
 );
 
-/// A comparison's callback: `$widen` brings both operands to 64 bits in rdi and rsi.
-macro_rules! comparison {
-    ($name:literal, $kind:expr, $($widen:literal),*) => {
+/// A callback that leaves its off path when comparisons are recorded. It does not use the assembler
+/// macros above: the compiler may put it into another unit of assembly.
+macro_rules! on_comparisons {
+    ($name:literal, $($line:literal),*; $($operands:tt)*) => {
         global_asm!(
-            concat!("rkcov_begin ", $name),
+            ".text",
+            ".p2align 5",
+            concat!(".globl ", $name),
+            concat!(".type ", $name, ",@function"),
+            concat!($name, ":"),
+            ".cfi_startproc",
             "    mov rax, qword ptr [rip + rkcov_tls@GOTTPOFF]",
             "    test dword ptr fs:[rax + {mode}], {compares}",
             "    jne 1f",
             "    ret",
             "1:",
+            $($line,)*
+            ".cfi_endproc",
+            concat!(".size ", $name, ", . - ", $name),
+            mode = const tls::MODE,
+            compares = const COMPARES,
+            $($operands)*
+        );
+    };
+}
+
+/// A comparison's callback: `$widen` brings both operands to 64 bits in rdi and rsi.
+macro_rules! comparison {
+    ($name:literal, $kind:expr, $($widen:literal),*) => {
+        on_comparisons!(
+            $name,
             $($widen,)*
             "    mov rdx, qword ptr [rsp]",
             "    mov ecx, {kind}",
-            "    jmp {compare}",
-            concat!("rkcov_end ", $name),
-            mode = const tls::MODE,
-            compares = const COMPARES,
+            "    jmp {compare}";
             kind = const $kind.raw(),
             compare = sym record::compare,
         );
@@ -204,17 +222,9 @@ comparison!(
     "movq rsi, xmm1"
 );
 
-global_asm!(
-    "rkcov_begin __sanitizer_cov_trace_switch",
-    "    mov rax, qword ptr [rip + rkcov_tls@GOTTPOFF]",
-    "    test dword ptr fs:[rax + {mode}], {compares}",
-    "    jne 1f",
-    "    ret",
-    "1:",
+on_comparisons!(
+    "__sanitizer_cov_trace_switch",
     "    mov rdx, qword ptr [rsp]",
-    "    jmp {switch}",
-    "rkcov_end __sanitizer_cov_trace_switch",
-    mode = const tls::MODE,
-    compares = const COMPARES,
+    "    jmp {switch}";
     switch = sym record::switch,
 );
