@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A worker that is started on a client's behalf, with the client's common handle: the way of the
+ * kernel's vhost workers.
+ *
+ * Build: rkcov cc -g -o vhost vhost.c      Run: ./vhost | addr2line -f -e vhost
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include "rkcov.h"
+
+#define WORDS 4096
+#define OUR_HANDLE 0x42
+
+/* The device: each owner has a worker of its own, which works for that owner alone. */
+struct worker {
+	pthread_t thread;
+	uint64_t handle;
+	int packets;
+};
+
+/* Not inlined: edges are recorded, and inlined this would be none of its own. */
+__attribute__((noinline)) static void send_packet(int number)
+{
+	printf("# packet %d\n", number);
+}
+
+static void *run(void *argument)
+{
+	struct worker *worker = argument;
+
+	for (int i = 0; i < worker->packets; i++) {
+		kcov_remote_start(worker->handle);
+		send_packet(i);
+		kcov_remote_stop();
+	}
+	return NULL;
+}
+
+static int start(struct worker *worker, int packets)
+{
+	/* The caller is the owner: its handle is taken down, for the worker to pass on. */
+	worker->handle = kcov_common_handle();
+	worker->packets = packets;
+	return pthread_create(&worker->thread, NULL, run, worker);
+}
+
+/* An owner that does not collect: its worker runs the same code for nobody. */
+static void *somebody_else(void *argument)
+{
+	struct worker worker;
+
+	if (!start(&worker, 3))
+		pthread_join(worker.thread, NULL);
+	return argument;
+}
+
+int main(void)
+{
+	struct kcov_remote_arg argument = {
+		.trace_mode = KCOV_TRACE_PC,
+		.area_size = WORDS,
+	};
+	unsigned long *cover, count;
+	struct worker worker;
+	pthread_t other;
+	int fd;
+
+	if (pthread_create(&other, NULL, somebody_else, NULL))
+		return 1;
+	fd = rkcov_open();
+	if (fd < 0)
+		return perror("rkcov_open"), 1;
+	if (rkcov_ioctl(fd, KCOV_INIT_TRACE, WORDS))
+		return perror("KCOV_INIT_TRACE"), 1;
+	cover = rkcov_mmap(NULL, WORDS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (cover == MAP_FAILED)
+		return perror("rkcov_mmap"), 1;
+
+	/* From sections with our handle, which this thread carries from now on. */
+	argument.common_handle = kcov_remote_handle(KCOV_SUBSYSTEM_COMMON, OUR_HANDLE);
+	if (rkcov_ioctl(fd, KCOV_REMOTE_ENABLE, (unsigned long)&argument))
+		return perror("KCOV_REMOTE_ENABLE"), 1;
+
+	if (start(&worker, 2))
+		return 1;
+	pthread_join(worker.thread, NULL);
+	pthread_join(other, NULL);
+
+	count = __atomic_load_n(&cover[0], __ATOMIC_ACQUIRE);
+	for (unsigned long i = 0; i < count; i++)
+		printf("0x%lx\n", cover[i + 1]);
+	if (rkcov_ioctl(fd, KCOV_DISABLE, 0))
+		return perror("KCOV_DISABLE"), 1;
+	munmap(cover, WORDS * 8);
+	rkcov_close(fd);
+	return 0;
+}
