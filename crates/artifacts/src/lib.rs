@@ -101,6 +101,79 @@ pub fn install(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object::{Object, ObjectSymbol};
+
+    const LINKED: [Artifact; 4] = [OBJECT, STATIC_OBJECT, MODULE_OBJECT, LIBRARY];
+
+    fn file(artifact: Artifact) -> object::File<'static> {
+        object::File::parse(artifact.bytes).unwrap()
+    }
+
+    /// The names of the symbols that `wanted` holds for.
+    fn names(artifact: Artifact, wanted: fn(&object::Symbol<'_, '_>) -> bool) -> Vec<String> {
+        let file = file(artifact);
+        let symbols = file.symbols().filter(wanted);
+        symbols
+            .map(|symbol| symbol.name().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn no_panicking_path_is_left() {
+        for artifact in LINKED {
+            let panics = names(artifact, |symbol| {
+                let name = symbol.name().unwrap();
+                name.contains("panic") || name.contains("personality")
+            });
+            assert_eq!(panics, [""; 0], "{}", artifact.name);
+        }
+    }
+
+    #[test]
+    fn only_the_interface_can_clash_with_a_program() {
+        for artifact in [OBJECT, STATIC_OBJECT] {
+            let visible = names(artifact, |symbol| {
+                symbol.is_global() && symbol.is_definition()
+            });
+            assert!(visible.len() > 20, "{}", artifact.name);
+            let known = [
+                "__sanitizer_cov_",
+                "__rkcov_",
+                "rkcov_",
+                "kcov_",
+                "pthread_create",
+            ];
+            for name in &visible {
+                let name = name.strip_prefix("__wrap_").unwrap_or(name);
+                let ours = known.iter().any(|prefix| name.starts_with(prefix));
+                assert!(ours, "{}: {name}", artifact.name);
+            }
+        }
+        let visible = names(MODULE_OBJECT, |s| s.is_global() && s.is_definition());
+        assert_eq!(visible, [""; 0]);
+    }
+
+    #[test]
+    fn a_static_program_gets_no_dynamic_linker() {
+        let needed = names(STATIC_OBJECT, |symbol| symbol.is_undefined());
+        for name in ["dlopen", "dlsym", "dlclose"] {
+            assert!(!needed.iter().any(|needed| needed == name), "{name}");
+        }
+        assert!(needed.iter().any(|name| name == "__real_pthread_create"));
+        let needed = names(OBJECT, |symbol| symbol.is_undefined());
+        assert!(!needed.iter().any(|name| name == "__real_pthread_create"));
+    }
+
+    #[test]
+    fn the_runtime_is_not_instrumented() {
+        for artifact in LINKED {
+            let instrumented = names(artifact, |symbol| {
+                let name = symbol.name().unwrap();
+                name.starts_with("__sancov_gen") || name.starts_with("sancov.module_ctor")
+            });
+            assert_eq!(instrumented, [""; 0], "{}", artifact.name);
+        }
+    }
 
     #[test]
     fn installs_and_repairs() {

@@ -146,8 +146,21 @@ fn changed(child: libc::pid_t) -> Option<Outcome> {
         }
         let by_terminal = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         if libc::WIFSTOPPED(status) && by_terminal.contains(&libc::WSTOPSIG(status)) {
-            // SAFETY: stops this process until somebody continues it.
-            unsafe { libc::raise(libc::SIGSTOP) };
+            stop(libc::WSTOPSIG(status));
         }
+    }
+}
+
+/// Stops this process by `signal`, which is blocked, until somebody continues it.
+fn stop(signal: libc::c_int) {
+    // SAFETY: `sigemptyset()` fills in the set. The signal's disposition is the default, and one
+    // that the terminal has sent us as well is pending: both together stop us once.
+    unsafe {
+        let mut set = zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::raise(signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
     }
 }

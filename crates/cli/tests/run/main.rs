@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov run` on real programs, from end to end.
 
+mod command;
 mod killed;
 mod linking;
 mod modes;
