@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Turns what a collector holds into a trace file.
 
-use rkcov::collector::{modules_of, Collector, Losses, Process, Recording};
+use rkcov::collector::{Collector, Inheritance, Losses, Process, Recording};
 use rkcov::program::Outcome;
 use rkcov_report::trace::{
     self, BuildId, DropReason, Drops, Exit, Mode, ProcessId, StreamInfo, Writer,
@@ -48,6 +48,7 @@ pub fn write<W: Write>(
     let pids: BTreeMap<_, _> = processes.iter().map(|p| (p.index, p.pid)).collect();
     let mut ids = BTreeMap::new();
     let last_image = processes.iter().rfind(|process| process.pid == ended.0);
+    let inheritance = Inheritance::new(&processes, &modules);
     for process in &processes {
         let is_last = last_image.is_some_and(|last| last.index == process.index);
         let exit = if is_last {
@@ -57,7 +58,7 @@ pub fn write<W: Write>(
         };
         let id = writer.process(&describe(process, exit))?;
         ids.insert(process.index, id);
-        for module in modules_of(process, &processes, &modules) {
+        for module in inheritance.modules(process) {
             writer.module(&trace::Module {
                 process: Some(id),
                 path: module.path.clone(),

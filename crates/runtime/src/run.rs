@@ -366,7 +366,7 @@ fn mode(recording: Recording) -> Mode {
 pub(crate) fn leave(tls: &Tls, state: SlotState) {
     let _signals = sys::SignalsBlocked::new();
     tls.set_idle(Sink::OFF);
-    if let Some(slot) = detach(tls) {
+    if let Some(slot) = detach(tls).filter(|slot| is_ours(slot)) {
         slot.set_name(&sys::thread_name());
         slot.set_state(state);
     }
@@ -376,10 +376,16 @@ pub(crate) fn leave(tls: &Tls, state: SlotState) {
 pub(crate) fn exiting() {
     let slot = tls::current().slot.load(Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
-    if let Some(slot) = unsafe { slot.as_ref() } {
+    if let Some(slot) = unsafe { slot.as_ref() }.filter(|slot| is_ours(slot)) {
         slot.set_name(&sys::thread_name());
         slot.set_state(SlotState::Exiting);
     }
+}
+
+/// Whether the calling thread is the one that took the slot. In a child that was made without
+/// libc's knowledge, by a bare system call, its thread has the slot of its parent's.
+fn is_ours(slot: &Slot) -> bool {
+    slot.tid.load(Ordering::Relaxed) == sys::thread_id()
 }
 
 /// Takes the slot from the thread, which must not be recording into it, and unmaps it.

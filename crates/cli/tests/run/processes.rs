@@ -56,3 +56,43 @@ fn forked_children_and_what_they_exec() {
         }
     }
 }
+
+#[test]
+fn a_child_behind_libcs_back_does_not_end_its_parents_stream() {
+    let lab = Lab::new();
+    let program = lab.program(Compiler::Gcc, "forks");
+    let ran = lab.run(Mode::Unique).of(&program, &["bare"]);
+    let trace = ran.exited(128 + 9);
+    let [stream] = trace.streams() else {
+        panic!("{} streams", trace.streams().len());
+    };
+    assert!(Symbols::new(&trace).of(stream).contains("parent"));
+    assert!(!stream.info().finished);
+}
+
+#[test]
+fn two_thousand_forks_among_threads_that_come_and_go() {
+    let lab = Lab::new();
+    for compiler in Compiler::all() {
+        let program = lab.program(compiler, "storm");
+        let ran = lab.run(Mode::Unique).of(&program, &["2000"]);
+        let trace = ran.exited(0);
+        assert_eq!(ran.stdout(), "2000\n");
+        assert_eq!(trace.processes().len(), 2001, "{compiler:?}");
+        assert_eq!(trace.drops().count(), 0);
+        let symbols = Symbols::new(&trace);
+        let mut threads_of_children = 0;
+        for stream in trace.streams() {
+            let functions = symbols.of(stream);
+            if functions.contains("of_child") {
+                assert_eq!(functions, BTreeSet::from(["of_child"]));
+                assert_ne!(stream.info().process.index(), 0);
+                threads_of_children += 1;
+            } else if functions.contains("noise") {
+                assert_eq!(functions, BTreeSet::from(["brief", "noise"]));
+                assert_eq!(stream.info().process.index(), 0);
+            }
+        }
+        assert_eq!(threads_of_children, 2000, "{compiler:?}");
+    }
+}

@@ -278,32 +278,43 @@ impl Collector {
     }
 }
 
-/// The modules of `process`, its own and those that it was born with, out of all.
-pub fn modules_of<'a>(
-    process: &Process,
-    processes: &'a [Process],
-    modules: &'a [Module],
-) -> Vec<&'a Module> {
-    let mut of = Vec::new();
-    let mut limits = vec![(process.index, u32::MAX)];
-    let mut ancestor = Some(process);
-    // An ancestor comes earlier in the table: a table that says otherwise is damaged.
-    while let Some((parent, child)) = ancestor.and_then(|child| {
-        let parent = child.forked_from.filter(|parent| *parent < child.index)?;
-        Some((processes.iter().find(|p| p.index == parent)?, child))
-    }) {
-        let limit = limits.last().map_or(u32::MAX, |(_, limit)| *limit);
-        limits.push((parent.index, child.inherited_modules.min(limit)));
-        ancestor = Some(parent);
+/// Which modules each process has: its own, and those that it was born with.
+#[derive(Debug)]
+pub struct Inheritance<'a> {
+    processes: HashMap<u32, &'a Process>,
+    modules: HashMap<u32, Vec<&'a Module>>,
+}
+
+impl<'a> Inheritance<'a> {
+    /// Of all `processes` and `modules` of a collector.
+    #[must_use]
+    pub fn new(processes: &'a [Process], modules: &'a [Module]) -> Self {
+        let mut of = HashMap::<u32, Vec<&Module>>::new();
+        for module in modules {
+            of.entry(module.process).or_default().push(module);
+        }
+        Self {
+            processes: processes.iter().map(|p| (p.index, p)).collect(),
+            modules: of,
+        }
     }
-    for (index, limit) in limits {
-        of.extend(
-            modules
-                .iter()
-                .filter(|module| module.process == index && module.index < limit),
-        );
+
+    /// The modules of `process`.
+    #[must_use]
+    pub fn modules(&self, process: &Process) -> Vec<&'a Module> {
+        let mut found = Vec::new();
+        let mut next = Some((process, u32::MAX));
+        while let Some((owner, limit)) = next {
+            let own = self.modules.get(&owner.index).into_iter().flatten();
+            found.extend(own.filter(|module| module.index < limit));
+            // An ancestor comes earlier in the table: a table that says otherwise is damaged.
+            let parent = owner.forked_from.filter(|parent| *parent < owner.index);
+            next = parent
+                .and_then(|parent| self.processes.get(&parent))
+                .map(|parent| (*parent, limit.min(owner.inherited_modules)));
+        }
+        found
     }
-    of
 }
 
 fn time(nanoseconds: u64) -> SystemTime {

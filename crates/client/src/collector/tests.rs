@@ -203,8 +203,10 @@ fn forked_processes_have_the_modules_of_their_ancestors_from_before_the_fork() {
         module(4, 1),
         module(5, 2),
     ];
+    let inheritance = Inheritance::new(&processes, &modules);
     let of = |at: usize| {
-        let mut of: Vec<_> = modules_of(&processes[at], &processes, &modules)
+        let mut of: Vec<_> = inheritance
+            .modules(&processes[at])
             .into_iter()
             .map(|module| module.index)
             .collect();
