@@ -9,6 +9,7 @@ use crate::rules::hot::Hot;
 use crate::rules::kcov::Kcov;
 use crate::rules::sync::Word;
 use crate::rules::task::{Recording, Task};
+use crate::task::CurrentTask;
 use crate::{arch, shim, task};
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
@@ -159,8 +160,14 @@ unsafe impl Host for Linux {
             Warning::ExitInSection => (4, c"a task ends in a section"),
         };
         if SAID.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            // What the kernel runs to say so is not the section's.
+            let task = CurrentTask::get();
+            let mode = &task.hot().mode;
+            let flags = mode.load(Ordering::Relaxed) & bindings::KCOV_IN_CTXSW;
+            mode.fetch_or(bindings::KCOV_IN_CTXSW, Ordering::Relaxed);
             // SAFETY: a C string that lives for ever.
             unsafe { shim::rkcov_warn(message.as_ptr().cast()) };
+            mode.fetch_and(!bindings::KCOV_IN_CTXSW | flags, Ordering::Relaxed);
         }
     }
 

@@ -130,6 +130,8 @@ static int kthread_loop(void *data)
 	struct call *call;
 
 	while (!READ_ONCE(thread->end)) {
+		/* Until a call: a section that is open records neither sleeping nor waking up. */
+		kcov_prepare_switch(current);
 		set_current_state(TASK_IDLE);
 		call = READ_ONCE(thread->call);
 		if (!call && !READ_ONCE(thread->end))
@@ -138,11 +140,15 @@ static int kthread_loop(void *data)
 		if (!call)
 			continue;
 		caller = call->task;
+		kcov_finish_switch(current);
 		call->function(call->argument);
+		kcov_prepare_switch(current);
 		WRITE_ONCE(thread->call, NULL);
 		smp_store_release(&call->done, true);
 		wake_up_process(caller);
 	}
+	/* Nor the way to the end of the thread. */
+	kcov_prepare_switch(current);
 	return 0;
 }
 
