@@ -213,5 +213,25 @@ fn shared(texts: &mut HashMap<Box<str>, Arc<str>>, text: &str) -> Arc<str> {
 /// The name of a function as its author wrote it, from the name that the linker knows.
 #[must_use]
 pub fn demangled(symbol: &str) -> String {
-    addr2line::demangle_auto(symbol.into(), None).into_owned()
+    // A demangler of C++ takes any name for a type's: `f` would become `float`.
+    let is_mangled = ["_Z", "_R", "__Z", "__R"]
+        .iter()
+        .any(|start| symbol.starts_with(start));
+    if is_mangled {
+        addr2line::demangle_auto(symbol.into(), None).into_owned()
+    } else {
+        symbol.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_mangled_names_are_demangled() {
+        let names = ["f", "w", "main", "ZSTD_getCCtx", "_Z3addii", "_RNvC1a4main"];
+        let shown = ["f", "w", "main", "ZSTD_getCCtx", "add(int, int)", "a::main"];
+        assert_eq!(names.map(demangled), shown);
+    }
 }
