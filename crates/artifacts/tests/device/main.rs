@@ -5,4 +5,5 @@ mod documentation;
 mod examples;
 mod interface;
 mod preload;
+mod rust;
 mod support;

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kcov device, for programs that are its client themselves.
+//!
+//! Two kcovs answer the same calls: that of this process ([`Kcov::open`]), which records what
+//! instrumented code in it runs, and that of Linux ([`Kcov::open_linux`]), which records what the
+//! kernel runs for it.
+//!
+//! ```no_run
+//! use rkcov::kcov::{Kcov, TraceMode, Words};
+//!
+//! # fn work() {}
+//! let kcov = Kcov::open()?;
+//! kcov.init(Words::new(1 << 16).unwrap())?;
+//! let buffer = kcov.map()?;
+//! let collecting = kcov.enable(TraceMode::Pc)?;
+//! work();
+//! collecting.disable()?;
+//! for pc in buffer.pcs() {
+//!     println!("{pc:#x}");
+//! }
+//! # Ok::<(), rkcov::kcov::Error>(())
+//! ```
+//!
+//! What instrumented code does for somebody else it puts into a [`section`].
+//!
+//! # References
+//! `Documentation/dev-tools/kcov.rst` in Linux, and `docs/kcov.md` here.
+
+mod buffer;
+mod device;
+mod error;
+mod section;
+
+pub use buffer::Buffer;
+pub use error::Error;
+pub use rkcov_abi::{
+    CommonHandle, Comparison, Errno, Handle, RemoteArg, Subsystem, TraceMode, Words,
+};
+pub use section::{common_handle, section, Section};
+
+use device::{Device, File};
+use rkcov_abi::Command;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Where Linux has its kcov.
+pub const LINUX_DEVICE: &str = "/sys/kernel/debug/kcov";
+
+/// An open descriptor. It is closed when dropped; whoever it collects from goes on until the end
+/// of its [`Collecting`].
+#[derive(Debug)]
+pub struct Kcov {
+    file: File,
+    words: OnceLock<Words>,
+}
+
+/// What [`Kcov::remote_enable`] listens to.
+#[derive(Clone, Debug)]
+pub struct RemoteOptions {
+    /// What is recorded.
+    pub mode: TraceMode,
+    /// Words of the private area that each section gets, its count word included: at least one
+    /// record.
+    pub area: Words,
+    /// Global handles: at most 256, none of the common subsystem.
+    pub handles: Vec<Handle>,
+    /// The handle that the calling thread and the children it makes from now on carry, so that
+    /// work on their behalf can be annotated with it. `None`: they carry none.
+    pub common: Option<CommonHandle>,
+}
+
+/// What could not be delivered, since the descriptor was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Drops {
+    /// Records that found a buffer or an area full.
+    pub full: u64,
+    /// Records of sections whose descriptor was disabled meanwhile.
+    pub stale: u64,
+    /// Sections that got no area.
+    pub no_area: u64,
+    /// Sections nested too deep, of all descriptors.
+    pub deep: u64,
+}
+
+impl Kcov {
+    /// Opens the kcov of this process.
+    ///
+    /// # Errors
+    /// [`Error::NoRuntime`] if there is none in it, ENOMEM.
+    pub fn open() -> Result<Self, Error> {
+        Self::on(Device::of_process()?.open()?)
+    }
+
+    /// Opens Linux's kcov, at [`LINUX_DEVICE`].
+    ///
+    /// # Errors
+    /// Those of `open()`: ENOENT in a kernel without it, EACCES for all but root.
+    pub fn open_linux() -> Result<Self, Error> {
+        Self::open_at(Path::new(LINUX_DEVICE))
+    }
+
+    /// Opens Linux's kcov, at another path.
+    ///
+    /// # Errors
+    /// Those of `open()`.
+    pub fn open_at(path: &Path) -> Result<Self, Error> {
+        Self::on(device::open_linux(path)?)
+    }
+
+    fn on(file: File) -> Result<Self, Error> {
+        Ok(Self {
+            file,
+            words: OnceLock::new(),
+        })
+    }
+
+    /// `KCOV_INIT_TRACE`: makes the buffer, once.
+    ///
+    /// # Errors
+    /// EINVAL for fewer than two words, EBUSY the second time, ENOMEM.
+    pub fn init(&self, words: Words) -> Result<(), Error> {
+        self.ioctl(Command::InitTrace, words.get() as usize)?;
+        // The device takes one size in its life.
+        let _ = self.words.set(words);
+        Ok(())
+    }
+
+    /// Maps the buffer, any number of times. It outlives the descriptor.
+    ///
+    /// # Errors
+    /// EINVAL before [`Kcov::init`]; those of `mmap()`.
+    pub fn map(&self) -> Result<Buffer, Error> {
+        Buffer::map(&self.file, self.words.get().copied().unwrap_or(Words::MIN))
+    }
+
+    /// `KCOV_ENABLE`: collects from the calling thread, until the end of what is answered.
+    ///
+    /// # Errors
+    /// EINVAL before [`Kcov::init`] and while the descriptor is enabled; EBUSY if another one
+    /// collects from the thread in this way; ENOTSUPP for comparisons in a kernel without them.
+    pub fn enable(&self, mode: TraceMode) -> Result<Collecting<'_>, Error> {
+        self.ioctl(Command::Enable, mode.raw() as usize)?;
+        Ok(Collecting::new(self))
+    }
+
+    /// `KCOV_UNIQUE_ENABLE`: as [`Kcov::enable`], each PC once. `bitmap` words at the buffer's
+    /// beginning become a bitmap; the words behind it are the trace.
+    ///
+    /// # Errors
+    /// As [`Kcov::enable`]; EINVAL for a bitmap that is empty or leaves no room for a record;
+    /// ENOTSUPP in a kernel without it.
+    pub fn unique(&self, bitmap: Words) -> Result<Collecting<'_>, Error> {
+        self.ioctl(Command::UniqueEnable, bitmap.get() as usize)?;
+        Ok(Collecting::new(self))
+    }
+
+    /// `KCOV_REMOTE_ENABLE`: collects from sections, on whichever thread, until the end of what is
+    /// answered.
+    ///
+    /// # Errors
+    /// EINVAL for bad handles and areas, before [`Kcov::init`] and while the descriptor is enabled;
+    /// EBUSY if the thread has a remote descriptor already; EEXIST if somebody else listens to one
+    /// of the handles; ENOMEM. No failure leaves a trace.
+    pub fn remote_enable(&self, options: &RemoteOptions) -> Result<Collecting<'_>, Error> {
+        let argument = options.words()?;
+        self.ioctl(Command::RemoteEnable, argument.as_ptr().expose_provenance())?;
+        Ok(Collecting::new(self))
+    }
+
+    /// `KCOV_RESET_TRACE`: empties the buffer, and the bitmap in unique mode.
+    ///
+    /// # Errors
+    /// EINVAL if the descriptor is not enabled.
+    pub fn reset(&self) -> Result<(), Error> {
+        self.ioctl(Command::ResetTrace, 0)
+    }
+
+    /// What could not be delivered. `None` on Linux's kcov, which has no call for it.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn drops(&self) -> Result<Option<Drops>, Error> {
+        self.file.drops()
+    }
+
+    fn ioctl(&self, command: Command, argument: usize) -> Result<(), Error> {
+        self.file.ioctl(command, argument)
+    }
+}
+
+impl AsRawFd for Kcov {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl RemoteOptions {
+    /// `struct kcov_remote_arg`, its handles behind it.
+    fn words(&self) -> Result<Vec<u64>, Error> {
+        let pair = |low: u32, high: u32| {
+            let [a, b, c, d] = low.to_ne_bytes();
+            let [e, f, g, h] = high.to_ne_bytes();
+            u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        };
+        let count = u32::try_from(self.handles.len())
+            .map_err(|_| Error::call("KCOV_REMOTE_ENABLE", libc::EINVAL))?;
+        let common = self.common.map_or(0, |common| common.handle().raw());
+        let mut words = vec![
+            pair(self.mode.raw(), self.area.get()),
+            pair(count, 0),
+            common,
+        ];
+        words.extend(self.handles.iter().map(|handle| handle.raw()));
+        Ok(words)
+    }
+}
+
+/// A descriptor that is enabled. Only the thread that enabled it may disable it, so it stays there.
+///
+/// Forgotten (`std::mem::forget`), it collects until the thread ends.
+#[derive(Debug)]
+#[must_use = "dropped at once, it collects nothing"]
+pub struct Collecting<'k> {
+    kcov: &'k Kcov,
+    bound_to_thread: PhantomData<*const ()>,
+}
+
+impl<'k> Collecting<'k> {
+    fn new(kcov: &'k Kcov) -> Self {
+        Self {
+            kcov,
+            bound_to_thread: PhantomData,
+        }
+    }
+
+    /// `KCOV_DISABLE`.
+    ///
+    /// # Errors
+    /// EINVAL if this is not the thread's any more, as in a forked child.
+    pub fn disable(self) -> Result<(), Error> {
+        let kcov = self.kcov;
+        std::mem::forget(self);
+        kcov.ioctl(Command::Disable, 0)
+    }
+}
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        // What fails here was disabled otherwise.
+        let _ = self.kcov.ioctl(Command::Disable, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remote_argument_is_laid_out_as_in_c() {
+        let usb = Handle::new(Subsystem::USB, 3).unwrap();
+        let common = Handle::new(Subsystem::COMMON, 0x42).and_then(CommonHandle::new);
+        let words = RemoteOptions {
+            mode: TraceMode::Cmp,
+            area: Words::new(77).unwrap(),
+            handles: vec![usb],
+            common,
+        }
+        .words()
+        .unwrap();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let (head, handles) = bytes.split_at(size_of::<RemoteArg>());
+        let head = RemoteArg::from_ne_bytes(head.try_into().unwrap());
+        assert_eq!(
+            head,
+            RemoteArg {
+                trace_mode: 1,
+                area_size: 77,
+                num_handles: 1,
+                padding: 0,
+                common_handle: 0x42,
+            }
+        );
+        assert_eq!(handles, usb.raw().to_ne_bytes());
+    }
+
+    #[test]
+    fn a_process_without_a_runtime_says_so() {
+        let error = Kcov::open().unwrap_err();
+        assert!(matches!(error, Error::NoRuntime), "{error}");
+        assert_eq!(error.errno(), None);
+        assert_eq!(common_handle(), None);
+        drop(section(Handle::new(Subsystem::USB, 1).unwrap()));
+    }
+
+    #[test]
+    fn a_path_that_is_not_there() {
+        let error = Kcov::open_at(Path::new("/no/such/kcov")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+}

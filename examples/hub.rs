@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A background thread that always runs, with a global handle for each instance: the way of the
+//! kernel's USB hubs.
+//!
+//! It prints the PCs of what the hub did for bus 1. Without instrumentation there are none: see
+//! `docs/kcov.md` on building Rust programs.
+
+use rkcov::kcov::{section, Handle, Kcov, RemoteOptions, Subsystem, TraceMode, Words};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::{error, thread};
+
+const BUSES: u32 = 2;
+const OURS: u32 = 1;
+
+/// The handle of a bus, which the hub and its clients agree on.
+fn handle_of(bus: u32) -> Handle {
+    Handle::new(Subsystem::USER_FIRST, bus).expect("only common handles can be nothing")
+}
+
+/// An event, and whom to tell that it was handled.
+struct Event {
+    bus: u32,
+    done: Sender<()>,
+}
+
+#[inline(never)]
+fn handle_event(bus: u32) {
+    println!("# an event of bus {bus}");
+}
+
+/// The hub: one thread for all buses and all clients, for ever.
+fn hub(events: &Receiver<Event>) {
+    for event in events {
+        let ours = section(handle_of(event.bus));
+        handle_event(event.bus);
+        drop(ours);
+        // Who asked may have gone.
+        let _ = event.done.send(());
+    }
+}
+
+fn main() -> Result<(), Box<dyn error::Error>> {
+    let (events, queue) = channel();
+    thread::spawn(move || hub(&queue));
+
+    let kcov = Kcov::open()?;
+    let size = Words::new(4096).ok_or("a size")?;
+    kcov.init(size)?;
+    let buffer = kcov.map()?;
+    let collecting = kcov.remote_enable(&RemoteOptions {
+        mode: TraceMode::Pc,
+        area: size,
+        handles: vec![handle_of(OURS)],
+        common: None,
+    })?;
+    for bus in 0..BUSES {
+        let (done, handled) = channel();
+        events.send(Event { bus, done })?;
+        handled.recv()?;
+    }
+    collecting.disable()?;
+    for pc in buffer.pcs() {
+        println!("{pc:#x}");
+    }
+    Ok(())
+}

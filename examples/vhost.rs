@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A worker that is started on a client's behalf, with the client's common handle: the way of the
+//! kernel's vhost workers.
+//!
+//! It prints the PCs of what the client's own worker did. Without instrumentation there are none:
+//! see `docs/kcov.md` on building Rust programs.
+
+use rkcov::kcov::{
+    common_handle, section, CommonHandle, Handle, Kcov, RemoteOptions, Subsystem, TraceMode, Words,
+};
+use std::{error, thread};
+
+const OURS: u32 = 0x42;
+
+#[inline(never)]
+fn send_packet(number: u32) {
+    println!("# packet {number}");
+}
+
+/// The device: each owner has a worker of its own, which works for that owner alone.
+fn start(packets: u32) -> thread::JoinHandle<()> {
+    // The caller is the owner: its handle is taken down, for the worker to pass on.
+    let owner = common_handle();
+    thread::spawn(move || {
+        for number in 0..packets {
+            let _section = owner.map(section);
+            send_packet(number);
+        }
+    })
+}
+
+fn main() -> Result<(), Box<dyn error::Error>> {
+    // An owner that does not collect: its worker runs the same code for nobody.
+    let other = thread::spawn(|| start(3).join());
+
+    let kcov = Kcov::open()?;
+    let size = Words::new(4096).ok_or("a size")?;
+    kcov.init(size)?;
+    let buffer = kcov.map()?;
+    let common = Handle::new(Subsystem::COMMON, OURS).and_then(CommonHandle::new);
+    let collecting = kcov.remote_enable(&RemoteOptions {
+        mode: TraceMode::Pc,
+        area: size,
+        handles: Vec::new(),
+        common,
+    })?;
+    let ours = start(2).join();
+    collecting.disable()?;
+    if ours.is_err() || !matches!(other.join(), Ok(Ok(()))) {
+        return Err("a worker failed".into());
+    }
+    for pc in buffer.pcs() {
+        println!("{pc:#x}");
+    }
+    Ok(())
+}
