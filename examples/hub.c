@@ -3,7 +3,8 @@
  * A thread that always runs, with one global handle for each instance: the way of the kernel's
  * thread that serves USB hubs.
  *
- * Build: rkcov cc -g -o hub hub.c      Run: ./hub | addr2line -f -e hub
+ * Build: rkcov cc -g -no-pie -fno-pie -I crates/artifacts/include -o hub examples/hub.c
+ * Run:   ./hub | grep ^0x | addr2line -f -e hub
  */
 #include <pthread.h>
 #include <stdio.h>

@@ -3,7 +3,8 @@
  * A worker that is started on a client's behalf, with the client's common handle: the way of the
  * kernel's vhost workers.
  *
- * Build: rkcov cc -g -o vhost vhost.c      Run: ./vhost | addr2line -f -e vhost
+ * Build: rkcov cc -g -no-pie -fno-pie -I crates/artifacts/include -o vhost examples/vhost.c
+ * Run:   ./vhost | grep ^0x | addr2line -f -e vhost
  */
 #include <pthread.h>
 #include <stdio.h>

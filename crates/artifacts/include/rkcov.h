@@ -11,8 +11,7 @@
  * the calling thread runs is recorded for the client that listens to the handle, if there is one.
  * Sections nest: an inner one suspends the outer one, or what the thread collects from itself.
  *
- * Link with the object or the library that "rkcov cc" links with anyway, or with
- * "pkg-config --libs rkcov".
+ * "rkcov cc" links what has these functions; this header stands in crates/artifacts/include.
  */
 #ifndef RKCOV_H
 #define RKCOV_H

@@ -67,6 +67,8 @@ static void *waits(void *unused)
 static void *spins(void *unused)
 {
 	pthread_cleanup_push(cleanup, NULL);
+	// Once for certain: a thread that waits long for a processor may be cancelled before it spins.
+	spin();
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 	pthread_barrier_wait(&barrier);
 	for (;;)
