@@ -53,7 +53,7 @@ fn cell(clause: &str, results: &Results) -> String {
     let (mut pass, mut differs, mut fail, mut skip) = (0, 0, 0, 0);
     for case in of_clause {
         match results.get(case.id) {
-            Some(Verdict::Pass) => pass += 1,
+            Some(Verdict::Pass | Verdict::Short(_)) => pass += 1,
             Some(Verdict::Differs(_)) => differs += 1,
             Some(Verdict::Fail(_)) => fail += 1,
             Some(Verdict::Skip(_)) | None => skip += 1,
@@ -102,7 +102,7 @@ pub fn print(hosts: &BTreeMap<String, Results>) -> String {
         let _ = writeln!(
             text,
             "| {name} | {} | {} | {} | {} |",
-            count(|v| matches!(v, Verdict::Pass)),
+            count(|v| matches!(v, Verdict::Pass | Verdict::Short(_))),
             count(|v| matches!(v, Verdict::Differs(_))),
             count(|v| matches!(v, Verdict::Fail(_))),
             count(|v| matches!(v, Verdict::Skip(_))),
@@ -122,9 +122,26 @@ pub fn print(hosts: &BTreeMap<String, Results>) -> String {
         }
         text.push('\n');
     }
+    text.push_str(&short(hosts));
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// Which cases passed with fewer rounds than they should have, for want of time.
+fn short(hosts: &BTreeMap<String, Results>) -> String {
+    let mut text = String::new();
+    for (name, results) in hosts {
+        for (case, verdict) in results {
+            if let Verdict::Short(rounds) = verdict {
+                let _ = writeln!(text, "- {name}: `{case}`, {rounds}");
+            }
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!("## What was cut short\n\nOn machines where a round takes long, such as emulated ones.\n\n{text}")
 }
 
 const PREFACE: &str = "\

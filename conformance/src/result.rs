@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// As it must be.
     Pass,
+    /// As it must be, as far as the time allowed.
+    Short(String),
     /// Otherwise, as the table of differences says.
     Differs(String),
     /// Otherwise.

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Instant;
 
 use rkcov_abi::{CmpType, Comparison, Errno};
 use rkcov_model::host::Site;
@@ -56,6 +57,7 @@ pub struct Stage<'h> {
     maps: HashMap<(Task, Map), u64>,
     warnings: u64,
     told: Vec<String>,
+    short: Option<String>,
 }
 
 /// Words of a buffer that nothing but known code is recorded into. A whole page, since some kcovs
@@ -75,6 +77,7 @@ impl<'h> Stage<'h> {
             maps: HashMap::new(),
             warnings,
             told: Vec::new(),
+            short: None,
         }
     }
 
@@ -115,6 +118,35 @@ impl<'h> Stage<'h> {
     #[must_use]
     pub fn script(&self) -> String {
         self.told.concat()
+    }
+
+    /// What was played less often than it should be, for want of time.
+    #[must_use]
+    pub fn short(&self) -> Option<String> {
+        self.short.clone()
+    }
+
+    /// Plays `rounds` rounds, or on a host that takes too long for that, as many as it can in the
+    /// time that it has, and at least `least`.
+    ///
+    /// # Errors
+    /// The first round's that did not come to its end.
+    pub fn repeat(
+        &mut self,
+        rounds: u32,
+        least: u32,
+        mut round: impl FnMut(&mut Self, u32) -> Checked,
+    ) -> Checked {
+        let began = Instant::now();
+        for n in 0..rounds {
+            let late = |patience| began.elapsed() > patience;
+            if n >= least && self.traits.patience.is_some_and(late) {
+                self.short = Some(format!("{n} of {rounds} rounds"));
+                break;
+            }
+            round(self, n)?;
+        }
+        Ok(())
     }
 
     /// Plays a piece of a case's text.

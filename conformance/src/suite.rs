@@ -19,11 +19,13 @@ const SHOWN: usize = 60;
 #[must_use]
 pub fn play(case: &Case, kind: &Kind, table: &Table) -> Verdict {
     let mut script = String::new();
+    let mut short = None;
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut host = kind.make().map_err(Stop::from)?;
         let mut stage = Stage::new(&mut *host);
         let played = case.play(&mut stage);
         script = stage.script();
+        short = stage.short();
         played
     }))
     .unwrap_or_else(|panic| {
@@ -35,6 +37,7 @@ pub fn play(case: &Case, kind: &Kind, table: &Table) -> Verdict {
         Err(Stop::Failed(format!("panicked: {message}")))
     });
     match table.judge(case.id, played) {
+        Verdict::Pass => short.map_or(Verdict::Pass, Verdict::Short),
         Verdict::Fail(why) => {
             let lines: Vec<&str> = script.lines().collect();
             let from = lines.len().saturating_sub(SHOWN);
@@ -83,6 +86,10 @@ pub fn run(
                 results.insert(case.id.into(), verdict.clone());
                 match verdict {
                     Verdict::Pass => Ok(Completion::Completed),
+                    Verdict::Short(rounds) => {
+                        eprintln!("{}: {rounds}", case.id);
+                        Ok(Completion::Completed)
+                    }
                     Verdict::Differs(why) => Ok(Completion::ignored_with(format!(
                         "differs as the table says: {why}"
                     ))),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use rkcov_abi::Errno;
 
@@ -117,6 +118,9 @@ pub struct Traits {
     pub softirq_areas: u32,
     /// How much [`Host::memory`] varies by itself.
     pub memory_noise: u64,
+    /// How long a case may go on repeating itself, where that takes much longer than in a process.
+    /// It still plays the least number of rounds that shows something, and says how many it played.
+    pub patience: Option<Duration>,
     /// What this host does not have, and why.
     pub lacks: BTreeMap<Need, String>,
 }
@@ -144,6 +148,7 @@ impl Traits {
             softirq_area: 0,
             softirq_areas: 0,
             memory_noise: 0,
+            patience: None,
             lacks: BTreeMap::new(),
         }
         .lacking(
@@ -167,6 +172,7 @@ impl Traits {
             softirq_area: 0x40000,
             softirq_areas: 2,
             memory_noise: 0,
+            patience: None,
             lacks: BTreeMap::new(),
         }
         .lacking(&[Need::Signal], "a signal is nothing to a kernel's kcov")

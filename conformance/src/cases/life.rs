@@ -198,7 +198,7 @@ pub(super) const CASES: &[Case] = &[
         "each child enables what the parent opened, and ends",
         |stage| {
             stage.tell("t0 client f0")?;
-            for round in 0..10_000_u32 {
+            stage.repeat(10_000, 200, |stage, round| {
                 let last = match round % 5 {
                     0 => "t1 kill",
                     1 => "t1 end",
@@ -209,7 +209,8 @@ pub(super) const CASES: &[Case] = &[
                 if round % 100 == 0 {
                     stage.tell("? t0 m0 among pcs 0 3")?;
                 }
-            }
+                Ok(())
+            })?;
             stage.tell("t0 enable f0 pc")
         },
     ),

@@ -251,9 +251,7 @@ pub(super) const CASES: &[Case] = &[
             stage.tell("t0 worker t1")?;
             stage.tell(round)?;
             let before = stage.memory()?;
-            for _ in 0..1000 {
-                stage.tell(round)?;
-            }
+            stage.repeat(1000, 500, |stage, _| stage.tell(round))?;
             let after = stage.memory()?;
             crate::stage::expect(after <= before + stage.traits().memory_noise, || {
                 format!("{before} held, then {after}")
@@ -365,7 +363,7 @@ pub(super) const CASES: &[Case] = &[
          t1 thread t2
          t2 run pcs 40 3 stop
          t1 run pcs 1 1 stop
-         ? t0 m0 recorded pcs 0 2",
+         ? t0 m0 among pcs 0 2",
     ),
     Case::text(
         "common.clients.two",

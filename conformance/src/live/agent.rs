@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rkcov_abi::ioctl;
 use rkcov_model::{script, Act, Call, File, Map, Op, Outcome, RemoteCall, Spawn, Task, Trouble};
@@ -397,7 +398,7 @@ fn race(
     remote: impl Fn() -> Result<Result<(), i32>, Trouble>,
     disable: impl Fn() -> Result<Result<(), i32>, Trouble>,
 ) -> Result<Outcome, Trouble> {
-    const TRIES: u32 = 200_000;
+    const LONGEST: Duration = Duration::from_secs(20);
     let first = call.num_handles();
     if first == then {
         return Ok(outcome(remote()?));
@@ -412,7 +413,8 @@ fn race(
             }
         });
         let result = (|| {
-            for _ in 0..TRIES {
+            let began = Instant::now();
+            while began.elapsed() < LONGEST {
                 match remote()? {
                     Ok(()) => outcome(disable()?),
                     // Either value alone is good, or too large by itself.

@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rkcov_model::{Need, Nesting, Step, Task, Traits, Trouble};
 
@@ -37,6 +38,7 @@ pub fn setup(device: &Path) -> Result<Setup, Trouble> {
         softirq_area: 0x40000,
         softirq_areas: 0,
         memory_noise: MEMORY_NOISE,
+        patience: Some(PATIENCE),
         lacks: Default::default(),
     };
     let traits = kernel("device")
@@ -51,6 +53,10 @@ pub fn setup(device: &Path) -> Result<Setup, Trouble> {
         memory,
     })
 }
+
+/// How long a case may repeat itself: in a guest that is emulated each round takes a hundred times
+/// as long as on the machine itself.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a kernel's memory varies by itself, in bytes: stacks of threads are of the same sort.
 const MEMORY_NOISE: u64 = 4 << 20;
@@ -174,6 +180,10 @@ fn lacks(module: Option<&Module>) -> Vec<(Need, String)> {
     let fail = "/proc/self/fail-nth";
     if let Err(error) = fs::metadata(fail) {
         lacks.push((Need::Failures, format!("{fail}: {error}")));
+    }
+    if std::thread::available_parallelism().is_ok_and(|n| n.get() == 1) {
+        let why = "on one processor nothing changes in the middle of a call".into();
+        lacks.push((Need::Races, why));
     }
     if !can_call_as_32_bits() {
         let why = "this kernel has no 32-bit calls".into();
