@@ -101,6 +101,16 @@ impl Place {
         self.run_with(line, &Compilers::gcc())
     }
 
+    /// Runs a command whose words may have spaces in them.
+    fn run_words(&self, words: &[&str]) -> Result<String, Failed> {
+        let output = self.command(words[0]).args(&words[1..]).output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{words:?}: {}\n{errors}", output.status).into())
+    }
+
     /// Runs `line` with `CC` and `CXX` set.
     fn run_with(&self, line: &str, compilers: &Compilers) -> Result<String, Failed> {
         let output = self.output(line, compilers)?;
@@ -240,6 +250,107 @@ fn meson(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
     place.check_tally("build/tally", "build/weigh.so")
 }
 
+/// What `rkcov env` writes for CMake and for Meson does what the variables do, also from a folder
+/// that no variable could name.
+fn files_of_env(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
+    place.run_words(&["mkdir", "a b"])?;
+    // No symbolic link: through one, a program is where the link points.
+    place.run_words(&["cp", RKCOV, "a b/rkcov"])?;
+    for (format, setup, build) in [
+        (
+            "cmake",
+            format!(
+                "cmake -S {PROJECT} -B with-cmake --toolchain {}/cmake",
+                place.dir.display()
+            ),
+            "cmake --build with-cmake -j4",
+        ),
+        (
+            "meson",
+            format!(
+                "meson setup --native-file {}/meson with-meson {PROJECT}",
+                place.dir.display()
+            ),
+            "ninja -C with-meson",
+        ),
+    ] {
+        let options = [
+            &format!("--cc={}", compilers.cc),
+            &format!("--cxx={}", compilers.cxx),
+        ];
+        let written = place.run_words(&[
+            "a b/rkcov",
+            "env",
+            "--format",
+            format,
+            options[0],
+            options[1],
+        ])?;
+        place.file(format, &written);
+        place.run(&setup)?;
+        place.run(build)?;
+        place.check_tally(
+            &format!("with-{format}/tally"),
+            &format!("with-{format}/weigh.so"),
+        )?;
+    }
+    let refused = place.command("a b/rkcov").arg("env").output()?;
+    same(
+        "Some(1)",
+        &format!("{:?}", refused.status.code()),
+        "CC with white space",
+    )
+}
+
+/// Optimization across files, which instruments where it makes the code: in the compiler, in the
+/// linker, or for gcc in a link that makes an object file again.
+fn lto(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
+    place.file("main.c", "int twice(int); int unused(int);\nint main(int argc, char **argv)\n{\n\treturn argv[argc] ? unused(2) : twice(argc) - 2;\n}\n");
+    place.file(
+        "twice.c",
+        "int twice(int a)\n{\n\treturn a * 2;\n}\nint unused(int a)\n{\n\treturn a * 3;\n}\n",
+    );
+    let cc = compilers.wrapped().cc;
+    let modes: &[&str] = match compilers.name {
+        "gcc" => &[
+            "-flto",
+            "-flto=auto -fno-fat-lto-objects",
+            "-flto -ffat-lto-objects",
+        ],
+        _ => &["-flto", "-flto=thin"],
+    };
+    for mode in modes {
+        for level in ["-O1", "-O2"] {
+            let mode = format!("{mode} {level}");
+            place.run(&format!("{cc} {mode} -fno-inline -c main.c"))?;
+            place.run(&format!("{cc} {mode} -fno-inline -c twice.c"))?;
+            let linker = if compilers.name == "clang" {
+                " -fuse-ld=lld"
+            } else {
+                ""
+            };
+            place.run(&format!("{cc} {mode} main.o twice.o -o main{linker}"))?;
+            place.run(&format!("{RKCOV} run -o trace.rkcov -- ./main"))?;
+            let report = place.run(&format!("{RKCOV} report trace.rkcov --format lcov"))?;
+            let twice = report
+                .split("end_of_record")
+                .find(|file| file.contains("/twice.c\n"))
+                .unwrap_or_default();
+            let ran = |line: &str| twice.lines().any(|found| found == line);
+            if !report.contains("FNDA:1,main\n") || !ran("DA:3,1") || ran("DA:7,1") {
+                return Err(format!("{mode}\n{report}").into());
+            }
+        }
+    }
+    if compilers.name == "gcc" {
+        place.run(&format!(
+            "{cc} -flto -O1 -r -nostdlib -flinker-output=nolto-rel main.o twice.o -o all.o"
+        ))?;
+        place.check_instrumented("all.o")?;
+    }
+    Ok(())
+}
+
 /// automake and libtool, which also copies what it sees compilers link. The answers that configure
 /// finds are those that it finds without rkcov.
 fn autotools(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
@@ -280,13 +391,23 @@ fn ccache_behind(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
     place.run(&compile)?;
     place.run(&compile)?;
     place.check_instrumented("a.o")?;
+    same(
+        "1",
+        &cache_hits(place)?.to_string(),
+        "hits in ccache's cache",
+    )
+}
+
+/// How often ccache had what was asked for.
+fn cache_hits(place: &Place) -> Result<u32, Failed> {
     let statistics = place.run("ccache --print-stats")?;
-    let hits: u32 = statistics
+    let hits = statistics
         .lines()
-        .filter(|line| line.contains("_cache_hit"))
-        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok())
-        .sum();
-    same("1", &hits.to_string(), "hits in ccache's cache")
+        .filter(|line| {
+            line.starts_with("direct_cache_hit") || line.starts_with("preprocessed_cache_hit")
+        })
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
+    Ok(hits.sum())
 }
 
 /// ccache in front, told by its own variable to run rkcov.
@@ -295,6 +416,17 @@ fn ccache_in_front(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
     // ccache takes one program in this variable; a script makes one of the words.
     place.file("wrapper", &format!("#!/bin/sh\nexec {RKCOV} cc \"$@\"\n"));
     place.run("chmod +x wrapper")?;
+    // As CMake's COMPILER_LAUNCHER has it: rkcov is the compiler that ccache knows.
+    for hits in [0, 1] {
+        place.run(&format!("ccache {RKCOV} cc {} -O2 -c a.c", compilers.cc))?;
+        place.check_instrumented("a.o")?;
+        same(
+            &hits.to_string(),
+            &cache_hits(place)?.to_string(),
+            "hits in ccache's cache",
+        )?;
+        place.run("rm a.o")?;
+    }
     let prefix = place.dir.join("wrapper");
     let line = format!(
         "env CCACHE_PREFIX={} ccache {} -O2 -c a.c",
@@ -398,6 +530,86 @@ fn precompiled_header(place: &Place, compilers: &Compilers) -> Result<(), Failed
     ))?;
     place.run("./main")?;
     place.check_instrumented("main")
+}
+
+/// What compilers write beside the object (dependencies, intermediate files, split debug
+/// information) has the names and, where no code is in it, the contents that it has without.
+fn side_files(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
+    place.file("a.h", "int a(int);\n");
+    place.file("a.c", "#include \"a.h\"\nint a(int b) { return b + 1; }\n");
+    for (line, same_text) in [
+        ("-c a.c", ""),
+        ("-c -o other.o a.c", ""),
+        ("-S a.c", ""),
+        ("-MD -c a.c", "a.d"),
+        ("-MMD -MP -MF deps -MT target -c a.c", "deps"),
+        ("-Wp,-MD,deps -c a.c", "deps"),
+        ("-E a.c -o a.i", "a.i"),
+        ("-g -gsplit-dwarf -c a.c", ""),
+        ("-save-temps -c a.c", ""),
+        ("-pipe -O2 -c a.c", ""),
+        ("--coverage -c a.c", ""),
+        ("-shared -fPIC a.c -o liba.so", ""),
+        ("-r -nostdlib a.c -o all.o", ""),
+    ] {
+        let made = |compiler: &str| -> Result<BTreeMap<String, String>, Failed> {
+            place.run("rm -rf made")?;
+            place.run("mkdir made")?;
+            place.run("cp a.c a.h made")?;
+            place.run(&format!("env -C made {compiler} {line}"))?;
+            let mut files = BTreeMap::new();
+            for entry in fs::read_dir(place.dir.join("made"))? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let text = if name == same_text {
+                    fs::read_to_string(entry.path())?
+                } else {
+                    String::new()
+                };
+                files.insert(name, text);
+            }
+            Ok(files)
+        };
+        let plain = made(&compilers.cc)?;
+        let wrapped = made(&compilers.wrapped().cc)?;
+        if plain != wrapped || (!same_text.is_empty() && plain[same_text].is_empty()) {
+            return Err(format!("{line}\n{plain:#?}\n{wrapped:#?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// A function in which a callback is the last call is seen to run. A compiler that makes a jump of
+/// such a call would let it return to the caller.
+fn last_callbacks(place: &Place, compilers: &Compilers) -> Result<(), Failed> {
+    place.file(
+        "main.c",
+        "\
+void nothing(void) {}
+__attribute__((noinline)) void never(void) { __asm__ volatile(\"\"); }
+int main(int argc, char **argv)
+{
+	void (*volatile call)(void) = nothing;
+	(void)argv;
+	call();
+	if (argc > 1)
+		never();
+	return 0;
+}
+",
+    );
+    let cc = compilers.wrapped().cc;
+    for level in ["-O0", "-O1", "-O2", "-Os"] {
+        place.run(&format!("{cc} {level} main.c -o main"))?;
+        place.run(&format!("{RKCOV} run -o trace.rkcov -- ./main"))?;
+        let report = place.run(&format!("{RKCOV} report trace.rkcov --format lcov"))?;
+        for line in ["FNDA:1,main", "FNDA:1,nothing", "FNDA:0,never"] {
+            if !report.lines().any(|found| found == line) {
+                return Err(format!("{level}: no {line} in\n{report}").into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whatever makes no code prints and returns what the compiler itself prints and returns.
@@ -508,6 +720,13 @@ const TESTS: &[(&str, &[&str], bool, Test)] = &[
         cmake_identification,
     ),
     ("meson", &["meson", "ninja"], true, meson),
+    (
+        "files_of_env",
+        &["cmake", "meson", "ninja"],
+        false,
+        files_of_env,
+    ),
+    ("lto", &[], false, lto),
     ("autotools", &["autoreconf", "libtoolize"], false, autotools),
     ("ccache_behind", &["ccache"], false, ccache_behind),
     ("ccache_in_front", &["ccache"], false, ccache_in_front),
@@ -515,6 +734,8 @@ const TESTS: &[(&str, &[&str], bool, Test)] = &[
     ("sanitizers", &[], false, sanitizers),
     ("response_files", &[], false, response_files),
     ("precompiled_header", &[], false, precompiled_header),
+    ("side_files", &[], false, side_files),
+    ("last_callbacks", &[], false, last_callbacks),
     ("transparency", &[], false, transparency),
     ("choice_of_compiler", &[], false, choice_of_compiler),
 ];

@@ -75,7 +75,10 @@ fn shown(args: &[OsString]) -> String {
             "GUARD",
         ),
         ("-mllvm -sanitizer-coverage-gated-trace-callbacks", "GATED"),
-        ("-fsanitize-coverage=trace-pc", "PC"),
+        (
+            "-fsanitize-coverage=trace-pc -fno-optimize-sibling-calls",
+            "PC",
+        ),
         ("-Xlinker /rt/rkcov.o", "RUNTIME"),
         (
             "-Xlinker /rt/rkcov-static.o -Xlinker --wrap=pthread_create",

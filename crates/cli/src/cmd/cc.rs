@@ -45,6 +45,8 @@ Environment:
   RKCOV_CCFLAGS        rkcov's own options, as if they stood first
   RKCOV_VERBOSE        If set, print the command that is run, or why nothing was added to it
 
+A ccache in front of rkcov does not see these variables: with one, use the command line.
+
 Examples:
   make CC='rkcov cc'
   CC='rkcov cc clang' CXX='rkcov c++ clang++' cmake -B build

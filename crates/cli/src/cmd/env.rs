@@ -32,7 +32,9 @@ const HELP: &str = "\
 Examples:
   eval \"$(rkcov env)\" && ./configure && make
   eval \"$(rkcov env --cc clang --cxx clang++)\" && cmake -B build
-  rkcov env --format make >rkcov.mk    (then in a makefile: include rkcov.mk)";
+  rkcov env --format make >rkcov.mk    (then in a makefile: include rkcov.mk)
+  rkcov env --format cmake >rkcov.cmake && cmake -B build --toolchain rkcov.cmake
+  rkcov env --format meson >rkcov.ini && meson setup --native-file rkcov.ini build";
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Format {
@@ -40,6 +42,10 @@ enum Format {
     Sh,
     /// For make's include
     Make,
+    /// A toolchain file of CMake
+    Cmake,
+    /// A native file of Meson
+    Meson,
     /// An object of strings
     Json,
 }
@@ -48,8 +54,14 @@ enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Build systems split the variables at white space, quotes or not.
-    #[error("{} cannot stand in CC: there is white space in it", .0.display())]
+    #[error(
+        "{} cannot stand in CC: there is white space in it; --format cmake and meson can say it",
+        .0.display()
+    )]
     WhiteSpace(PathBuf),
+    /// A path that is not Unicode cannot be written down.
+    #[error("{} is not Unicode", .0.display())]
+    NotUnicode(PathBuf),
     /// The path of this program is not known.
     #[error("cannot tell where rkcov is")]
     Ourselves(#[source] io::Error),
@@ -61,25 +73,27 @@ pub enum Failure {
 /// Standard output cannot be written to, or this program's path cannot stand in a variable.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let program = env::current_exe().map_err(Failure::Ourselves)?;
-    let variables = [
-        ("CC", command(&program, "cc", args, args.cc.as_deref())?),
-        ("CXX", command(&program, "c++", args, args.cxx.as_deref())?),
+    let compilers = [
+        words(&program, "cc", args, args.cc.as_deref())?,
+        words(&program, "c++", args, args.cxx.as_deref())?,
     ];
-    io::stdout().write_all(Variables(args.format, &variables).to_string().as_bytes())?;
+    if args.format.splits_at_white_space() && compilers[0][0].contains(char::is_whitespace) {
+        return Err(Failure::WhiteSpace(program).into());
+    }
+    io::stdout().write_all(Shown(args.format, &compilers).to_string().as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The words that stand in a compiler's place.
-fn command(
+fn words(
     program: &Path,
     wrapper: &str,
     args: &Args,
     compiler: Option<&str>,
-) -> Result<String, Failure> {
+) -> Result<Vec<String>, Failure> {
     let text = program
         .to_str()
-        .filter(|path| !path.contains(char::is_whitespace))
-        .ok_or_else(|| Failure::WhiteSpace(program.to_owned()))?;
+        .ok_or_else(|| Failure::NotUnicode(program.to_owned()))?;
     let compiler = compiler.map(|name| format!("--compiler={name}"));
     let words = [
         Some(text),
@@ -88,29 +102,64 @@ fn command(
         args.cmp.then_some("--cmp"),
         compiler.as_deref(),
     ];
-    Ok(words.into_iter().flatten().collect::<Vec<_>>().join(" "))
+    Ok(words.into_iter().flatten().map(str::to_owned).collect())
 }
 
-struct Variables<'a>(Format, &'a [(&'a str, String)]);
+impl Format {
+    /// Whether what reads it makes words of a variable's text.
+    fn splits_at_white_space(self) -> bool {
+        !matches!(self, Self::Cmake | Self::Meson)
+    }
 
-impl fmt::Display for Variables<'_> {
+    /// The name of the C compiler's variable, and of the C++ compiler's.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Sh | Self::Make | Self::Json => ["CC", "CXX"],
+            Self::Cmake => ["CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER"],
+            Self::Meson => ["c", "cpp"],
+        }
+    }
+}
+
+/// The words of the C and of the C++ compiler, as a format has them.
+struct Shown<'a>(Format, &'a [Vec<String>; 2]);
+
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Format::Sh => self.1.iter().try_for_each(|(name, value)| {
-                writeln!(f, "export {name}='{}'", value.replace('\'', r"'\''"))
+        let Self(format, compilers) = self;
+        let variables = format.names().into_iter().zip(*compilers);
+        match format {
+            Format::Sh => variables.into_iter().try_for_each(|(name, words)| {
+                let text = words.join(" ").replace('\'', r"'\''");
+                writeln!(f, "export {name}='{text}'")
             }),
-            Format::Make => self.1.iter().try_for_each(|(name, value)| {
-                writeln!(
-                    f,
-                    "export {name} := {}",
-                    value.replace('$', "$$").replace('#', r"\#")
-                )
+            Format::Make => variables.into_iter().try_for_each(|(name, words)| {
+                let text = words.join(" ").replace('$', "$$").replace('#', r"\#");
+                writeln!(f, "export {name} := {text}")
             }),
-            Format::Json => {
-                let object: serde_json::Map<String, serde_json::Value> = self
-                    .1
+            // A list: the program, and what stands before the compiler's own arguments. In brackets
+            // nothing has a meaning but their end.
+            Format::Cmake => variables.into_iter().try_for_each(|(name, words)| {
+                let list: String = words
                     .iter()
-                    .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
+                    .map(|word| format!(" [==[{word}]==]"))
+                    .collect();
+                writeln!(f, "set({name}{list})")
+            }),
+            Format::Meson => {
+                writeln!(f, "[binaries]")?;
+                variables.into_iter().try_for_each(|(name, words)| {
+                    let quoted = |word: &String| {
+                        format!("'{}'", word.replace('\\', r"\\").replace('\'', r"\'"))
+                    };
+                    let list: Vec<String> = words.iter().map(quoted).collect();
+                    writeln!(f, "{name} = [{}]", list.join(", "))
+                })
+            }
+            Format::Json => {
+                let object: serde_json::Map<String, serde_json::Value> = variables
+                    .into_iter()
+                    .map(|(name, words)| (name.to_owned(), words.join(" ").into()))
                     .collect();
                 writeln!(f, "{:#}", serde_json::Value::from(object))
             }
@@ -122,23 +171,33 @@ impl fmt::Display for Variables<'_> {
 mod tests {
     use super::*;
 
-    fn shown(format: Format, value: &str) -> String {
-        Variables(format, &[("CC", value.to_owned())]).to_string()
+    fn shown(format: Format, program: &str) -> String {
+        let compiler = |wrapper: &str| vec![program.to_owned(), wrapper.to_owned()];
+        Shown(format, &[compiler("cc"), compiler("c++")]).to_string()
     }
 
     #[test]
     fn each_format_quotes_as_its_reader_unquotes() {
-        let value = "/it's/$a#b/rkcov cc";
+        let program = "/it's/$a#b/rkcov";
         assert_eq!(
-            shown(Format::Sh, value),
-            "export CC='/it'\\''s/$a#b/rkcov cc'\n"
+            shown(Format::Sh, program),
+            "export CC='/it'\\''s/$a#b/rkcov cc'\nexport CXX='/it'\\''s/$a#b/rkcov c++'\n"
         );
         assert_eq!(
-            shown(Format::Make, value),
-            "export CC := /it's/$$a\\#b/rkcov cc\n"
+            shown(Format::Make, program),
+            "export CC := /it's/$$a\\#b/rkcov cc\nexport CXX := /it's/$$a\\#b/rkcov c++\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&shown(Format::Json, value)).unwrap();
-        assert_eq!(json["CC"], value);
+        assert_eq!(
+            shown(Format::Cmake, program),
+            "set(CMAKE_C_COMPILER [==[/it's/$a#b/rkcov]==] [==[cc]==])\n\
+             set(CMAKE_CXX_COMPILER [==[/it's/$a#b/rkcov]==] [==[c++]==])\n"
+        );
+        assert_eq!(
+            shown(Format::Meson, program),
+            "[binaries]\nc = ['/it\\'s/$a#b/rkcov', 'cc']\ncpp = ['/it\\'s/$a#b/rkcov', 'c++']\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&shown(Format::Json, program)).unwrap();
+        assert_eq!(json["CC"], "/it's/$a#b/rkcov cc");
     }
 
     #[test]
@@ -151,9 +210,10 @@ mod tests {
             cmp: true,
         };
         let program = Path::new("/bin/rkcov");
-        let words = command(program, "cc", &args, Some("clang")).unwrap();
-        assert_eq!(words, "/bin/rkcov cc --no-gate --cmp --compiler=clang");
-        let spaced = Path::new("/my bin/rkcov");
-        assert!(command(spaced, "cc", &args, None).is_err());
+        let words = words(program, "cc", &args, Some("clang")).unwrap();
+        assert_eq!(
+            words.join(" "),
+            "/bin/rkcov cc --no-gate --cmp --compiler=clang"
+        );
     }
 }

@@ -67,7 +67,12 @@ impl Instrumentation {
                 "-Xclang",
                 "-fsanitize-coverage-trace-pc",
             ]),
-            (Family::Gcc, Self::Pc) => Some(&["-fsanitize-coverage=trace-pc"]),
+            // A call that is the last thing in a function would become a jump, and its return
+            // address the caller's: an empty function would never be seen to run.
+            (Family::Gcc, Self::Pc) => Some(&[
+                "-fsanitize-coverage=trace-pc",
+                "-fno-optimize-sibling-calls",
+            ]),
             (Family::Gcc, Self::GatedGuard | Self::Guard) => None,
         }
     }
