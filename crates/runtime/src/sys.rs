@@ -4,6 +4,7 @@
 
 use core::arch::asm;
 use core::ffi::CStr;
+use core::ops::Range;
 use core::ptr;
 
 /// An error number, positive.
@@ -238,12 +239,35 @@ pub(crate) fn complain(pieces: &[&[u8]]) {
 }
 
 /// The path of the file that is mapped at `address`; empty if there is none.
-///
-/// Reads `/proc/self/maps`, whose lines are `start-end perms offset device inode    path`.
 pub(crate) fn mapped_path(address: u64, buf: &mut [u8]) -> &[u8] {
-    let Ok(maps) = Fd::open(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC) else {
-        return &[];
-    };
+    let line = mapping(pid(), address, buf).ok().flatten().unwrap_or(&[]);
+    let slash = line.iter().position(|byte| *byte == b'/');
+    slash.and_then(|at| line.get(at..)).unwrap_or(&[])
+}
+
+/// Whether the process `pid` has at `address` what this one has there.
+pub(crate) fn shares_mapping(pid: u32, address: u64) -> Result<bool, Error> {
+    let (mut ours, mut theirs) = ([0; 128], [0; 128]);
+    let ours = mapping(self::pid(), address, &mut ours)?;
+    let theirs = mapping(pid, address, &mut theirs)?;
+    Ok(file_of_line(ours).is_some_and(|file| file_of_line(theirs) == Some(file)))
+}
+
+/// The device and the inode in a line of `/proc/PID/maps`.
+fn file_of_line(line: Option<&[u8]>) -> Option<(&str, &str)> {
+    let mut fields = core::str::from_utf8(line?).ok()?.split_ascii_whitespace();
+    Some((fields.nth(3)?, fields.next()?))
+}
+
+/// The line of `/proc/PID/maps` for `address`: `start-end perms offset device inode    path`. What
+/// does not fit into `buf` is cut off.
+fn mapping(pid: u32, address: u64, buf: &mut [u8]) -> Result<Option<&[u8]>, Error> {
+    let mut path = [0_u8; PATH];
+    let path = path_of(
+        &[b"/proc/", Digits::of(pid).as_bytes(), b"/maps"],
+        &mut path,
+    )?;
+    let maps = Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)?;
     let mut chunk = [0_u8; 1024];
     let mut line = 0;
     while let Ok(n @ 1..) = maps.read(&mut chunk) {
@@ -256,27 +280,20 @@ pub(crate) fn mapped_path(address: u64, buf: &mut [u8]) -> &[u8] {
                 }
                 continue;
             }
-            if let Some(path) = path_of_line(buf.get(..line).unwrap_or(&[]), address) {
-                return buf.get(path..line).unwrap_or(&[]);
+            if range_of_line(buf.get(..line).unwrap_or(&[])).is_some_and(|r| r.contains(&address)) {
+                return Ok(buf.get(..line));
             }
             line = 0;
         }
     }
-    &[]
+    Ok(None)
 }
 
-/// Where the path at the end of a line of `/proc/self/maps` begins, if the line is that of
-/// `address`.
-fn path_of_line(line: &[u8], address: u64) -> Option<usize> {
+/// The addresses that a line of `/proc/PID/maps` is about.
+fn range_of_line(line: &[u8]) -> Option<Range<u64>> {
     let dash = line.iter().position(|byte| *byte == b'-')?;
     let space = line.iter().position(|byte| *byte == b' ')?;
-    let start = hex(line.get(..dash)?)?;
-    let end = hex(line.get(dash + 1..space)?)?;
-    if !(start..end).contains(&address) {
-        return None;
-    }
-    let slash = line.iter().position(|byte| *byte == b'/');
-    Some(slash.unwrap_or(line.len()))
+    Some(hex(line.get(..dash)?)?..hex(line.get(dash + 1..space)?)?)
 }
 
 fn hex(digits: &[u8]) -> Option<u64> {
@@ -353,17 +370,23 @@ pub(crate) fn memory_file(name: &CStr) -> Result<Fd, Error> {
 
 /// Opens the file of `fd` anew: a position and locks of its own.
 pub(crate) fn open_again(fd: i32) -> Result<Fd, Error> {
-    let mut path = [0_u8; 32];
-    let mut used = 0;
-    let digits = Digits::of(fd as u32);
-    for byte in b"/proc/self/fd/".iter().chain(digits.as_bytes()) {
-        if let Some(to) = path.get_mut(used) {
-            *to = *byte;
-            used += 1;
-        }
-    }
-    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Error(libc::ENOENT))?;
+    let mut path = [0_u8; PATH];
+    let path = path_of(
+        &[b"/proc/self/fd/", Digits::of(fd as u32).as_bytes()],
+        &mut path,
+    )?;
     Fd::open(path, libc::O_RDWR | libc::O_CLOEXEC)
+}
+
+/// Room for a path in `/proc`.
+const PATH: usize = 64;
+
+/// The path that is made of these pieces.
+fn path_of<'p>(pieces: &[&[u8]], path: &'p mut [u8; PATH]) -> Result<&'p CStr, Error> {
+    for (to, from) in path.iter_mut().zip(pieces.iter().copied().flatten()) {
+        *to = *from;
+    }
+    CStr::from_bytes_until_nul(path).map_err(|_| Error(libc::ENOENT))
 }
 
 /// A number in decimal.
@@ -465,7 +488,7 @@ pub(crate) struct ThreadStatus {
 
 /// What `/proc` says of the thread `(process, thread)`, or of the calling one.
 pub(crate) fn thread_status(which: Option<(u32, u32)>) -> Result<ThreadStatus, Error> {
-    let mut path = [0_u8; 64];
+    let mut path = [0_u8; PATH];
     let (pid, tid) = which.unwrap_or((pid(), thread_id()));
     let (pid, tid) = (Digits::of(pid), Digits::of(tid));
     let pieces = [
@@ -475,11 +498,10 @@ pub(crate) fn thread_status(which: Option<(u32, u32)>) -> Result<ThreadStatus, E
         tid.as_bytes(),
         b"/stat",
     ];
-    for (to, from) in path.iter_mut().zip(pieces.iter().copied().flatten()) {
-        *to = *from;
-    }
-    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Error(libc::ENOENT))?;
-    let file = Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)?;
+    let file = Fd::open(
+        path_of(&pieces, &mut path)?,
+        libc::O_RDONLY | libc::O_CLOEXEC,
+    )?;
     let mut line = [0_u8; 1024];
     let n = file.read(&mut line)?;
     status_of(line.get(..n).unwrap_or(&[])).ok_or(Error(libc::EIO))
@@ -567,6 +589,20 @@ mod tests {
         assert!(status_of(b"7 (a) Z 1 2").is_none());
         assert!(status_of(b"").is_none());
         assert!(thread_status(None).unwrap().start > 0);
+    }
+
+    #[test]
+    fn a_mapping_is_told_from_others() {
+        let at = map_shared_anonymous(1 << 16).unwrap();
+        let address = at.expose_provenance() as u64;
+        assert_eq!(shares_mapping(pid(), address + 4096), Ok(true));
+        // SAFETY: mapped just now.
+        unsafe { unmap(at, 1 << 16) };
+        assert_eq!(shares_mapping(pid(), address), Ok(false));
+        assert!(shares_mapping(u32::MAX, address).is_err());
+        let line = b"7f0-7f8 rw-s 00000000 00:01 4711   /dev/zero (deleted)";
+        assert_eq!(range_of_line(line), Some(0x7f0..0x7f8));
+        assert_eq!(file_of_line(Some(line)), Some(("00:01", "4711")));
     }
 
     #[test]

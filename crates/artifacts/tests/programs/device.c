@@ -77,6 +77,17 @@ int main(void)
 	FAILS(rkcov_ioctl(fd, 1, 0), ENOTTY);
 	FAILS(rkcov_ioctl(0, KCOV_ENABLE, 0), EBADF);
 	CHECK(rkcov_mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED);
+
+	/* A buffer that is no whole number of pages is mapped by its own length, rounded up or not. */
+	copy = rkcov_open();
+	CHECK(copy >= 0 && !rkcov_ioctl(copy, KCOV_INIT_TRACE, 513));
+	cover = rkcov_mmap(NULL, 513 * 8, PROT_READ, MAP_SHARED, copy, 0);
+	CHECK(cover != MAP_FAILED && !munmap(cover, 513 * 8));
+	cover = rkcov_mmap(NULL, 8192, PROT_READ, MAP_SHARED, copy, 0);
+	CHECK(cover != MAP_FAILED && !munmap(cover, 8192));
+	CHECK(rkcov_mmap(NULL, 4096, PROT_READ, MAP_SHARED, copy, 0) == MAP_FAILED);
+	CHECK(rkcov_mmap(NULL, SIZE_MAX, PROT_READ, MAP_SHARED, copy, 0) == MAP_FAILED);
+	CHECK(!rkcov_close(copy));
 	cover = rkcov_mmap(NULL, WORDS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	CHECK(cover != MAP_FAILED);
 

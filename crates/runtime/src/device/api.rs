@@ -60,8 +60,8 @@ pub extern "C" fn rkcov_ioctl(fd: c_int, request: c_ulong, argument: c_ulong) ->
     answer(result)
 }
 
-/// `mmap()` of a kcov. EBADF if `fd` is none, EINVAL for a length or an offset that are not the
-/// buffer's.
+/// `mmap()` of a kcov: the length is rounded up to whole pages. EBADF if `fd` is none, EINVAL for a
+/// length or an offset that are not the buffer's.
 ///
 /// # Safety
 /// As `mmap()`: with `MAP_FIXED`, nothing that is used lies at `address`.
@@ -80,6 +80,9 @@ pub unsafe extern "C" fn rkcov_mmap(
     };
     let (Some(family), Some(file)) = (family(), files::file(fd)) else {
         return failed(libc::EBADF);
+    };
+    let Some(length) = length.checked_next_multiple_of(sys::PAGE) else {
+        return failed(libc::ENOMEM);
     };
     let buffer = match family.kcov().map(&file, length, offset as u64, sys::PAGE) {
         Ok(buffer) => buffer,

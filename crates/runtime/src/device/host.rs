@@ -5,7 +5,7 @@ use super::family::family;
 use super::robust::Robust;
 use crate::{sys, tls};
 use core::alloc::Layout;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rkcov_abi::Words;
 use rkcov_core::sync::Word;
@@ -106,7 +106,11 @@ unsafe impl Host for Userspace {
 
     fn is_gone(&self, owner: Owner) -> bool {
         match sys::thread_status(Some((owner.pid, owner.tid))) {
-            Ok(status) => status.is_dead || (owner.start != 0 && status.start != owner.start),
+            Ok(status) => {
+                status.is_dead
+                    || (owner.start != 0 && status.start != owner.start)
+                    || is_another_program(owner.pid)
+            }
             // Without `/proc`: whether anybody has these numbers.
             Err(_) => !sys::exists(owner.pid, owner.tid),
         }
@@ -119,6 +123,13 @@ unsafe impl Host for Userspace {
     fn seed(&self) -> u64 {
         family().map_or(0, |family| family.seed)
     }
+}
+
+/// Whether a process that once shared our arena has another program in it now, through `exec`.
+fn is_another_program(pid: u32) -> bool {
+    let arena = family().map_or(0, |family| ptr::from_ref(family.arena).addr());
+    // Whom we may not ask is taken to be as it was.
+    pid != sys::pid() && sys::shares_mapping(pid, arena as u64) == Ok(false)
 }
 
 /// A client's buffer: anonymous memory that forked children share, and that every `mmap()` of the
