@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rkcov_model::{Host, Model, Trouble};
 
+use crate::live::program::{self, Program};
 use crate::live::{kernel, Live};
 use crate::sim;
 
@@ -21,6 +22,8 @@ pub enum Kind {
     CoreKernel,
     /// The kcov of the kernel that runs, at this path.
     Device(PathBuf),
+    /// What a program says that speaks the agents' protocol.
+    Agent(Program),
 }
 
 /// Hosts that need nothing but this program.
@@ -38,7 +41,7 @@ impl Kind {
     /// The names that there are.
     pub fn named(name: &str, device: PathBuf) -> Result<Self, String> {
         let all = SIMULATED.into_iter().chain([Self::Device(device)]);
-        let names: Vec<_> = all.clone().map(|kind| kind.name()).collect();
+        let names: Vec<_> = all.clone().map(|kind| kind.name().to_owned()).collect();
         all.into_iter()
             .find(|kind| kind.name() == name)
             .ok_or_else(|| format!("no host is called {name}; there are {}", names.join(", ")))
@@ -46,14 +49,21 @@ impl Kind {
 
     /// Its name.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::ModelUserspace => "model-userspace",
             Self::ModelKernel => "model-kernel",
             Self::CoreUserspace => "core-userspace",
             Self::CoreKernel => "core-kernel",
             Self::Device(_) => "device",
+            Self::Agent(program) => &program.name,
         }
+    }
+
+    /// Whether its tasks are real ones.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Device(_) | Self::Agent(_))
     }
 
     /// A new one.
@@ -67,6 +77,7 @@ impl Kind {
             Self::CoreUserspace => sim::userspace(),
             Self::CoreKernel => sim::kernel(),
             Self::Device(path) => Box::new(Live::new(kernel::setup(path)?)?),
+            Self::Agent(program) => Box::new(Live::new(program::setup(program))?),
         })
     }
 }

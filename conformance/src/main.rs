@@ -11,6 +11,7 @@ use rkcov_conformance::differences::{Table, LINUX_6_12};
 use rkcov_conformance::hosts::{Kind, SIMULATED};
 use rkcov_conformance::live::agent;
 use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
+use rkcov_conformance::live::program::Program;
 use rkcov_conformance::mutants::{self, Mutants};
 use rkcov_conformance::result::{self, Results};
 use rkcov_conformance::{cases, history, matrix, replay, sim, suite};
@@ -34,6 +35,9 @@ enum Command {
         /// Where a kernel's kcov is, for `--host device`.
         #[arg(long, value_name = "PATH", default_value = DEVICE)]
         device: PathBuf,
+        /// A program that plays tasks on another kcov: docs/conformance.md. Its name is the host's.
+        #[arg(long = "agent", value_name = "PROGRAM")]
+        agents: Vec<PathBuf>,
         /// The kcov is known to differ: `linux-6.12` is its C kcov.
         #[arg(long, value_name = "KCOV")]
         differences: Option<String>,
@@ -96,6 +100,9 @@ enum Command {
         /// Where a kernel's kcov is, for `--host device`.
         #[arg(long, value_name = "PATH", default_value = DEVICE)]
         device: PathBuf,
+        /// A program that plays tasks on another kcov, in the place of a host.
+        #[arg(long, value_name = "PROGRAM", conflicts_with = "host")]
+        agent: Option<PathBuf>,
     },
     /// Play the tasks of a live host. The suite starts this by itself.
     #[command(hide = true)]
@@ -124,18 +131,23 @@ fn run(command: Command) -> Result<ExitCode, String> {
         Command::Run {
             hosts,
             device,
+            agents,
             differences,
             harmful,
             json,
             keep,
             test,
         } => {
-            let kinds = if hosts.is_empty() {
-                SIMULATED.to_vec()
-            } else {
-                let kinds = hosts.iter().map(|name| Kind::named(name, device.clone()));
-                kinds.collect::<Result<_, _>>()?
-            };
+            let named = hosts.iter().map(|name| Kind::named(name, device.clone()));
+            let mut kinds = named.collect::<Result<Vec<_>, _>>()?;
+            kinds.extend(
+                agents
+                    .into_iter()
+                    .map(|path| Kind::Agent(Program::new(path))),
+            );
+            if kinds.is_empty() {
+                kinds.extend(SIMULATED);
+            }
             let table = match differences.as_deref() {
                 None => Table::default(),
                 Some("linux-6.12") => Table::parse(LINUX_6_12)?,
@@ -144,7 +156,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
             let name = ["rkcov-conformance".to_owned()];
             let mut arguments = Arguments::from_iter(name.into_iter().chain(test));
             // A kernel has one kcov, and its counters are everybody's.
-            if kinds.iter().any(|kind| matches!(kind, Kind::Device(_))) {
+            if kinds.iter().any(Kind::is_live) {
                 arguments.test_threads = Some(1);
             }
             let (conclusion, results) = suite::run(&arguments, &kinds, table, harmful);
@@ -202,7 +214,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
             script,
             host,
             device,
-        } => replay(&script, &Kind::named(&host, device)?),
+            agent,
+        } => match agent {
+            Some(path) => replay(&script, &Kind::Agent(Program::new(path))),
+            None => replay(&script, &Kind::named(&host, device)?),
+        },
         Command::Agent {
             device,
             files,

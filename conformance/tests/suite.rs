@@ -63,6 +63,7 @@ fn every_clause_applies_somewhere() {
             "subject.",
             "publish.",
             "isolate.stress",
+            "race.",
             "hostile.scribbler",
         ];
         assert!(

@@ -112,6 +112,8 @@ pub struct Traits {
     pub exact: bool,
     /// How many different markers there are.
     pub markers: u32,
+    /// The index of the first marker in unique mode's bitmap; the others follow it.
+    pub first_index: u64,
     /// Words of the area of a softirq's section.
     pub softirq_area: u32,
     /// How many softirqs can be in a section at once.
@@ -145,6 +147,7 @@ impl Traits {
             unique: true,
             exact: true,
             markers: 1 << 16,
+            first_index: 0,
             softirq_area: 0,
             softirq_areas: 0,
             memory_noise: 0,
@@ -169,6 +172,7 @@ impl Traits {
             unique: true,
             exact: true,
             markers: 1 << 16,
+            first_index: 0,
             softirq_area: 0x40000,
             softirq_areas: 2,
             memory_noise: 0,
@@ -251,6 +255,8 @@ pub enum Need {
     Unique,
     /// New processes that share open files.
     Fork,
+    /// One kcov for all processes, also for one that knew nothing of the buffer when it was forked.
+    Strangers,
     /// Tasks of the kernel's own.
     KernelThreads,
     /// Another program in the same task.
@@ -289,7 +295,7 @@ pub enum Need {
 
 impl Need {
     /// Every one.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Softirq,
         Self::Hardirq,
         Self::Signal,
@@ -298,6 +304,7 @@ impl Need {
         Self::Comparisons,
         Self::Unique,
         Self::Fork,
+        Self::Strangers,
         Self::KernelThreads,
         Self::Exec,
         Self::Kill,
@@ -340,6 +347,7 @@ impl Need {
             Self::Comparisons => "comparisons",
             Self::Unique => "unique",
             Self::Fork => "fork",
+            Self::Strangers => "strangers",
             Self::KernelThreads => "kernel-threads",
             Self::Exec => "exec",
             Self::Kill => "kill",

@@ -393,12 +393,12 @@ pub(super) const CASES: &[Case] = &[
                  t0 thread t2
                  t0 thread t3
                  t0 remote f0 pc area 64 handles [ usb:9 ]
-                 t1 begin 3000 { poke m1 0 0xffffffffffffffff ; poke m1 0 0 ; poke m1 1 0x4141414141414141 ; poke m1 0 510 }
+                 t1 begin 4294967295 { poke m1 0 0xffffffffffffffff ; poke m1 0 0 ; poke m1 1 0x4141414141414141 ; poke m1 0 510 }
                  t2 begin 1000 { run start usb:8 pcs 100 20 stop }
                  t3 begin 50 { run start usb:9 pcs 0 5 stop }
                  t3 join
                  t2 join
-                 t1 join",
+                 t1 kill",
             )?;
             let steps = "pcs 0 5 ".repeat(50);
             stage.tell(&format!("? t0 m0 recorded {steps}"))
@@ -487,13 +487,14 @@ pub(super) const CASES: &[Case] = &[
         "the last index of the bitmap once, the first one behind it each time",
         |stage| {
             stage.needs(Need::Unique)?;
-            stage.tell(
+            let last = 63 - stage.traits().first_index;
+            stage.tell(&format!(
                 "t0 client f0
                  t0 unique f0 1
-                 t0 run pcs 63 2 pcs 63 2
+                 t0 run pcs {last} 2 pcs {last} 2
                  t0 disable f0
-                 t0 read m0 0 2 -> = 0x8000000000000000 3",
-            )
+                 t0 read m0 0 2 -> = 0x8000000000000000 3"
+            ))
         },
     ),
     Case::code(

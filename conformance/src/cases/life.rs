@@ -27,6 +27,14 @@ pub(super) const CLAUSES: &[Clause] = &[
         text: "a deterministic subject gives the same PCs a thousand times in a row",
     },
     Clause {
+        id: "race.one-wins",
+        text: "of two that want the same thing at the same time, one gets it, and all of it",
+    },
+    Clause {
+        id: "race.stale",
+        text: "sections that run while their listener comes and goes are delivered whole or not at all",
+    },
+    Clause {
         id: "server.fork",
         text: "fork server: the parent opens and maps, children enable, 10,000 times, some killed",
     },
@@ -64,6 +72,21 @@ fn dies_after(stage: &mut Stage<'_>, steps: usize) -> Checked {
     )
 }
 
+/// Tasks 1 and 2 make one call each at the same time, of which one fails. Answers whose did not.
+fn one_wins(stage: &mut Stage<'_>, calls: [&str; 2], error: &str) -> Checked<usize> {
+    for (task, call) in (1..).zip(calls) {
+        stage.tell(&format!("t{task} begin 1 {{ {call} }}"))?;
+    }
+    let outcomes = [stage.does("t1 join")?, stage.does("t2 join")?].map(|o| o.to_string());
+    match [outcomes[0].as_str(), outcomes[1].as_str()] {
+        ["ok", lost] if lost == error => Ok(1),
+        [lost, "ok"] if lost == error => Ok(2),
+        other => Err(Stop::Failed(format!(
+            "{other:?}, not one ok and one {error}"
+        ))),
+    }
+}
+
 macro_rules! dies {
     ($steps:literal, $id:literal, $title:literal) => {
         Case::code($id, $title, |stage| dies_after(stage, $steps))
@@ -76,19 +99,27 @@ pub(super) const CASES: &[Case] = &[
         "two workers merge while the client reads",
         |stage| {
             stage.needs(Need::Parallel)?;
-            stage.tell(
-                "t0 client f0
-                 t0 thread t1
-                 t0 thread t2
-                 t0 thread t3
-                 t0 remote f0 pc area 64 handles [ usb:9 ]
-                 t1 begin 2000 { watch m0 }
-                 t2 begin 2000 { run start usb:9 pcs 0 20 stop ; poke m0 0 0 }
-                 t3 begin 2000 { run start usb:9 pcs 20 20 stop }
-                 t3 join
-                 t2 join
-                 t1 join",
-            )
+            stage.tell("t0 thread t1\nt0 thread t2\nt0 thread t3")?;
+            for _ in 0..20 {
+                // A new buffer each time: only in zeroes can be seen what was not written.
+                stage.tell(
+                    "t0 open f0
+                     t0 init f0 8192
+                     t0 map f0 m0 65536
+                     t0 remote f0 pc area 64 handles [ usb:9 ]
+                     t2 begin 150 { run start usb:9 pcs 0 20 stop }
+                     t3 begin 150 { run start usb:9 pcs 20 20 stop }
+                     t1 begin 3000 { watch m0 }
+                     t3 join
+                     t2 join
+                     t1 join
+                     ? t0 m0 count 6000
+                     t0 disable f0
+                     t0 unmap m0
+                     t0 close f0",
+                )?;
+            }
+            Ok(())
         },
     ),
     Case::code(
@@ -191,6 +222,69 @@ pub(super) const CASES: &[Case] = &[
                 stage.tell("t0 poke m0 0 0")?;
             }
             stage.tell("t2 join\nt3 join")
+        },
+    ),
+    Case::code(
+        "race.one-wins.descriptor",
+        "two processes enable one descriptor",
+        |stage| {
+            stage.needs(Need::Parallel)?;
+            stage.tell("t0 client f0\nt0 fork t1\nt0 fork t2")?;
+            for _ in 0..100 {
+                let winner = one_wins(stage, ["enable f0 pc"; 2], "EINVAL")?;
+                stage.tell(&format!("t{winner} disable f0"))?;
+            }
+            Ok(())
+        },
+    ),
+    Case::code(
+        "race.one-wins.handles",
+        "two threads want the same handles, in another order",
+        |stage| {
+            stage.needs(Need::Parallel)?;
+            stage.tell("t0 client f1\nt0 client f2\nt0 thread t1\nt0 thread t2")?;
+            let calls = [
+                "remote f1 pc area 64 handles [ usb:1 usb:2 usb:3 usb:4 ]",
+                "remote f2 pc area 64 handles [ usb:4 usb:3 usb:2 usb:1 ]",
+            ];
+            for _ in 0..100 {
+                let winner = one_wins(stage, calls, "EEXIST")?;
+                let loser = 3 - winner;
+                stage.tell(&format!("t{winner} disable f{winner}"))?;
+                // It left none of them behind.
+                stage.tell(&format!("t{loser} {}", calls[loser - 1]))?;
+                stage.tell(&format!("t{loser} disable f{loser}"))?;
+            }
+            Ok(())
+        },
+    ),
+    Case::code(
+        "race.stale.sections",
+        "two workers that go on all the time",
+        |stage| {
+            stage.needs(Need::Parallel)?;
+            stage.tell(
+                "t0 open f0
+                 t0 init f0 65536
+                 t0 map f0 m0 524288
+                 t0 thread t1
+                 t0 thread t2
+                 t0 thread t3
+                 t3 begin 300 { remote f0 pc area 64 handles [ usb:9 ] ; disable f0 ; remote f0 pc area 32 handles [ usb:8 usb:9 ] ; disable f0 }
+                 t1 begin 2000 { run start usb:9 pcs 0 10 stop }
+                 t2 begin 2000 { run start usb:8 pcs 10 10 stop }
+                 t1 join
+                 t2 join
+                 t3 join",
+            )?;
+            let markers = stage.markers(Task(0), Map(0))?;
+            let whole = |section: &[Option<u32>]| {
+                let first = section[0].unwrap_or(0) / 10 * 10;
+                section.iter().copied().eq((first..first + 10).map(Some))
+            };
+            let cut = markers.chunks(10).filter(|section| !whole(section)).count();
+            expect(cut == 0, || format!("{cut} sections are not whole"))?;
+            stage.tell("t0 remote f0 pc area 64 handles [ usb:8 usb:9 ]")
         },
     ),
     Case::code(

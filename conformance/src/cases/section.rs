@@ -2,6 +2,7 @@
 //! Sections: stale ones, common handles, and local and remote collection at once.
 
 use super::{Case, Clause};
+use rkcov_model::Need;
 
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
@@ -110,14 +111,19 @@ pub(super) const CASES: &[Case] = &[
          t1 run start usb:9 pcs 0 3 stop start common:7 pcs 5 1 stop
          ? t0 m0 recorded pcs 0 3 pcs 5 1",
     ),
-    Case::text(
+    Case::code(
         "section.delivers.other-process",
         "a process that knows nothing of the listener runs the section",
-        "t0 fork t1
-         t0 client f0
-         t0 remote f0 pc area 64 handles [ usb:9 ]
-         t1 run start usb:9 pcs 0 3 stop
-         ? t0 m0 recorded pcs 0 3",
+        |stage| {
+            stage.needs(Need::Strangers)?;
+            stage.tell(
+                "t0 fork t1
+                 t0 client f0
+                 t0 remote f0 pc area 64 handles [ usb:9 ]
+                 t1 run start usb:9 pcs 0 3 stop
+                 ? t0 m0 recorded pcs 0 3",
+            )
+        },
     ),
     Case::text(
         "stale.disable.dropped",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The agent: a process whose threads are tasks and do what the suite tells them.
 //!
-//! Besides the operations of scripts it is asked `describe`, `drops FILE`, `failed` and, in a
-//! kernel, `kthread K ...`.
+//! Besides the operations of scripts it is asked `describe`, `drops FILE`, `memory`, `warnings`,
+//! `failed` and, in a kernel, `kthread K ...`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -133,6 +133,8 @@ impl<D: Device> Agent<D> {
                     None => Ok(Outcome::Absent),
                 })
             }
+            ["memory"] => answer(self.process.device.memory().map(Outcome::Value)),
+            ["warnings"] => answer(self.process.device.warnings().map(Outcome::Value)),
             ["kthread", ..] => answer(self.process.device.kernel_thread(line).map(outcome_of)),
             _ => match script::parse_op(line) {
                 Ok(op) => return self.operate(&op),

@@ -14,7 +14,8 @@ use rkcov_model::{Need, RemoteCall, Step, Task, Trouble};
 /// [`Device::describe`] and in what it answers.
 pub trait Device: Send + Sync + 'static {
     /// What there is, as `;`-separated facts: `markers N FIRST STRIDE`,
-    /// `site compare BYTES CONSTANT PC`, `site switch BITS PC`, `lacks NEED WHY`.
+    /// `site compare BYTES CONSTANT PC`, `site switch BITS PC`, `lacks NEED WHY`; and, if the kcov
+    /// is not as a kernel's, `suspends`, `exact`, `unique FIRST_INDEX`.
     fn describe(&self) -> String;
 
     /// Opens it.
@@ -64,6 +65,18 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     /// If they are not counted.
     fn drops(&self, fd: i32) -> Result<Vec<u64>, Trouble>;
+
+    /// What the kcov holds in memory on behalf of clients.
+    ///
+    /// # Errors
+    /// If nobody knows.
+    fn memory(&self) -> Result<u64, Trouble>;
+
+    /// Warnings so far.
+    ///
+    /// # Errors
+    /// If they are not counted.
+    fn warnings(&self) -> Result<u64, Trouble>;
 
     /// Runs `f` with its `nth` allocation failing. Also says whether it did.
     ///

@@ -35,6 +35,7 @@ pub fn setup(device: &Path) -> Result<Setup, Trouble> {
         unique: false,
         exact: false,
         markers: 0,
+        first_index: 0,
         softirq_area: 0x40000,
         softirq_areas: 0,
         memory_noise: MEMORY_NOISE,
@@ -46,12 +47,7 @@ pub fn setup(device: &Path) -> Result<Setup, Trouble> {
         .lacking(&[Need::Nesting], "sections in each other are refused")
         .lacking(&[Need::Unique], "this kernel is not built with guards")
         .lacking(&[Need::Exact], "system calls are recorded too");
-    Ok(Setup {
-        agent,
-        traits,
-        warnings,
-        memory,
-    })
+    Ok(Setup { agent, traits })
 }
 
 /// How long a case may repeat itself: in a guest that is emulated each round takes a hundred times
@@ -316,6 +312,14 @@ impl Device for KernelDevice {
             .zip(self.dropped)
             .map(|(now, before)| now - before)
             .collect())
+    }
+
+    fn memory(&self) -> Result<u64, Trouble> {
+        memory()
+    }
+
+    fn warnings(&self) -> Result<u64, Trouble> {
+        warnings()
     }
 
     fn failing<T>(&self, nth: u32, f: impl FnOnce() -> T) -> Result<(T, bool), Trouble> {

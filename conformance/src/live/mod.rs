@@ -8,11 +8,13 @@
 //! - here: the suite's side, the host [`Live`];
 //! - [`agent`]: the agent's side, for any [`Device`];
 //! - [`kernel`]: the device of a kernel, and the test module;
+//! - [`program`]: agents that are programs of their own, such as those in `conformance/agent`;
 //! - [`wire`]: what answers look like.
 
 pub mod agent;
 pub mod device;
 pub mod kernel;
+pub mod program;
 pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +25,9 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rkcov_model::host::Site;
-use rkcov_model::{Act, Drops, File, Host, Op, Outcome, Spawn, Step, Task, Traits, Trouble};
+use rkcov_model::{
+    Act, Drops, File, Host, Need, Nesting, Op, Outcome, Spawn, Step, Task, Traits, Trouble,
+};
 
 pub use device::Device;
 use wire::Answer;
@@ -39,8 +43,6 @@ pub struct Live {
     folder: PathBuf,
     root: Child,
     tasks: BTreeMap<Task, Remote>,
-    warnings: fn() -> Result<u64, Trouble>,
-    memory: fn() -> Result<u64, Trouble>,
 }
 
 /// A task, as the suite sees it.
@@ -67,10 +69,6 @@ pub struct Setup {
     pub agent: Command,
     /// What kind of kcov it has, as far as it is known before the agent has answered.
     pub traits: Traits,
-    /// Warnings so far.
-    pub warnings: fn() -> Result<u64, Trouble>,
-    /// Memory in use.
-    pub memory: fn() -> Result<u64, Trouble>,
 }
 
 impl Live {
@@ -79,12 +77,7 @@ impl Live {
     /// # Errors
     /// If it does not come.
     pub fn new(setup: Setup) -> Result<Self, Trouble> {
-        let Setup {
-            mut agent,
-            traits,
-            warnings,
-            memory,
-        } = setup;
+        let Setup { mut agent, traits } = setup;
         let folder = new_folder()?;
         let socket = folder.join("socket");
         let listener = UnixListener::bind(&socket).map_err(broken)?;
@@ -100,8 +93,6 @@ impl Live {
             folder,
             root,
             tasks: BTreeMap::new(),
-            warnings,
-            memory,
         };
         this.welcome(Task(0))?;
         this.describe()?;
@@ -129,12 +120,22 @@ impl Live {
                         self.sites.insert(Site::Marker(marker as u32), pc);
                     }
                 }
-                ["lacks", need, ref why @ ..] => {
-                    if let Some(need) = wire::need(need) {
-                        self.traits.lacks.insert(need, why.join(" "));
-                    }
+                ["lacks", need, ref why @ ..] => match wire::need(need) {
+                    Some(need) => drop(self.traits.lacks.insert(need, why.join(" "))),
+                    None => return Err(broken(format!("the agent lacks `{need}`: what is that?"))),
+                },
+                ["suspends"] => self.suspends(),
+                ["exact"] => {
+                    self.traits.exact = true;
+                    self.traits.lacks.remove(&Need::Exact);
                 }
-                _ => {}
+                ["unique", first] => {
+                    self.traits.unique = true;
+                    self.traits.first_index = wire::number(first).unwrap_or(0);
+                    self.traits.lacks.remove(&Need::Unique);
+                }
+                [] => {}
+                _ => return Err(broken(format!("the agent says `{line}`: what is that?"))),
             }
         }
         Ok(())
@@ -178,6 +179,16 @@ impl Live {
         Ok(())
     }
 
+    /// Sections nest, as in userspace.
+    fn suspends(&mut self) {
+        self.traits.nesting = Nesting::Suspend;
+        for need in [Need::Nesting, Need::Signal] {
+            self.traits.lacks.remove(&need);
+        }
+        let why = "sections suspend each other";
+        self.traits.lacks.insert(Need::Refusal, why.into());
+    }
+
     /// Sends a line to a task's agent and takes the answer.
     fn ask(&mut self, task: Task, line: &str) -> Result<Answer, Trouble> {
         let Some(Remote { place, .. }) = self.tasks.get_mut(&task) else {
@@ -201,6 +212,18 @@ impl Live {
         match self.ask(task, line)? {
             Answer::Text(text) => Ok(text),
             other => Err(Trouble::Broken(format!("`{line}`: {other:?}"))),
+        }
+    }
+
+    /// Asks any agent for a number.
+    fn count(&mut self, what: &str) -> Result<u64, Trouble> {
+        let mut idle = self.tasks.iter().filter(|(_, t)| !t.begun);
+        let is_agent = |t: &Remote| matches!(t.place, Place::Agent { .. });
+        let task = idle.find(|(_, t)| is_agent(t)).map(|(task, _)| *task);
+        let task = task.ok_or_else(|| broken("no task is left to ask"))?;
+        match self.tell(task, what)? {
+            Outcome::Value(value) => Ok(value),
+            other => Err(broken(format!("`{what}`: {other}"))),
         }
     }
 
@@ -264,9 +287,17 @@ impl Live {
             return Ok(Outcome::Absent);
         };
         let pid = *pid;
+        // The first thread may be dead before the others are.
+        let of_process = |t: &Remote| match t.place {
+            Place::Agent { pid: p, tid, .. } if p == pid => Some(tid),
+            _ => None,
+        };
+        let threads: Vec<u32> = self.tasks.values().filter_map(of_process).collect();
         device::kill(pid);
         self.bury(task);
-        self.wait_gone(pid, pid)?;
+        for tid in threads {
+            self.wait_gone(pid, tid)?;
+        }
         Ok(Outcome::Done)
     }
 
@@ -382,16 +413,15 @@ impl Host for Live {
     }
 
     fn warnings(&mut self) -> Result<u64, Trouble> {
-        (self.warnings)()
+        self.count("warnings")
     }
 
     fn memory(&mut self) -> Result<u64, Trouble> {
-        (self.memory)()
+        self.count("memory")
     }
 
     fn failed(&mut self) -> Result<bool, Trouble> {
-        let task = *self.tasks.keys().next().unwrap_or(&Task(0));
-        Ok(self.tell(task, "failed")? == Outcome::Value(1))
+        Ok(self.count("failed")? == 1)
     }
 }
 

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Agents on the kcov of a process, compiled here.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rkcov_conformance::live::program::Program;
+
+/// A folder with the runtime's artifacts and with agents.
+pub(crate) struct Workshop(tempfile::TempDir);
+
+/// The sources of agents.
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("agent")
+}
+
+impl Workshop {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        rkcov_artifacts::install(folder.path()).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs the compiler. Words that are names of sources, or of files in the folder, stand for
+    /// those.
+    fn compile(&self, output: &str, words: &[&str]) -> PathBuf {
+        let output = self.path(output);
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-g", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", "-I"]);
+        gcc.arg(self.0.path()).arg("-o").arg(&output);
+        for word in words {
+            let places = [sources().join(word), self.path(word)];
+            match places.iter().find(|place| place.is_file()) {
+                Some(place) => gcc.arg(place),
+                None => gcc.arg(word),
+            };
+        }
+        gcc.arg(format!("-Wl,-rpath,{}", self.0.path().display()));
+        let made = gcc.output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{gcc:?}: {said}");
+        output
+    }
+
+    /// An agent by the name of its host.
+    fn agent(&self, name: &str, words: &str) -> Program {
+        let words: Vec<_> = words.split_whitespace().collect();
+        Program::new(self.compile(name, &words))
+    }
+
+    /// The whole runtime in the program; markers have guards.
+    pub(crate) fn in_executable(&self) -> Program {
+        self.agent(
+            "process",
+            "-DGUARDS agent.c device-process.c subject.c subject.S rkcov.o rkcov-module.o",
+        )
+    }
+
+    /// The same without a dynamic linker; markers have no guards.
+    pub(crate) fn in_static_executable(&self) -> Program {
+        self.agent(
+            "process-static",
+            "agent.c device-process.c subject.c subject.S rkcov-static.o rkcov-module.o
+             -static -Wl,--wrap=pthread_create",
+        )
+    }
+
+    /// Annotated code as a library of its own.
+    fn subject(&self) {
+        let words = "-fPIC -shared subject.c subject.S rkcov-module.o librkcov.so";
+        let words: Vec<_> = words.split_whitespace().collect();
+        self.compile("libsubject.so", &words);
+    }
+
+    /// The runtime is a library, and so is the annotated code.
+    pub(crate) fn in_library(&self) -> Program {
+        self.subject();
+        self.agent(
+            "process-library",
+            "agent.c device-process.c libsubject.so rkcov-module.o librkcov.so",
+        )
+    }
+
+    /// A program that knows nothing of the runtime, but calls a library that is annotated.
+    pub(crate) fn preloaded(&self) -> Program {
+        self.subject();
+        let mut program = self.agent(
+            "preload",
+            "-DPRELOADED agent.c device-file.c libsubject.so -Wl,--allow-shlib-undefined",
+        );
+        let preload = self.path(rkcov_artifacts::PRELOAD.name);
+        program.environment = vec![("LD_PRELOAD".into(), preload.into())];
+        program
+    }
+}
