@@ -108,7 +108,8 @@ fn main() {
     build.prelink("rkcov-static.o", &[&executable, &archive], &fixed);
     build.prelink("rkcov-library.o", &[&library, &archive], &dynamic);
     build.prelink("rkcov-preload.o", &[&library, &archive], &preload);
-    build.shared("librkcov.so", "rkcov-library.o");
+    build.archive("librkcov.a", "rkcov-static.o");
+    build.shared("librkcov.so.0", "rkcov-library.o");
     build.shared("librkcov-preload.so", "rkcov-preload.o");
 
     let mut hash = DefaultHasher::new();
@@ -119,7 +120,8 @@ fn main() {
         "rkcov.o",
         "rkcov-static.o",
         "rkcov-module.o",
-        "librkcov.so",
+        "librkcov.a",
+        "librkcov.so.0",
         "librkcov-preload.so",
     ] {
         let bytes = std::fs::read(build.out.join(name)).expect("read an artifact");
@@ -151,7 +153,7 @@ struct Build {
 impl Build {
     fn new() -> Self {
         let get = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
-        for variable in ["CC", "LD", "OBJCOPY"] {
+        for variable in ["CC", "LD", "OBJCOPY", "AR"] {
             println!("cargo::rerun-if-env-changed={variable}");
         }
         println!("cargo::rerun-if-changed=glue");
@@ -278,6 +280,18 @@ impl Build {
             objcopy.arg(format!("--keep-global-symbol={symbol}"));
         }
         run(objcopy.arg(&whole).arg(self.out.join(name)));
+    }
+
+    /// An archive with nothing in it of who made it, and when.
+    fn archive(&self, name: &str, object: &str) {
+        let archive = self.out.join(name);
+        // It would be added to.
+        let _ = std::fs::remove_file(&archive);
+        let ar = env::var("AR").unwrap_or_else(|_| "ar".into());
+        run(Command::new(ar)
+            .arg("rcsD")
+            .arg(archive)
+            .arg(self.out.join(object)));
     }
 
     fn shared(&self, name: &str, object: &str) {

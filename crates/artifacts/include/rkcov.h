@@ -11,7 +11,8 @@
  * the calling thread runs is recorded for the client that listens to the handle, if there is one.
  * Sections nest: an inner one suspends the outer one, or what the thread collects from itself.
  *
- * "rkcov cc" links what has these functions; this header stands in crates/artifacts/include.
+ * "rkcov cc" finds this header and links what has these functions; for others, "rkcov install" puts
+ * both where pkg-config knows of them.
  */
 #ifndef RKCOV_H
 #define RKCOV_H

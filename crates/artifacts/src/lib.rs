@@ -6,7 +6,8 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file that programs are linked with.
@@ -46,9 +47,16 @@ artifact!(
     "rkcov-module.o"
 );
 artifact!(
-    /// The whole runtime as a shared library.
+    /// The whole runtime as a shared library, under the name that what is linked with it asks for.
+    /// It is the same in every folder, so that a process never loads two.
     LIBRARY,
-    "librkcov.so"
+    "librkcov.so.0"
+);
+artifact!(
+    /// [`STATIC_OBJECT`] in an archive, which linkers find by `-lrkcov`. [`install`] has no use for
+    /// it: it is for those who link without the compiler wrapper.
+    ARCHIVE,
+    "librkcov.a"
 );
 artifact!(
     /// [`LIBRARY`] once more, with libc's names for the device's calls before libc: for
@@ -57,13 +65,16 @@ artifact!(
     "librkcov-preload.so"
 );
 
+/// The name under which linkers look for [`LIBRARY`].
+pub const LIBRARY_LINK: &str = "librkcov.so";
+
 /// What programs include that are clients themselves.
 pub const HEADER: Artifact = Artifact {
     name: "rkcov.h",
     bytes: include_bytes!("../include/rkcov.h"),
 };
 
-/// All of them.
+/// What the compiler wrapper and `rkcov preload` need.
 pub const ALL: [Artifact; 6] = [
     OBJECT,
     STATIC_OBJECT,
@@ -73,11 +84,12 @@ pub const ALL: [Artifact; 6] = [
     HEADER,
 ];
 
-/// A number for the content of all of them, to name a folder with.
+/// A number for the content of all artifacts, to name a folder with.
 pub const FINGERPRINT: &str = env!("RKCOV_ARTIFACTS_FINGERPRINT");
 
-/// Writes all of them into `folder`, which is made if it is not there. A file that has the right
-/// content already is not touched; a reader never sees half a file.
+/// Writes all of them into `folder`, which is made if it is not there, and the linker's name for
+/// the library. A file that has the right content already is not touched; a reader never sees half
+/// a file.
 ///
 /// # Errors
 /// Those of the file system.
@@ -85,17 +97,33 @@ pub fn install(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for artifact in ALL {
         let path = folder.join(artifact.name);
-        if fs::read(&path).is_ok_and(|bytes| bytes == artifact.bytes) {
-            continue;
+        if !fs::read(&path).is_ok_and(|bytes| bytes == artifact.bytes) {
+            replace(&path, |partial| fs::write(partial, artifact.bytes))?;
         }
-        // Several processes may install at once, and several threads of one.
-        static TURN: AtomicU32 = AtomicU32::new(0);
-        let turn = TURN.fetch_add(1, Ordering::Relaxed);
-        let partial = folder.join(format!("{}.{}.{turn}", artifact.name, std::process::id()));
-        fs::write(&partial, artifact.bytes)?;
-        fs::rename(&partial, &path)?;
+    }
+    let link = folder.join(LIBRARY_LINK);
+    if !fs::read_link(&link).is_ok_and(|to| to == Path::new(LIBRARY.name)) {
+        replace(&link, |partial| symlink(LIBRARY.name, partial))?;
     }
     Ok(())
+}
+
+/// Has `make` make a file, and puts it in the place of whatever stands at `path`, whole.
+///
+/// # Errors
+/// Those of `make` and of the file system; `path` is then as it was.
+pub fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    // Several processes may do so at once, and several threads of one.
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{turn}", std::process::id()));
+    let partial = PathBuf::from(name);
+    make(&partial)
+        .and_then(|()| fs::rename(&partial, path))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&partial);
+        })
 }
 
 #[cfg(test)]
@@ -184,7 +212,8 @@ mod tests {
         install(&folder).unwrap();
         assert_eq!(fs::read(&path).unwrap(), OBJECT.bytes);
         let files = fs::read_dir(&folder).unwrap().count();
-        assert_eq!(files, ALL.len(), "no partial file is left");
+        assert_eq!(files, ALL.len() + 1, "no partial file is left");
+        assert_eq!(fs::read(folder.join(LIBRARY_LINK)).unwrap(), LIBRARY.bytes);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The folder for what can be made again: what compilers were found to be, and the unpacked runtime.
 
-use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::{env, fs, io, process};
+use std::{env, fs, io};
 
 /// The cache folder: `$RKCOV_CACHE_DIR`, `$XDG_CACHE_HOME/rkcov` or `~/.cache/rkcov`, whichever is
 /// set first. Where none can be made (package builds have no home) it is a folder of the user's
@@ -62,14 +61,6 @@ fn private_temporary_dir() -> io::Result<PathBuf> {
 /// # Errors
 /// The folder cannot be made or written to.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let mut name = OsString::from(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", process::id()));
-    let partial = dir.join(name);
-    fs::write(&partial, contents)
-        .and_then(|()| fs::rename(&partial, path))
-        .inspect_err(|_| {
-            let _ = fs::remove_file(&partial);
-        })
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    rkcov_artifacts::replace(path, |partial| fs::write(partial, contents))
 }

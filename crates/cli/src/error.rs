@@ -45,6 +45,9 @@ pub enum Error {
     /// There is no report.
     #[error(transparent)]
     Report(#[from] crate::cmd::report::Error),
+    /// The runtime cannot be installed, or removed again.
+    #[error(transparent)]
+    Files(#[from] crate::install::Error),
     /// A kernel tree that cannot be changed.
     #[error(transparent)]
     Install(#[from] rkcov_linux::install::Error),
@@ -73,6 +76,7 @@ impl Error {
             | Self::Memory(_)
             | Self::Trace { .. }
             | Self::Report(_)
+            | Self::Files(_)
             | Self::Install(_)
             | Self::Linux(_)
             | Self::Guest { .. }

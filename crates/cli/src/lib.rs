@@ -13,6 +13,7 @@ pub mod cache;
 pub mod cmd;
 pub mod collect;
 pub mod error;
+pub mod install;
 pub mod toolchain;
 pub mod wrap;
 

@@ -216,8 +216,10 @@ fn cmake_identification(place: &Place, compilers: &Compilers) -> Result<(), Fail
             "find {build}/CMakeFiles -name CMakeC*Compiler.cmake"
         ))?;
         let mut facts = String::new();
+        // The folder of the runtime's header is one that the compiler looks into.
+        let header = format!(";{}", rkcov_cli::cache::runtime()?.display());
         for file in files.lines() {
-            let text = fs::read_to_string(place.dir.join(file))?;
+            let text = fs::read_to_string(place.dir.join(file))?.replace(&header, "");
             for line in text.lines() {
                 // The words of CC itself, and tools that cmake looks for by the compiler's file
                 // name (llvm-ar-22 for clang-22).

@@ -56,10 +56,19 @@ fn decide(
     let given: Vec<Argument> = expand(&invocation.args, response_file);
     match plan(&Request::read(&given), compiler, "x86_64", options) {
         Plan::Leave(reason) => Err(reason.to_string()),
-        Plan::Add { front, after, link } => {
+        Plan::Add {
+            front,
+            after,
+            header,
+            link,
+        } => {
+            let runtime = Runtime::in_dir(Path::new("/rt"));
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
+            if header {
+                ours.extend(runtime.header());
+            }
             if let Some(link) = link {
-                ours.extend(Runtime::in_dir(Path::new("/rt")).arguments(link, &given));
+                ours.extend(runtime.arguments(link, &given));
             }
             Ok(invocation.with(ours, after))
         }
@@ -79,6 +88,7 @@ fn shown(args: &[OsString]) -> String {
             "-fsanitize-coverage=trace-pc -fno-optimize-sibling-calls",
             "PC",
         ),
+        ("-idirafter /rt", "HEADER"),
         ("-Xlinker /rt/rkcov.o", "RUNTIME"),
         (
             "-Xlinker /rt/rkcov-static.o -Xlinker --wrap=pthread_create",
@@ -86,7 +96,7 @@ fn shown(args: &[OsString]) -> String {
         ),
         ("-Xlinker /rt/rkcov-module.o", "MODULE"),
         (
-            "-Xlinker /rt/librkcov.so -Xlinker -rpath -Xlinker /rt",
+            "-Xlinker /rt/librkcov.so.0 -Xlinker -rpath -Xlinker /rt",
             "LIBRARY",
         ),
     ] {
@@ -150,19 +160,19 @@ fn options_and_older_compilers() {
     };
     assert_eq!(
         with(&clang(), false, false),
-        "GUARD -gline-tables-only -c a.c"
+        "GUARD -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
         with(&old_clang(), true, false),
-        "GUARD -gline-tables-only -c a.c"
+        "GUARD -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
         with(&clang(), true, true),
-        "GUARD GATED -Xclang -fsanitize-coverage-trace-cmp -gline-tables-only -c a.c"
+        "GUARD GATED -Xclang -fsanitize-coverage-trace-cmp -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
         with(&gcc(), true, true),
-        "PC -fsanitize-coverage=trace-cmp -g1 -c a.c"
+        "PC -fsanitize-coverage=trace-cmp -g1 HEADER -c a.c"
     );
     let mute = Compiler {
         instrumentations: [].into(),

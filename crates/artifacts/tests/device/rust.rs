@@ -5,6 +5,21 @@ use crate::support::{functions, succeed, Lab};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What the documentation says to give to rustc, with the lab's runtime for the installed one.
+fn documented_flags(lab: &Lab) -> Vec<String> {
+    let page = include_str!("../../../../docs/kcov.md");
+    let (_, flags) = page.split_once("$ cargo rustc --bin client -- ").unwrap();
+    let (flags, _) = flags.split_once("```").unwrap();
+    let installed = "/usr/local/lib/rkcov";
+    assert!(flags.contains(installed));
+    flags
+        .replace(installed, lab.path("").to_str().unwrap())
+        .split_whitespace()
+        .filter(|word| *word != "\\")
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Builds one of the client's examples instrumented, with the runtime in it.
 fn build(lab: &Lab, example: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
@@ -24,19 +39,8 @@ fn build(lab: &Lab, example: &str) -> PathBuf {
         .arg("--target-dir")
         .arg(&target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args([
-            "--",
-            "-Cpasses=sancov-module",
-            "-Cllvm-args=-sanitizer-coverage-level=3",
-            "-Cllvm-args=-sanitizer-coverage-trace-pc",
-            "-Ccodegen-units=1",
-            "-Crelocation-model=static",
-            "-Clink-arg=-no-pie",
-            "-Clink-arg=-Wl,--export-dynamic-symbol=*kcov_*",
-        ]);
-    for object in ["rkcov.o", "rkcov-module.o"] {
-        cargo.arg(format!("-Clink-arg={}", lab.path(object).display()));
-    }
+        .args(["--", "-Crelocation-model=static", "-Clink-arg=-no-pie"])
+        .args(documented_flags(lab));
     succeed(&mut cargo);
     target.join("debug/examples").join(example)
 }

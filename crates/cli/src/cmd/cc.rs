@@ -40,6 +40,8 @@ before it); $RKCOV_CC or, for `rkcov c++`, $RKCOV_CXX; cc or c++.
 The user's arguments stay as they are and in their order. Command lines that make no code, are for \
 another machine, have no C library or coverage callbacks of their own are passed on unchanged.
 
+Sources find <rkcov.h>, behind all other folders: programs can be clients of their own kcov.
+
 Environment:
   RKCOV_CC, RKCOV_CXX  The compiler
   RKCOV_CCFLAGS        rkcov's own options, as if they stood first
@@ -179,11 +181,18 @@ fn exec(args: Args, language: Language) -> Result<Infallible, Failure> {
             }
             invocation.args.clone()
         }
-        Plan::Add { front, after, link } => {
+        Plan::Add {
+            front,
+            after,
+            header,
+            link,
+        } => {
+            let runtime = Runtime::in_dir(&cache::runtime().map_err(Failure::Runtime)?);
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
+            if header {
+                ours.extend(runtime.header());
+            }
             if let Some(link) = link {
-                let runtime = cache::runtime().map_err(Failure::Runtime)?;
-                let runtime = Runtime::in_dir(&runtime);
                 ours.extend(runtime.arguments(link, &expanded));
             }
             invocation.with(ours, after)

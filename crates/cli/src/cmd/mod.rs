@@ -4,6 +4,7 @@
 pub mod cc;
 pub mod doctor;
 pub mod env;
+pub mod install;
 pub mod linux;
 pub mod preload;
 pub mod report;
@@ -30,6 +31,10 @@ pub enum Command {
     Preload(preload::Args),
     /// Say what trace files recorded: files, functions and lines
     Report(report::Args),
+    /// Put the runtime, its header and this command where compilers and pkg-config find them
+    Install(install::Args),
+    /// Remove what `rkcov install` put there
+    Uninstall(install::Place),
     /// Build and boot a Linux that has the Rust kcov, and run programs in it
     #[command(subcommand)]
     Linux(linux::Command),
@@ -49,6 +54,8 @@ impl Command {
             Self::Run(args) => run::run(&args),
             Self::Preload(args) => preload::run(&args),
             Self::Report(args) => Ok(report::run(&args)?),
+            Self::Install(args) => install::install(&args),
+            Self::Uninstall(place) => install::uninstall(&place),
             Self::Linux(command) => linux::run(&command),
         }
     }

@@ -55,12 +55,14 @@ impl fmt::Display for Reason {
 pub enum Plan {
     /// Nothing.
     Leave(Reason),
-    /// Instrumentation, the runtime, or both.
+    /// Instrumentation, the runtime, its header, or all of them.
     Add {
         /// Options before the user's arguments.
         front: Vec<&'static str>,
         /// An option after the user's argument of this index.
         after: Option<(usize, &'static str)>,
+        /// Sources are read, which find the runtime's header behind the user's own folders.
+        header: bool,
         /// The runtime that is linked.
         link: Option<Link>,
     },
@@ -73,10 +75,10 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
     if request.internal {
         return Plan::Leave(Reason::Internal);
     }
-    let compiles = request.compiles && request.stage != Stage::Read;
-    if !compiles && !request.links {
+    if !request.compiles && !request.links {
         return Plan::Leave(Reason::NoCode);
     }
+    let compiles = request.compiles && request.stage != Stage::Read;
     if request.own_coverage == OwnCoverage::Asked {
         return Plan::Leave(Reason::OwnCoverage);
     }
@@ -119,10 +121,15 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
             Debug::Refused(index) => after = Some((index, line_tables)),
         }
     }
-    if front.is_empty() && after.is_none() && link.is_none() {
+    if front.is_empty() && after.is_none() && link.is_none() && !request.compiles {
         return Plan::Leave(Reason::Relocatable);
     }
-    Plan::Add { front, after, link }
+    Plan::Add {
+        front,
+        after,
+        header: request.compiles,
+        link,
+    }
 }
 
 /// The target, if it is not the machine that there is a runtime for.

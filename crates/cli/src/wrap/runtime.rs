@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The arguments that link the runtime.
+//! The arguments that bring the runtime in.
 
 use super::plan::Link;
 use super::response::Argument;
@@ -29,6 +29,13 @@ impl Runtime {
         Self {
             dir: dir.to_owned(),
         }
+    }
+
+    /// The arguments with which `#include <rkcov.h>` finds its header, unless a folder of the
+    /// user's or of the system has one.
+    #[must_use]
+    pub fn header(&self) -> [OsString; 2] {
+        ["-idirafter".into(), self.dir.clone().into_os_string()]
     }
 
     /// The arguments that link it as `link` says. What the command line has already is not given

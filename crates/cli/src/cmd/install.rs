@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov install` and `rkcov uninstall`: the runtime for those who link without the wrapper.
+
+use crate::error::Error;
+use crate::install::Tree;
+use std::env;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `rkcov install`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// The folder of libraries, below the prefix
+    #[arg(long, value_name = "DIR", default_value = "lib")]
+    libdir: PathBuf,
+    /// Leave out the rkcov command itself
+    #[arg(long)]
+    no_command: bool,
+}
+
+/// Where files are installed.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// The folder that has, or gets, bin, include, lib and share
+    #[arg(long, value_name = "DIR", default_value = "/usr/local")]
+    prefix: PathBuf,
+    /// A folder that stands for the root of the system: for those who make packages
+    #[arg(long, value_name = "DIR")]
+    destdir: Option<PathBuf>,
+}
+
+const HELP: &str = "\
+`rkcov cc` needs none of this: it brings the runtime along. It is for programs that are clients of
+their own kcov and are built by other means.
+
+  bin/rkcov                      this command
+  include/rkcov.h                the interface, for C and C++
+  lib/librkcov.so.0, librkcov.a  the runtime
+  lib/pkgconfig/rkcov.pc         how to compile and link with it
+  lib/rkcov/                     the runtime as objects, and the library for LD_PRELOAD
+  share/rkcov/manifest           what was installed, for `rkcov uninstall`
+
+Examples:
+  rkcov install && ldconfig
+  cc -fsanitize-coverage=trace-pc client.c $(pkg-config --cflags --libs rkcov)
+  cc -static -fsanitize-coverage=trace-pc client.c $(pkg-config --static --cflags --libs rkcov)
+
+  docs/kcov.md says under 'Building a client' what Rust programs need.
+
+  rkcov install --prefix ~/.local
+  export PKG_CONFIG_PATH=~/.local/lib/pkgconfig LD_LIBRARY_PATH=~/.local/lib";
+
+/// Installs, and says what.
+///
+/// # Errors
+/// A file cannot be written, or the prefix cannot stand in `rkcov.pc`.
+pub fn install(args: &Args) -> Result<ExitCode, Error> {
+    let command = if args.no_command {
+        None
+    } else {
+        Some(env::current_exe().map_err(crate::install::Error::Ourselves)?)
+    };
+    let files = args
+        .place
+        .tree()?
+        .install(&args.libdir, command.as_deref())?;
+    said("installed", files, &args.place)
+}
+
+/// Removes what the manifest names, and says how much it was.
+///
+/// # Errors
+/// There is no manifest, or a file cannot be removed.
+pub fn uninstall(place: &Place) -> Result<ExitCode, Error> {
+    said("removed", place.tree()?.uninstall()?, place)
+}
+
+fn said(what: &str, files: usize, place: &Place) -> Result<ExitCode, Error> {
+    let prefix = place.prefix.display();
+    writeln!(io::stdout(), "{what} {files} files under {prefix}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Place {
+    fn tree(&self) -> Result<Tree, crate::install::Error> {
+        Tree::new(&self.prefix, self.destdir.as_deref())
+    }
+}
