@@ -30,6 +30,7 @@ const TOOLS: &[Tool] = &[
     tool("automake", "automake", "builds by autotools"),
     tool("libtoolize", "libtool", "builds by autotools"),
     tool("ccache", "ccache", "builds through ccache"),
+    tool("pkg-config", "pkgconf", "the installed runtime"),
     tool("genhtml", "lcov", "reports in lcov's format"),
     tool("valgrind", "valgrind", "leaks"),
     tool(
@@ -43,6 +44,7 @@ const TOOLS: &[Tool] = &[
 /// Packages without a program that one could look for.
 const OTHERS: &[(&str, &str)] = &[
     ("libclang-rt-22-dev", "clang's sanitizers"),
+    ("libc6-dev-arm64-cross", "the runtime on aarch64"),
     ("rustc-web", "the runtime on aarch64"),
     ("rust-web-src", "the runtime on aarch64"),
     (
