@@ -4,6 +4,7 @@
 pub mod case;
 pub mod cases;
 pub mod differences;
+pub mod faults;
 pub mod history;
 pub mod hosts;
 pub mod live;

@@ -14,7 +14,7 @@ use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
 use rkcov_conformance::live::program::Program;
 use rkcov_conformance::mutants::{self, Mutants};
 use rkcov_conformance::result::{self, Results};
-use rkcov_conformance::{cases, history, matrix, replay, sim, suite};
+use rkcov_conformance::{cases, faults, history, matrix, replay, sim, suite};
 use rkcov_model::script;
 
 /// One conformance suite for every kcov.
@@ -82,6 +82,8 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         count: u32,
     },
+    /// Let every allocation of every case fail once, and compare the rules with the model.
+    Faults,
     /// Put deliberate bugs into a copy of the rules and see whether they are caught.
     Mutants {
         /// This one only.
@@ -203,6 +205,18 @@ fn run(command: Command) -> Result<ExitCode, String> {
                     Ok(told) => println!("{}: {told} operations", new().traits().name),
                     Err(divergence) => {
                         println!("{divergence}");
+                        return Ok(ExitCode::FAILURE);
+                    }
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Faults => {
+            for new in [sim::userspace, sim::kernel] {
+                match faults::search(new) {
+                    Ok(tried) => println!("{}: {tried}", new().traits().name),
+                    Err(wrong) => {
+                        println!("{wrong}");
                         return Ok(ExitCode::FAILURE);
                     }
                 }

@@ -56,7 +56,7 @@ pub struct Stage<'h> {
     traits: Traits,
     maps: HashMap<(Task, Map), u64>,
     warnings: u64,
-    told: Vec<String>,
+    told: Vec<Op>,
     short: Option<String>,
 }
 
@@ -114,10 +114,16 @@ impl<'h> Stage<'h> {
         }
     }
 
-    /// What was told so far, as a script.
+    /// What was told so far.
+    #[must_use]
+    pub fn told(&self) -> &[Op] {
+        &self.told
+    }
+
+    /// The same as a script.
     #[must_use]
     pub fn script(&self) -> String {
-        self.told.concat()
+        script::print(&self.told)
     }
 
     /// What was played less often than it should be, for want of time.
@@ -194,7 +200,7 @@ impl<'h> Stage<'h> {
         for need in op.needs() {
             self.needs(need)?;
         }
-        self.told.push(format!("{op}\n"));
+        self.told.push(op.clone());
         let outcome = self.host.apply(op)?;
         if let (Op::Act(task, Act::Map { map, len, .. }), Outcome::Done) = (op, &outcome) {
             self.maps.insert((*task, *map), len / 8);

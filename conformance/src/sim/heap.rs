@@ -33,6 +33,8 @@ pub(super) struct Heap {
     /// The allocation that is to fail, counted down.
     fail: Option<u32>,
     failed: bool,
+    /// Allocations that were asked for, failed ones too.
+    asked: u64,
 }
 
 // SAFETY: plain memory that this value owns.
@@ -52,8 +54,14 @@ impl Heap {
         self.failed
     }
 
+    /// How many allocations were asked for.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// Counts an allocation; `true` if it is the one that fails.
     pub(super) fn fails(&mut self) -> bool {
+        self.asked += 1;
         match &mut self.fail {
             Some(1) => {
                 self.fail = None;

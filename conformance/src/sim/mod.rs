@@ -56,6 +56,9 @@ pub trait Observable: Host {
     /// All that is compared with the model.
     fn observe(&self) -> Observed;
 
+    /// How many allocations the rules asked for.
+    fn allocations(&self) -> u64;
+
     /// Ends all tasks, and says what leaked or was written where nobody may write.
     ///
     /// # Errors
@@ -631,6 +634,10 @@ impl<K: Kind> Observable for Simulated<K> {
             too_deep,
             handles: self.kcov.handles(),
         }
+    }
+
+    fn allocations(&self) -> u64 {
+        self.machine().state().heap.asked()
     }
 
     fn close(&mut self) -> Result<(), String> {
