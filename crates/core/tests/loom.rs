@@ -4,11 +4,14 @@
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p rkcov-core --test loom`. Every model
 //! has two or three threads and sections of one or two records; under loom merges go record by
 //! record, tables begin with one bucket, and there is one shard. That is small enough for no bound
-//! on preemptions: all interleavings are run that loom tells apart.
+//! on preemptions: all interleavings are run that loom tells apart. Which pair of operations meets
+//! in which model is a table in docs/reliability.md.
 #![cfg(loom)]
 
-use loom::thread;
-use rkcov_core::abi::ioctl::{KCOV_DISABLE, KCOV_INIT_TRACE, KCOV_REMOTE_ENABLE, KCOV_RESET_TRACE};
+use loom::thread::{self, ThreadId};
+use rkcov_core::abi::ioctl::{
+    KCOV_DISABLE, KCOV_ENABLE, KCOV_INIT_TRACE, KCOV_REMOTE_ENABLE, KCOV_RESET_TRACE,
+};
 use rkcov_core::abi::{Errno, Words};
 use rkcov_core::append::append_pc;
 use rkcov_core::sync::{AtomicU64, Ordering, Word};
@@ -75,6 +78,8 @@ struct LoomHost {
     live: &'static AtomicI64,
     hots: Mutex<HashMap<usize, usize>>,
     requests: Mutex<Vec<Vec<u8>>>,
+    /// A thread that was killed: the rules did not hear of its end.
+    killed: Mutex<Option<ThreadId>>,
 }
 
 // SAFETY: memory from the standard allocator; each task is one loom thread's.
@@ -82,7 +87,7 @@ unsafe impl Host for LoomHost {
     type Lock = LoomLock;
     type Mutex = LoomLock;
     type Buffer = LoomBuffer;
-    type Owner = ();
+    type Owner = ThreadId;
     type Frames = [Recording<Self>; 2];
     type Pin = ();
 
@@ -133,10 +138,12 @@ unsafe impl Host for LoomHost {
 
     fn warn_once(&self, _: Warning) {}
 
-    fn owner(&self) {}
+    fn owner(&self) -> ThreadId {
+        thread::current().id()
+    }
 
-    fn is_gone(&self, (): ()) -> bool {
-        false
+    fn is_gone(&self, owner: ThreadId) -> bool {
+        *self.killed.lock().unwrap() == Some(owner)
     }
 
     fn read_client(&self, address: usize, into: &mut [u8]) -> Result<(), Fault> {
@@ -213,6 +220,7 @@ impl World {
             live,
             hots: Mutex::default(),
             requests: Mutex::default(),
+            killed: Mutex::default(),
         };
         let slot = Box::leak(Box::<Kcov<LoomHost>>::new_uninit());
         // SAFETY: a new place that is never moved.
@@ -240,9 +248,7 @@ impl World {
 
     fn device(self) -> Device {
         let file = self.kcov.open().unwrap();
-        self.kcov
-            .ioctl(&file, self.task().task, KCOV_INIT_TRACE, WORDS)
-            .unwrap();
+        self.task().init(&file).unwrap();
         let base = self
             .kcov
             .map(&file, WORDS * 8, 0, 8)
@@ -255,24 +261,61 @@ impl World {
     fn live(self) -> i64 {
         self.live.load(Ordering::Relaxed)
     }
+
+    /// Nothing is left but, perhaps, a shard's table.
+    fn is_empty(self) {
+        let (handles, live) = (self.kcov.handles(), self.live());
+        assert!(
+            handles == 0 && live <= 1,
+            "{handles} handles, {live} blocks"
+        );
+    }
 }
 
 impl LoomTask {
+    fn call(&self, file: &Ref<LoomHost>, number: u32, argument: usize) -> Result<(), Errno> {
+        self.kcov.ioctl(file, self.task, number, argument)
+    }
+
+    fn init(&self, file: &Ref<LoomHost>) -> Result<(), Errno> {
+        self.call(file, KCOV_INIT_TRACE, WORDS)
+    }
+
+    fn enable(&self, device: &Device) -> Result<(), Errno> {
+        self.call(device, KCOV_ENABLE, 0)
+    }
+
     fn listen(&self, device: &Device, handles: &[u64]) -> Result<(), Errno> {
+        self.listen_as(device, 0, handles)
+    }
+
+    fn listen_as(&self, device: &Device, common: u64, handles: &[u64]) -> Result<(), Errno> {
         let head: [u32; 4] = [0, 4, handles.len() as u32, 0];
         let mut bytes: Vec<u8> = head.iter().flat_map(|n| n.to_ne_bytes()).collect();
-        bytes.extend(0_u64.to_ne_bytes());
+        bytes.extend(common.to_ne_bytes());
         bytes.extend(handles.iter().flat_map(|h| h.to_ne_bytes()));
         let mut requests = self.kcov.host().requests.lock().unwrap();
         requests.push(bytes);
         let address = (requests.len() - 1) << 16;
         drop(requests);
-        self.kcov
-            .ioctl(device, self.task, KCOV_REMOTE_ENABLE, address)
+        self.call(device, KCOV_REMOTE_ENABLE, address)
     }
 
     fn disable(&self, device: &Device) {
-        self.kcov.ioctl(device, self.task, KCOV_DISABLE, 0).unwrap();
+        self.call(device, KCOV_DISABLE, 0).unwrap();
+    }
+
+    fn reset(&self, device: &Device) -> Result<(), Errno> {
+        self.call(device, KCOV_RESET_TRACE, 0)
+    }
+
+    fn exit(&self) {
+        self.kcov.exit(self.task);
+    }
+
+    /// What this thread has enabled is left as it is, by a process that is no more.
+    fn is_killed(&self) {
+        *self.kcov.host().killed.lock().unwrap() = Some(thread::current().id());
     }
 
     fn trace(&self, pc: u64) {
@@ -309,7 +352,7 @@ fn a_section_against_disable_is_delivered_or_dropped() {
         assert_eq!(full, 0);
         assert!(delivered.len() as u64 + stale <= 1);
         drop((device, watch));
-        assert_eq!(world.live(), 1, "the shard's first table and nothing else");
+        world.is_empty();
     });
 }
 
@@ -321,9 +364,9 @@ fn a_section_against_the_end_of_the_client() {
         let worker = world.task();
         let section = thread::spawn(move || worker.section(USB1, &[5]));
         drop(device); // closed while enabled
-        client.kcov.exit(client.task);
+        client.exit();
         section.join().unwrap();
-        assert_eq!((world.kcov.handles(), world.live()), (0, 1));
+        world.is_empty();
     });
 }
 
@@ -385,7 +428,7 @@ fn two_merges_lose_nothing() {
         assert_eq!(all, [5, 6, 7]);
         client.disable(&device);
         drop(device);
-        assert!(world.live() <= 1);
+        world.is_empty();
     });
 }
 
@@ -397,10 +440,7 @@ fn a_reset_is_not_undone_by_a_merge() {
         world.task().section(USB1, &[5]);
         let worker = world.task();
         let section = thread::spawn(move || worker.section(USB1, &[6]));
-        world
-            .kcov
-            .ioctl(&device, client.task, KCOV_RESET_TRACE, 0)
-            .unwrap();
+        client.reset(&device).unwrap();
         section.join().unwrap();
         assert!(
             matches!(device.pcs()[..], [] | [6]),
@@ -424,7 +464,7 @@ fn a_handle_is_found_while_the_table_grows() {
         b.disable(&db);
         a.disable(&da);
         drop((da, db));
-        assert!(world.live() <= 1);
+        world.is_empty();
     });
 }
 
@@ -450,5 +490,286 @@ fn of_two_clients_who_want_the_same_handles_one_gets_them_all() {
             Err(_) => b.disable(&db),
         }
         assert_eq!(world.kcov.handles(), 0);
+    });
+}
+
+/// The one of two clients that has a descriptor, of which there is one.
+fn only_one(mine: Result<(), Errno>, theirs: Result<(), Errno>, errno: Errno) {
+    assert!(
+        [mine, theirs].contains(&Ok(())) && [mine, theirs].contains(&Err(errno)),
+        "{mine:?} {theirs:?}"
+    );
+}
+
+#[test]
+fn of_two_who_make_one_buffer_one_does() {
+    model(|world| {
+        let file = world.kcov.open().unwrap();
+        let (a, b, same) = (world.task(), world.task(), file.clone());
+        let other = thread::spawn(move || b.init(&same));
+        // Whoever can map it can use it.
+        let mapped = world.kcov.map(&file, WORDS * 8, 0, 8).map(Buffer::base);
+        if let Ok(base) = mapped {
+            // SAFETY: the first word of a buffer that `file` keeps.
+            assert_eq!(unsafe { (*base).load(Ordering::Relaxed) }, 0);
+        }
+        let mine = a.init(&file);
+        only_one(mine, other.join().unwrap(), Errno::Busy);
+        drop(file);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn of_two_who_enable_one_descriptor_one_does() {
+    model(|world| {
+        let (a, b, device) = (world.task(), world.task(), world.device());
+        let same = device.clone();
+        let other = thread::spawn(move || (b.listen(&same, &[USB1]), b));
+        let mine = a.enable(&device);
+        let (theirs, b) = other.join().unwrap();
+        only_one(mine, theirs, Errno::Inval);
+        (if mine.is_ok() { &a } else { &b }).disable(&device);
+        drop(device);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn an_enable_against_the_end_of_who_has_it() {
+    model(|world| {
+        let (a, b, device) = (world.task(), world.task(), world.device());
+        a.listen(&device, &[USB1]).unwrap();
+        let end = thread::spawn(move || a.exit());
+        let mine = b.listen(&device, &[USB1]);
+        end.join().unwrap();
+        assert!(matches!(mine, Ok(()) | Err(Errno::Inval)), "{mine:?}");
+        assert_eq!(world.kcov.handles(), usize::from(mine.is_ok()));
+        // Free now at the latest, and nobody else's.
+        if mine.is_ok() {
+            b.disable(&device);
+        }
+        b.listen(&device, &[USB1]).unwrap();
+        b.disable(&device);
+        drop(device);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn what_a_killed_client_had_goes_to_one_of_two() {
+    model(|world| {
+        let device = world.device();
+        let (dead, left) = (world.task(), device.clone());
+        thread::spawn(move || {
+            dead.listen(&left, &[USB1]).unwrap();
+            dead.is_killed();
+        })
+        .join()
+        .unwrap();
+        let (a, b, same) = (world.task(), world.task(), device.clone());
+        let other = thread::spawn(move || (b.listen(&same, &[USB1]), b));
+        let mine = a.listen(&device, &[USB1]);
+        let (theirs, b) = other.join().unwrap();
+        only_one(mine, theirs, Errno::Inval);
+        (if mine.is_ok() { &a } else { &b }).disable(&device);
+        drop(device);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_handle_of_a_killed_client_goes_to_one_of_two() {
+    model(|world| {
+        let (left, da, db) = (world.device(), world.device(), world.device());
+        let dead = world.task();
+        thread::spawn(move || {
+            dead.listen(&left, &[USB1]).unwrap();
+            dead.is_killed();
+        })
+        .join()
+        .unwrap();
+        let (a, b) = (world.task(), world.task());
+        let other = thread::spawn(move || {
+            let theirs = b.listen(&db, &[USB1]);
+            b.exit();
+            theirs
+        });
+        let mine = a.listen(&da, &[USB1]);
+        let theirs = other.join().unwrap();
+        // The other one may have had it and gone already.
+        assert!(mine.is_ok() || theirs.is_ok(), "{mine:?} {theirs:?}");
+        for answer in [mine, theirs] {
+            assert!(matches!(answer, Ok(()) | Err(Errno::Exist)), "{answer:?}");
+        }
+        a.exit();
+        drop(da);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn tables_grow_and_shrink_under_two_clients() {
+    model(|world| {
+        let (da, db) = (world.device(), world.device());
+        let (a, b, other) = (world.task(), world.task(), db.clone());
+        a.listen(&da, &[USB1, USB1 + 2]).unwrap();
+        let grows = thread::spawn(move || {
+            b.listen(&other, &[USB2, USB2 + 2]).unwrap();
+            b
+        });
+        a.disable(&da);
+        let b = grows.join().unwrap();
+        assert_eq!(world.kcov.handles(), 2);
+        world.task().section(USB2 + 2, &[5]);
+        world.task().section(USB1, &[6]);
+        assert_eq!((da.pcs(), db.pcs()), (vec![], vec![5]));
+        b.disable(&db);
+        drop((da, db));
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_section_against_disable_and_the_last_close() {
+    model(|world| {
+        let (client, device) = (world.task(), world.device());
+        client.listen(&device, &[USB1]).unwrap();
+        let (worker, copy) = (world.task(), device.clone());
+        let section = thread::spawn(move || worker.section(USB1, &[5]));
+        let close = thread::spawn(move || drop(copy));
+        client.disable(&device);
+        drop(device);
+        section.join().unwrap();
+        close.join().unwrap();
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_task_that_ends_in_a_section_against_disable() {
+    model(|world| {
+        let (client, device) = (world.task(), world.device());
+        client.listen(&device, &[USB1]).unwrap();
+        let (worker, watch) = (world.task(), device.clone());
+        let end = thread::spawn(move || {
+            worker.kcov.start(worker.task, USB1);
+            worker.trace(5);
+            worker.exit();
+        });
+        client.disable(&device);
+        let delivered = watch.pcs();
+        end.join().unwrap();
+        assert_eq!(watch.pcs(), delivered, "nothing arrives after the disable");
+        drop((device, watch));
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_child_works_on_its_parents_behalf_until_the_parent_disables() {
+    model(|world| {
+        const COMMON: u64 = 7;
+        let (client, device) = (world.task(), world.device());
+        client.listen_as(&device, COMMON, &[]).unwrap();
+        let child = world.task();
+        let inherited = client.task.common(world.kcov.host());
+        child.task.begin(world.kcov.host(), inherited);
+        let work = thread::spawn(move || {
+            let handle = child.kcov.common_handle(child.task);
+            child.section(handle, &[5]);
+            handle
+        });
+        client.disable(&device);
+        let delivered = device.pcs();
+        let handle = work.join().unwrap();
+        assert_eq!(handle, COMMON, "inherited for the child's life");
+        assert_eq!(device.pcs(), delivered);
+        assert_eq!(world.kcov.common_handle(client.task), 0);
+        // A child that is born now inherits nothing.
+        assert!(client.task.common(world.kcov.host()).is_none());
+        drop(device);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_reset_meets_a_disable_a_reset_and_the_last_section() {
+    model(|world| {
+        let (client, device) = (world.task(), world.device());
+        client.listen(&device, &[USB1]).unwrap();
+        world.task().section(USB1, &[5]);
+        let (other, same) = (world.task(), device.clone());
+        let reset = thread::spawn(move || other.reset(&same));
+        client.disable(&device);
+        let answer = reset.join().unwrap();
+        match answer {
+            Ok(()) => assert_eq!(device.pcs(), []),
+            Err(errno) => {
+                assert_eq!(errno, Errno::Inval, "too late");
+                assert_eq!(device.pcs(), [5]);
+            }
+        }
+    });
+    model(|world| {
+        let (client, device) = (world.task(), world.device());
+        client.enable(&device).unwrap();
+        let (other, same) = (world.task(), device.clone());
+        let reset = thread::spawn(move || {
+            other.reset(&same).unwrap();
+            other
+        });
+        client.reset(&device).unwrap();
+        let other = reset.join().unwrap();
+        client.trace(5);
+        assert_eq!(device.pcs(), [5]);
+        client.exit();
+        assert_eq!(other.reset(&device), Err(Errno::Inval));
+        drop(device);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_local_and_a_remote_client_of_one_task_end_apart() {
+    model(|world| {
+        let (client, local, remote) = (world.task(), world.device(), world.device());
+        client.enable(&local).unwrap();
+        client.listen(&remote, &[USB1]).unwrap();
+        let worker = world.task();
+        let section = thread::spawn(move || worker.section(USB1, &[5]));
+        client.trace(6);
+        client.disable(&local);
+        client.trace(7);
+        section.join().unwrap();
+        assert_eq!((local.pcs(), remote.pcs()), (vec![6], vec![5]));
+        client.exit();
+        drop((local, remote));
+        world.is_empty();
+    });
+}
+
+#[test]
+fn an_enable_that_fails_half_way_was_never_there() {
+    model(|world| {
+        let (a, b) = (world.task(), world.task());
+        let (da, db) = (world.device(), world.device());
+        b.listen(&db, &[USB2]).unwrap();
+        let worker = world.task();
+        // USB1 is registered for a moment, and may be found: the section finds nobody to hear it.
+        let section = thread::spawn(move || worker.section(USB1, &[5]));
+        assert_eq!(a.listen(&da, &[USB1, USB2]), Err(Errno::Exist));
+        section.join().unwrap();
+        assert_eq!(
+            (da.pcs(), db.pcs(), world.kcov.handles()),
+            (vec![], vec![], 1)
+        );
+        let [full, stale, no_area, _] = da.drops().read();
+        assert_eq!((full, stale, no_area), (0, 0, 0));
+        a.listen(&da, &[USB1]).unwrap();
+        a.exit();
+        b.exit();
+        drop((da, db));
+        world.is_empty();
     });
 }

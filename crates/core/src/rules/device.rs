@@ -281,10 +281,12 @@ impl<H: Host> Kcov<H> {
             drop(state);
             match refusal {
                 Refusal::Error(errno) => return Err(errno),
-                Refusal::EnabledBy(..) => {
-                    if !self.reap_if_gone(descriptor, &mut self.registry().change()) {
+                Refusal::EnabledBy(owner, sequence) => {
+                    // Asked first: whoever registers handles holds the lock for as long as that takes.
+                    if !self.host().is_gone(owner) {
                         return Err(Errno::Inval);
                     }
+                    descriptor.reap(sequence, &mut self.registry().change());
                 }
             }
         }
