@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong between a source package and a program's last word in a guest.
 
+use crate::flavor::Kcov;
 use crate::install;
 use std::ffi::OsString;
 use std::io;
@@ -40,6 +41,16 @@ pub enum Error {
     Config {
         /// The lines of the fragment.
         options: Vec<String>,
+    },
+    /// A kernel has another kcov than it should, or both.
+    #[error("{}: built for the kcov in {wanted:?}, but the objects in it are those of {found:?}", vmlinux.display())]
+    OtherKcov {
+        /// The kernel.
+        vmlinux: PathBuf,
+        /// The kcov that it was built for.
+        wanted: Kcov,
+        /// Those that are in it.
+        found: Vec<Kcov>,
     },
     /// A program cannot be put into a guest.
     #[error("{}: cannot be run in a guest: {why}", program.to_string_lossy())]

@@ -13,6 +13,7 @@ use crate::flavor::{Arch, Flavor};
 use crate::install;
 use crate::progress::{run_logged, Progress};
 use crate::setup::{Workshop, LLVM};
+use crate::verify;
 use object::{Object, ObjectSection, SectionKind};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -77,6 +78,7 @@ impl Workshop {
             Arch::Uml => &["linux"],
         };
         build.make(targets, &format!("building {flavor}"), progress)?;
+        verify::has_only(&build.folder.join("vmlinux"), flavor.kcov)?;
         build.keep(&image)?;
         fs::write(image.key(), key).map_err(io_error(image.key()))?;
         Ok(image)

@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod program;
 pub mod progress;
 pub mod setup;
+mod verify;
 
 pub use boot::Machine;
 pub use device::Device;
