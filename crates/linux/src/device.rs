@@ -47,8 +47,13 @@ impl Device {
             .write(true)
             .open(PATH)
             .map_err(named)?;
+        Self::of(file, words).map_err(named)
+    }
+
+    /// A descriptor that somebody opened, with a buffer of `words` words.
+    pub(crate) fn of(file: File, words: u32) -> io::Result<Self> {
         let len = words as usize;
-        ioctl(file.as_raw_fd(), KCOV_INIT_TRACE, len).map_err(named)?;
+        ioctl(file.as_raw_fd(), KCOV_INIT_TRACE, len)?;
         // SAFETY: a new mapping, at a place that the kernel chooses.
         let map = unsafe {
             libc::mmap(
@@ -62,7 +67,7 @@ impl Device {
         };
         match NonNull::new(map.cast()) {
             Some(words) if map != libc::MAP_FAILED => Ok(Self { file, words, len }),
-            _ => Err(named(io::Error::last_os_error())),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 
@@ -133,14 +138,18 @@ impl Device {
         }
     }
 
+    /// The count word.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let count = self.words().first();
+        count.map_or(0, |count| count.load(Ordering::Acquire))
+    }
+
     /// The recorded PCs.
     #[must_use]
     pub fn pcs(&self) -> Vec<u64> {
-        let Some((count, records)) = self.words().split_first() else {
-            return Vec::new();
-        };
-        let count = usize::try_from(count.load(Ordering::Acquire)).unwrap_or(usize::MAX);
-        let recorded = records.iter().take(count);
+        let count = usize::try_from(self.count()).unwrap_or(usize::MAX);
+        let recorded = self.words().iter().skip(1).take(count);
         recorded.map(|w| w.load(Ordering::Relaxed)).collect()
     }
 }

@@ -4,14 +4,15 @@
 use crate::cpio::{Kind, Writer};
 use crate::device::Device;
 use crate::job::{answer, Job, JOB};
+use crate::ptrace::{self, Event};
+use crate::record::Recorder;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::ptr;
 
 /// The kernel's parameter that says where answers go.
 pub(crate) const OUT_PARAMETER: &str = "rkcov.out=";
@@ -25,8 +26,8 @@ const HOST: &str = "/run/host";
 /// process ends, the kernel panics, and the host sees that.
 pub fn main() -> io::Result<()> {
     mount_all()?;
-    let answers = Answers::open()?;
-    if let Err(error) = work(&answers) {
+    let mut answers = Answers::open()?;
+    if let Err(error) = work(&mut answers) {
         answers.add(answer::ERROR, error.to_string().as_bytes())?;
     }
     answers.finish()?;
@@ -75,7 +76,7 @@ fn mount(kind: &str, at: &str, options: &str) -> io::Result<()> {
 }
 
 /// The way to the host.
-struct Answers(Mutex<Writer<Wire>>);
+struct Answers(Writer<Wire>);
 
 /// Data that the host sees at once, not when the kernel finds time to write it.
 struct Wire(File);
@@ -113,32 +114,30 @@ impl Answers {
             None => out.to_owned(),
         };
         let file = OpenOptions::new().write(true).open(&path)?;
-        Ok(Self(Mutex::new(Writer::new(Wire(file)))))
+        Ok(Self(Writer::new(Wire(file))))
     }
 
-    fn add(&self, name: &str, data: &[u8]) -> io::Result<()> {
-        let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.add(name, Kind::File, data)
+    fn add(&mut self, name: &str, data: &[u8]) -> io::Result<()> {
+        self.0.add(name, Kind::File, data)
     }
 
     fn finish(self) -> io::Result<()> {
-        let writer = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        writer.finish().map(drop)
+        self.0.finish().map(drop)
     }
 
-    /// Hands over what comes out of a pipe, until it is closed.
-    fn forward(&self, name: &str, from: &mut impl Read) -> io::Result<()> {
+    /// Hands over what a pipe holds, and closes it if there will be no more.
+    fn forward(&mut self, name: &str, pipe: &mut Option<OwnedFd>) -> io::Result<()> {
         let mut piece = [0; 16 << 10];
-        loop {
-            match from.read(&mut piece)? {
-                0 => return Ok(()),
-                n => self.add(name, &piece[..n])?,
-            }
+        let Some(from) = pipe else { return Ok(()) };
+        match File::from(from.try_clone()?).read(&mut piece)? {
+            0 => *pipe = None,
+            n => self.add(name, &piece[..n])?,
         }
+        Ok(())
     }
 }
 
-fn work(answers: &Answers) -> io::Result<()> {
+fn work(answers: &mut Answers) -> io::Result<()> {
     let job = Job::decode(&fs::read(JOB)?).ok_or_else(|| io::Error::other("not a job"))?;
     let device = job.collect.map(Device::open).transpose()?;
     let Some((program, arguments)) = job.command.split_first() else {
@@ -154,38 +153,126 @@ fn work(answers: &Answers) -> io::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if let Some(device) = &device {
-        let enable = device.enabler();
-        // SAFETY: one system call, which is allowed between fork and exec. From there on the
-        // kernel records for the program, through the exec and to its end.
-        unsafe { command.pre_exec(move || enable.enable()) };
-    }
-    let status = run(command.spawn()?, answers)?;
-    if let Some(device) = device {
-        answers.add(answer::COVERAGE, &words(&device))?;
+    let children = Children::watch()?;
+    let enable = device.as_ref().map(Device::enabler);
+    let prepare = move || {
+        Children::forget()?;
+        let Some(enable) = &enable else { return Ok(()) };
+        ptrace::follow_me()?;
+        // From here on the kernel records for the program, through the exec and to its end.
+        enable.enable()
+    };
+    // SAFETY: system calls only, which are allowed between fork and exec.
+    unsafe { command.pre_exec(prepare) };
+    let child = command.spawn()?;
+    let first = child.id() as i32;
+    let mut recorder = match device {
+        Some(device) => Some(Recorder::new(first, device)?),
+        None => None,
+    };
+    let status = run(child, &children, recorder.as_mut(), answers)?;
+    if let Some(recorder) = recorder {
+        for coverage in recorder.rest() {
+            answers.add(answer::COVERAGE, &coverage.encode())?;
+        }
+        answers.add(answer::MISSED, recorder.missed().to_string().as_bytes())?;
     }
     let status = status.code().or_else(|| status.signal().map(|s| 128 + s));
     answers.add(answer::STATUS, status.unwrap_or(255).to_string().as_bytes())
 }
 
-/// Hands over what the program prints until it ends.
-fn run(mut child: Child, answers: &Answers) -> io::Result<ExitStatus> {
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let err =
-            scope.spawn(|| err.map_or(Ok(()), |mut e| answers.forward(answer::STDERR, &mut e)));
-        out.map_or(Ok(()), |mut o| answers.forward(answer::STDOUT, &mut o))?;
-        err.join().unwrap_or(Ok(()))
-    })?;
-    child.wait()
+/// Hands over what the program prints, and records it if there is a recorder, until it has ended
+/// and nobody is left who could print.
+fn run(
+    mut child: Child,
+    children: &Children,
+    mut recorder: Option<&mut Recorder>,
+    answers: &mut Answers,
+) -> io::Result<ExitStatus> {
+    let out = child.stdout.take().map(OwnedFd::from);
+    let err = child.stderr.take().map(OwnedFd::from);
+    let mut pipes = vec![(answer::STDOUT, out), (answer::STDERR, err)];
+    let mut status = None;
+    loop {
+        pipes.retain(|(_, pipe)| pipe.is_some());
+        if let (Some(status), []) = (status, &pipes[..]) {
+            return Ok(ExitStatus::from_raw(status));
+        }
+        let fds = pipes.iter().flat_map(|(_, pipe)| pipe);
+        let ready = wait_for_any(fds.chain([&children.0]))?;
+        for ((name, pipe), _) in pipes.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
+            answers.forward(name, pipe)?;
+        }
+        if ready.last() == Some(&true) {
+            children.heard()?;
+        }
+        while let Some((task, event)) = ptrace::next()? {
+            if let (Event::Ended(its), true) = (event, task as u32 == child.id()) {
+                status = Some(its);
+            }
+            let recorder = recorder.as_mut();
+            if let Some(coverage) = recorder.and_then(|r| r.take(task, event)) {
+                answers.add(answer::COVERAGE, &coverage.encode())?;
+            }
+        }
+    }
 }
 
-/// The count word and as many records as it counts, little-endian.
-fn words(device: &Device) -> Vec<u8> {
-    let count = device
-        .words()
-        .first()
-        .map_or(0, |count| count.load(Ordering::Acquire));
-    let words = std::iter::once(count).chain(device.pcs());
-    words.flat_map(u64::to_le_bytes).collect()
+/// Which of these files can be read from, or will never be again, once there is one.
+fn wait_for_any<'f>(files: impl Iterator<Item = &'f OwnedFd>) -> io::Result<Vec<bool>> {
+    let file = |fd: &OwnedFd| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut polled: Vec<libc::pollfd> = files.map(file).collect();
+    // SAFETY: as many as there are.
+    match unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(polled.iter().map(|file| file.revents != 0).collect()),
+    }
+}
+
+/// News of children, as a file.
+struct Children(OwnedFd);
+
+impl Children {
+    fn signals() -> libc::sigset_t {
+        // SAFETY: a set of signals to be written.
+        unsafe {
+            let mut signals = std::mem::zeroed();
+            libc::sigemptyset(&mut signals);
+            libc::sigaddset(&mut signals, libc::SIGCHLD);
+            signals
+        }
+    }
+
+    /// Of all that this task makes from here on.
+    fn watch() -> io::Result<Self> {
+        let signals = Self::signals();
+        // SAFETY: a set of signals; the answer is a new file descriptor of ours.
+        unsafe {
+            libc::sigprocmask(libc::SIG_BLOCK, &signals, ptr::null_mut());
+            match libc::signalfd(-1, &signals, libc::SFD_CLOEXEC) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+            }
+        }
+    }
+
+    /// In a child, which is to have signals as usual. Allowed between fork and exec.
+    fn forget() -> io::Result<()> {
+        let signals = Self::signals();
+        // SAFETY: a set of signals.
+        match unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &signals, ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Takes the news, of which there are some.
+    fn heard(&self) -> io::Result<()> {
+        let mut news = [0; size_of::<libc::signalfd_siginfo>()];
+        File::from(self.0.try_clone()?).read_exact(&mut news)
+    }
 }

@@ -24,8 +24,10 @@ pub mod answer {
     pub const STDOUT: &str = "stdout";
     /// A piece of the program's standard error.
     pub const STDERR: &str = "stderr";
-    /// The words of the buffer, count word included, little-endian.
+    /// What one task had recorded: a [`Coverage`](super::Coverage).
     pub const COVERAGE: &str = "coverage";
+    /// How many tasks could not be recorded, in decimal.
+    pub const MISSED: &str = "missed";
     /// The program's exit status in decimal; 128 more than the signal that killed it.
     pub const STATUS: &str = "status";
     /// Why the guest could not do its job.
@@ -37,7 +39,8 @@ pub mod answer {
 pub struct Job {
     /// The program, by an absolute path, and its arguments.
     pub command: Vec<OsString>,
-    /// Collect the kernel's coverage for the program into a buffer of so many words.
+    /// Collect the kernel's coverage for the program, for its first task into a buffer of so many
+    /// words.
     pub collect: Option<u32>,
 }
 
@@ -62,6 +65,59 @@ impl Job {
             command,
             collect: (words > 0).then_some(words),
         })
+    }
+}
+
+/// What the kernel recorded of one task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// The process.
+    pub process: u32,
+    /// The task.
+    pub task: u32,
+    /// Whether it is the program's first task.
+    pub first: bool,
+    /// Whether it had ended.
+    pub finished: bool,
+    /// Records for which there was room.
+    pub capacity: u64,
+    /// The buffer: the count word and the records.
+    pub words: Vec<u64>,
+}
+
+impl Coverage {
+    /// Numbers of eight bytes, little-endian.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let head = [
+            self.process.into(),
+            self.task.into(),
+            self.first.into(),
+            self.finished.into(),
+            self.capacity,
+        ];
+        let numbers = head.iter().chain(&self.words);
+        numbers.flat_map(|n| n.to_le_bytes()).collect()
+    }
+
+    /// What [`Coverage::encode`] wrote.
+    #[must_use]
+    pub fn decode(data: &[u8]) -> Option<Self> {
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        let mut numbers = data.chunks_exact(8).map(number);
+        Some(Self {
+            process: numbers.next()?.try_into().ok()?,
+            task: numbers.next()?.try_into().ok()?,
+            first: numbers.next()? != 0,
+            finished: numbers.next()? != 0,
+            capacity: numbers.next()?,
+            words: numbers.collect(),
+        })
+    }
+
+    /// The recorded PCs.
+    #[must_use]
+    pub fn records(&self) -> &[u64] {
+        self.words.split_first().map_or(&[], |(_, records)| records)
     }
 }
 
@@ -165,6 +221,22 @@ mod tests {
         for bad in [&b""[..], b"1", b"x\0a\0"] {
             assert_eq!(Job::decode(bad), None);
         }
+    }
+
+    #[test]
+    fn coverage_arrives_as_it_was_recorded() {
+        let coverage = Coverage {
+            process: 30,
+            task: 31,
+            first: false,
+            finished: true,
+            capacity: 511,
+            words: vec![2, 0xffff_ffff_8100_0000, 7],
+        };
+        assert_eq!(coverage.records(), [0xffff_ffff_8100_0000, 7]);
+        let data = coverage.encode();
+        assert_eq!(Coverage::decode(&data), Some(coverage));
+        assert_eq!(Coverage::decode(&data[..32]), None);
     }
 
     #[test]

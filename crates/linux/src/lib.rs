@@ -18,6 +18,8 @@ pub mod job;
 pub mod kernel;
 pub mod program;
 pub mod progress;
+mod ptrace;
+mod record;
 pub mod setup;
 mod verify;
 
@@ -25,7 +27,7 @@ pub use boot::Machine;
 pub use device::Device;
 pub use error::{Error, Result};
 pub use flavor::{Arch, Checks, Flavor, Kcov};
-pub use job::{answer, Job};
+pub use job::{answer, Coverage, Job};
 pub use kernel::{Image, Layout};
 pub use progress::Progress;
 pub use setup::Workshop;

@@ -5,10 +5,11 @@ use crate::cache;
 use crate::cmd::report;
 use crate::error::Error;
 use rkcov_linux::{
-    answer, guest, install, program, Arch, Checks, Flavor, Image, Job, Kcov, Machine, Progress,
-    Workshop,
+    answer, guest, install, program, Arch, Checks, Coverage, Flavor, Image, Job, Kcov, Machine,
+    Progress, Workshop,
 };
-use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, StreamInfo, Writer};
+use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
+use std::collections::hash_map::{Entry, HashMap};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -228,21 +229,18 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         };
         write_trace(&output, run, &image, &outcome)?.map_err(failed)?;
         report::plain(&output, report::Format::Text, None)?;
-        eprintln!(
-            "rkcov: {} PCs in {}",
-            outcome.records().len(),
-            output.display()
-        );
+        eprintln!("rkcov: {}", outcome.summary(&output));
     }
     Ok(ExitCode::from(outcome.status))
 }
 
-/// What a guest said at the end.
+/// What a guest said of the program.
 #[derive(Default)]
 struct Outcome {
     status: u8,
-    /// The buffer: the count word and the records.
-    words: Vec<u64>,
+    coverage: Vec<Coverage>,
+    /// Tasks that could not be recorded.
+    missed: u64,
     error: Option<String>,
 }
 
@@ -251,17 +249,25 @@ impl Outcome {
         let text = String::from_utf8_lossy(data);
         match name {
             answer::STATUS => self.status = text.parse().unwrap_or(u8::MAX),
-            answer::COVERAGE => {
-                let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-                self.words = data.chunks_exact(8).map(word).collect();
-            }
+            answer::COVERAGE => self.coverage.extend(Coverage::decode(data)),
+            answer::MISSED => self.missed = text.parse().unwrap_or(u64::MAX),
             answer::ERROR => self.error = Some(text.into_owned()),
             _ => {}
         }
     }
 
-    fn records(&self) -> &[u64] {
-        self.words.split_first().map_or(&[], |(_, records)| records)
+    /// One line about what was recorded.
+    fn summary(&self, output: &Path) -> String {
+        let pcs: usize = self.coverage.iter().map(|c| c.records().len()).sum();
+        let tasks = match self.coverage.len() {
+            1 => String::from("1 task"),
+            n => format!("{n} tasks"),
+        };
+        let missed = match self.missed {
+            0 => String::new(),
+            n => format!("; {n} more could not be recorded"),
+        };
+        format!("{pcs} PCs of {tasks} in {}{missed}", output.display())
     }
 }
 
@@ -286,11 +292,22 @@ fn write_trace(
     info.directory = image.source();
     let write = || {
         let mut writer = Writer::create(output, &info)?;
-        let process = writer.process(&trace::Process {
-            command: run.command.clone(),
-            exit: Exit::Code(outcome.status.into()),
-            ..trace::Process::default()
-        })?;
+        let mut processes: HashMap<u32, ProcessId> = HashMap::new();
+        // The program's own process is the first of them.
+        let own = outcome.coverage.iter().find(|c| c.first);
+        for coverage in own.into_iter().chain(&outcome.coverage) {
+            if let Entry::Vacant(entry) = processes.entry(coverage.process) {
+                let mut process = trace::Process {
+                    pid: coverage.process,
+                    ..trace::Process::default()
+                };
+                if coverage.first {
+                    process.command.clone_from(&run.command);
+                    process.exit = Exit::Code(outcome.status.into());
+                }
+                entry.insert(writer.process(&process)?);
+            }
+        }
         writer.module(&Module {
             process: None,
             path: image.vmlinux.clone(),
@@ -299,12 +316,15 @@ fn write_trace(
             range: layout.range,
             text: layout.text,
         })?;
-        let mut stream = StreamInfo::new(process);
-        stream.main = true;
-        stream.finished = true;
-        stream.count = outcome.words.first().copied().unwrap_or(0);
-        stream.capacity = u64::from(BUFFER_WORDS) - 1;
-        writer.stream(&stream, outcome.records().iter().copied())?;
+        for coverage in &outcome.coverage {
+            let mut stream = StreamInfo::new(processes[&coverage.process]);
+            stream.tid = coverage.task;
+            stream.main = coverage.task == coverage.process;
+            stream.finished = coverage.finished;
+            stream.count = coverage.words.first().copied().unwrap_or(0);
+            stream.capacity = coverage.capacity;
+            writer.stream(&stream, coverage.records().iter().copied())?;
+        }
         writer.save()
     };
     Ok(write())
