@@ -86,10 +86,10 @@ enum Command {
     Faults,
     /// Put deliberate bugs into a copy of the rules and see whether they are caught.
     Mutants {
-        /// This one only.
-        name: Option<String>,
-        /// Write docs/conformance-mutants.md.
-        #[arg(long, conflicts_with = "name")]
+        /// These only.
+        names: Vec<String>,
+        /// Renew their rows of docs/conformance-mutants.md.
+        #[arg(long)]
         write: bool,
     },
     /// Tell a script to a host and print what it answers beside what the model says.
@@ -223,7 +223,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Mutants { name, write } => mutate(name.as_deref(), write),
+        Command::Mutants { names, write } => mutate(&names, write),
         Command::Replay {
             script,
             host,
@@ -254,24 +254,28 @@ fn page(text: &str, write: bool, path: &std::path::Path) -> Result<ExitCode, Str
     Ok(ExitCode::SUCCESS)
 }
 
-fn mutate(name: Option<&str>, write: bool) -> Result<ExitCode, String> {
+fn mutate(names: &[String], write: bool) -> Result<ExitCode, String> {
     let mutants = Mutants::read()?;
+    let chosen = mutants.named(names)?;
     let copy = mutants::Copy::new()?;
     if copy.test(None)?.is_caught() {
         return Err("the suite fails without any bug".into());
     }
     let mut tested = Vec::new();
     let mut survivors = 0;
-    for mutant in mutants.named(name) {
+    for mutant in chosen {
         let caught = copy.test(Some(mutant))?;
-        let by = match (&caught.cases[..], caught.histories) {
-            _ if caught.crashed => "crashes the suite".into(),
-            ([], false) => {
+        let by = match (&caught.cases[..], &caught.models[..], caught.histories) {
+            _ if caught.crashed => "crashes".into(),
+            ([], [], false) => {
                 survivors += 1;
                 "SURVIVES".into()
             }
-            ([], true) => "caught by histories".into(),
-            ([first, rest @ ..], histories) => {
+            ([], [], true) => "caught by histories".into(),
+            ([], [first, rest @ ..], _) => {
+                format!("caught by the model {first}, {} more", rest.len())
+            }
+            ([first, rest @ ..], _, histories) => {
                 let more = if histories { " and histories" } else { "" };
                 format!("caught by {first}, {} more cases{more}", rest.len())
             }
@@ -281,7 +285,8 @@ fn mutate(name: Option<&str>, write: bool) -> Result<ExitCode, String> {
     }
     if write {
         let path = matrix::page().with_file_name("conformance-mutants.md");
-        page(&mutants::page(&tested), true, &path)?;
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        page(&mutants::page(&mutants, &tested, &kept), true, &path)?;
     }
     Ok(if survivors == 0 {
         ExitCode::SUCCESS

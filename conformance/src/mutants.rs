@@ -31,6 +31,9 @@ pub struct Mutant {
     find: String,
     /// What the bug makes of it.
     replace: String,
+    /// Only other tasks can tell: the models of concurrency have to catch it.
+    #[serde(default)]
+    concurrent: bool,
 }
 
 /// What became of a mutant.
@@ -40,6 +43,8 @@ pub struct Caught {
     pub cases: Vec<String>,
     /// Whether the histories found it.
     pub histories: bool,
+    /// Models of concurrency that failed.
+    pub models: Vec<String>,
     /// Whether the suite did not even come to its end.
     pub crashed: bool,
 }
@@ -48,12 +53,17 @@ impl Caught {
     /// Whether anything noticed.
     #[must_use]
     pub fn is_caught(&self) -> bool {
-        self.crashed || self.histories || !self.cases.is_empty()
+        self.crashed || self.histories || !self.cases.is_empty() || !self.models.is_empty()
     }
 }
 
-/// What a copy is made of: the rules, and what tests them.
-const COPIED: [&str; 3] = ["crates/abi", "crates/core", "conformance"];
+/// What a copy is made of: the rules, what tests them, and what that depends on.
+const COPIED: [&str; 4] = [
+    "crates/abi",
+    "crates/core",
+    "crates/artifacts",
+    "conformance",
+];
 
 /// The time that the suite may take on a mutant, which may loop for ever.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -67,10 +77,19 @@ impl Mutants {
         toml::from_str(include_str!("../mutants.toml")).map_err(|e| e.to_string())
     }
 
-    /// Those of this name, or all.
-    pub fn named<'a>(&'a self, name: Option<&'a str>) -> impl Iterator<Item = &'a Mutant> {
-        let is_named = move |m: &&Mutant| name.is_none_or(|name| m.name == name);
-        self.mutant.iter().filter(is_named)
+    /// Those of these names, or all if there are none.
+    ///
+    /// # Errors
+    /// A name that no mutant has.
+    pub fn named(&self, names: &[String]) -> Result<Vec<&Mutant>, String> {
+        let named = |name: &String| {
+            let found = self.mutant.iter().find(|m| m.name == *name);
+            found.ok_or_else(|| format!("no bug is called {name}"))
+        };
+        if names.is_empty() {
+            return Ok(self.mutant.iter().collect());
+        }
+        names.iter().map(named).collect()
     }
 }
 
@@ -127,7 +146,10 @@ impl Copy {
             let mutated = mutant.apply(&root())?;
             fs::write(self.folder.path().join(&mutant.file), mutated).map_err(say)?;
         }
-        let caught = self.build_and_run();
+        let caught = match mutant {
+            Some(mutant) if mutant.concurrent => self.run_models(),
+            _ => self.build_and_run(),
+        };
         if let Some(mutant) = mutant {
             let original = root().join(&mutant.file);
             // Written, not copied with its time, so that cargo sees the change.
@@ -172,6 +194,43 @@ impl Copy {
         histories.args(["histories", "--count", "500"]);
         caught.histories = !run(&mut histories)?;
         Ok(caught)
+    }
+
+    /// As `.ci/loom` does.
+    fn run_models(&self) -> Result<Caught, String> {
+        let models = |more: &[&str]| {
+            let mut cargo = Command::new("cargo");
+            cargo.args(["test", "--quiet", "--release", "--package", "rkcov-core"]);
+            cargo.args(["--test", "loom"]).args(more);
+            cargo.env("RUSTFLAGS", "--cfg loom");
+            cargo.env("CARGO_TARGET_DIR", self.target.join("loom"));
+            cargo.env("RUST_BACKTRACE", "0");
+            cargo.current_dir(self.folder.path());
+            cargo
+        };
+        let built = models(&["--no-run"]).output();
+        let built = built.map_err(|e| format!("cargo: {e}"))?;
+        if !built.status.success() {
+            let errors = String::from_utf8_lossy(&built.stderr).into_owned();
+            return Err(format!("cannot be built: {errors}"));
+        }
+        let said = self.folder.path().join("models.txt");
+        let file = fs::File::create(&said).map_err(|e| e.to_string())?;
+        // One after the other, so that one that crashes is known by the line that it did not end.
+        let mut tests = models(&["--", "--test-threads=1", "--format=pretty"]);
+        let passed = run(tests.stdout(file).stderr(Stdio::null()))?;
+        let said = fs::read_to_string(&said).map_err(|e| e.to_string())?;
+        let models: Vec<String> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
+            .filter(|(_, verdict)| *verdict != "ok")
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        Ok(Caught {
+            crashed: !passed && models.is_empty(),
+            models,
+            ..Caught::default()
+        })
     }
 
     fn program(&self) -> Command {
@@ -231,36 +290,47 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The page of mutants.
+/// The page of mutants: what was tested now, and of all others the rows that `kept` has.
 #[must_use]
-pub fn page(tested: &[(&Mutant, Caught)]) -> String {
+pub fn page(mutants: &Mutants, tested: &[(&Mutant, Caught)], kept: &str) -> String {
     let mut text = String::from(PREFACE);
-    for (mutant, caught) in tested {
-        let cases: Vec<String> = caught
-            .cases
-            .iter()
-            .take(3)
-            .map(|c| format!("`{c}`"))
-            .collect();
-        let more = caught.cases.len() - cases.len();
-        let mut by = cases.join(", ");
-        if more > 0 {
-            let _ = write!(by, " and {more} more");
+    for mutant in &mutants.mutant {
+        let now = tested.iter().find(|(m, _)| m.name == mutant.name);
+        let start = format!("| {} |", mutant.name);
+        if let Some((_, caught)) = now {
+            text.push_str(&row(mutant, caught));
+        } else if let Some(row) = kept.lines().find(|line| line.starts_with(&start)) {
+            text.push_str(row);
+            text.push('\n');
         }
-        if caught.crashed {
-            by.push_str("it crashes the suite");
-        }
-        if by.is_empty() {
-            by.push_str("none");
-        }
-        let histories = if caught.histories { "yes" } else { "no" };
-        let Mutant {
-            name, what, file, ..
-        } = mutant;
-        let file = file.rsplit('/').next().unwrap_or(file);
-        let _ = writeln!(text, "| {name} | {what} | `{file}` | {by} | {histories} |");
     }
     text
+}
+
+fn row(mutant: &Mutant, caught: &Caught) -> String {
+    let names = caught.cases.iter().chain(&caught.models);
+    let few: Vec<String> = names.clone().take(3).map(|n| format!("`{n}`")).collect();
+    let more = names.count() - few.len();
+    let mut by = few.join(", ");
+    if more > 0 {
+        let _ = write!(by, " and {more} more");
+    }
+    if caught.crashed {
+        by.push_str("it crashes");
+    }
+    if by.is_empty() {
+        by.push_str("none");
+    }
+    let histories = match (mutant.concurrent, caught.histories) {
+        (true, _) => "",
+        (false, true) => "yes",
+        (false, false) => "no",
+    };
+    let Mutant {
+        name, what, file, ..
+    } = mutant;
+    let file = file.rsplit('/').next().unwrap_or(file);
+    format!("| {name} | {what} | `{file}` | {by} | {histories} |\n")
 }
 
 const PREFACE: &str = "\
@@ -273,10 +343,11 @@ cargo run -p rkcov-conformance -- mutants --write
 ```
 
 which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
-and tells 500 random histories of either sort to it and to the model. It fails if one of them is
-caught by neither. The bugs are in `conformance/mutants.toml`.
+and tells 500 random histories of either sort to it and to the model. Those that only another task
+can notice are put before the models of concurrency instead (`.ci/loom`). It fails if one of them is
+caught by nothing. The bugs are in `conformance/mutants.toml`.
 
-| bug | what goes wrong | in | cases that catch it | histories |
+| bug | what goes wrong | in | cases or models that catch it | histories |
 | --- | --- | --- | --- | --- |
 ";
 
@@ -310,6 +381,8 @@ mod tests {
             .filter_map(|row| row.split(" | ").next()?.strip_prefix("| "))
             .collect();
         assert_eq!(names, listed);
-        assert!(rows.iter().all(|row| !row.ends_with("| none | no |")));
+        assert!(rows
+            .iter()
+            .all(|row| !row.contains("| none |") || row.ends_with("| yes |")));
     }
 }
