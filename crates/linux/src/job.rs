@@ -99,7 +99,7 @@ impl Coverage {
         numbers.flat_map(|n| n.to_le_bytes()).collect()
     }
 
-    /// What [`Coverage::encode`] wrote.
+    /// What `encode()` wrote.
     #[must_use]
     pub fn decode(data: &[u8]) -> Option<Self> {
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
