@@ -313,6 +313,25 @@ pub(crate) fn map_shared_anonymous(len: usize) -> Result<*mut u8, Error> {
     Ok(ptr::with_exposed_provenance_mut(at))
 }
 
+/// A page of this process's own, all zero in every child that gets a copy of its memory.
+pub(crate) fn map_wiped_on_fork() -> Result<*mut u8, Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+    // SAFETY: the kernel chooses the address, so nothing that exists is touched.
+    let at = unsafe { syscall(libc::SYS_mmap, [0, PAGE, prot, flags, usize::MAX, 0])? };
+    let page = ptr::with_exposed_provenance_mut(at);
+    let advice = libc::MADV_WIPEONFORK as usize;
+    // SAFETY: our new page, in which nothing stands yet.
+    match unsafe { syscall(libc::SYS_madvise, [at, PAGE, advice, 0, 0, 0]) } {
+        Ok(_) => Ok(page),
+        Err(error) => {
+            // SAFETY: as above.
+            unsafe { unmap(page, PAGE) };
+            Err(error)
+        }
+    }
+}
+
 /// Maps shared memory once more, at `wish` if that is not 0 and free, or exactly there.
 pub(crate) fn map_again(
     of: *mut u8,

@@ -5,5 +5,6 @@ mod documentation;
 mod examples;
 mod interface;
 mod preload;
+mod processes;
 mod rust;
 mod support;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A folder with the artifacts, and compilers that know where they are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -63,6 +64,51 @@ pub(crate) const STATIC: &[&str] = &[
 ];
 /// The runtime beside a shared object, or beside an executable without one in it.
 pub(crate) const LIBRARY: &[&str] = &["rkcov-module.o", "librkcov.so"];
+
+/// What instruments a program, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compiler {
+    /// gcc, `trace-pc`.
+    Gcc,
+    /// clang, `trace-pc-guard` behind a gate.
+    Clang,
+}
+
+impl Compiler {
+    /// gcc, and clang if one is installed that has gates.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let is_here = |compiler: &Self| {
+            let version = Command::new(compiler.name("-.c")).arg("--version").output();
+            version.is_ok_and(|output| output.status.success())
+        };
+        [Self::Gcc, Self::Clang].into_iter().filter(is_here)
+    }
+
+    /// The program that compiles this source.
+    pub(crate) fn name(self, source: &str) -> &'static str {
+        match (self, source.ends_with(".cc")) {
+            (Self::Gcc, false) => "gcc",
+            (Self::Gcc, true) => "g++",
+            (Self::Clang, false) => "clang-22",
+            (Self::Clang, true) => "clang++-22",
+        }
+    }
+
+    /// The flags that instrument.
+    pub(crate) fn instrumentation(self) -> &'static [&'static str] {
+        match self {
+            Self::Gcc => PCS,
+            Self::Clang => &[
+                "-Xclang",
+                "-fsanitize-coverage-type=3",
+                "-Xclang",
+                "-fsanitize-coverage-trace-pc-guard",
+                "-mllvm",
+                "-sanitizer-coverage-gated-trace-callbacks",
+            ],
+        }
+    }
+}
 
 /// A folder of one test, with the artifacts in it.
 pub(crate) struct Lab(tempfile::TempDir);
@@ -137,6 +183,24 @@ impl Lab {
         self.link(compiler, name, &[object], runtime)
     }
 
+    /// A program that is a client by `client.h`. `flags` are for compiler and linker.
+    pub(crate) fn client(
+        &self,
+        compiler: Compiler,
+        source: &str,
+        runtime: &[&str],
+        flags: &[&str],
+    ) -> PathBuf {
+        let stem = source.rsplit_once('.').map_or(source, |(stem, _)| stem);
+        let instrumented = [compiler.instrumentation(), flags].concat();
+        let objects = [
+            self.object(compiler.name(source), source, &instrumented),
+            self.object(compiler.name("client.c"), "client.c", flags),
+        ];
+        let arguments = [runtime, flags].concat();
+        self.link(compiler.name(source), stem, &objects, &arguments)
+    }
+
     /// An instrumented shared library of one source.
     pub(crate) fn library(&self, source: &str, flags: &[&str]) -> PathBuf {
         let stem = source.rsplit_once('.').map_or(source, |(stem, _)| stem);
@@ -159,6 +223,38 @@ impl Lab {
             .current_dir(self.0.path());
         command
     }
+}
+
+/// What `client_print()` printed: the functions of each of its lists.
+pub(crate) fn covered(printed: &str) -> BTreeMap<&str, BTreeSet<String>> {
+    let mut lists = BTreeMap::<_, BTreeMap<_, BTreeSet<u64>>>::new();
+    for line in printed.lines() {
+        let mut fields = line.split(' ');
+        let mut next = || fields.next().unwrap_or_else(|| panic!("{line}"));
+        let (what, module, offset) = (next(), next(), next());
+        let offset = u64::from_str_radix(offset.trim_start_matches("0x"), 16).unwrap();
+        let of_module = lists.entry(what).or_default().entry(module).or_default();
+        of_module.insert(offset);
+    }
+    let named = |modules: BTreeMap<&str, BTreeSet<u64>>| {
+        let each = modules.into_iter();
+        each.flat_map(|(module, pcs)| functions(Path::new(module), 0, pcs))
+            .collect()
+    };
+    lists
+        .into_iter()
+        .map(|(what, modules)| (what, named(modules)))
+        .collect()
+}
+
+/// What [`covered`] should answer.
+pub(crate) fn lists<const N: usize>(
+    expected: [(&'static str, &[&str]); N],
+) -> BTreeMap<&'static str, BTreeSet<String>> {
+    let named = |functions: &[&str]| functions.iter().map(|f| (*f).to_owned()).collect();
+    expected
+        .map(|(what, functions)| (what, named(functions)))
+        .into()
 }
 
 /// The functions that `pcs`, addresses in `module` at the address `bias`, lie in.

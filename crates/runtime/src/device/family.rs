@@ -3,6 +3,7 @@
 
 use super::arena::Arena;
 use super::host::Userspace;
+use super::mark;
 use crate::sys;
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
@@ -63,6 +64,7 @@ pub(crate) fn found() -> Option<&'static Family> {
         ptr::addr_of_mut!((*slot).next_buffer).write(AtomicU64::new(1));
         ptr::addr_of_mut!((*slot).seed).write(sys::random());
     }
+    mark::make();
     // The rules ask for the seed while they are set up.
     FAMILY.store(slot, Ordering::Release);
     // SAFETY: a zeroed place that never moves; nobody else has found the family yet who could use

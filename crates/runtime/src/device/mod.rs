@@ -11,6 +11,7 @@ mod arena;
 mod family;
 mod files;
 mod host;
+mod mark;
 mod robust;
 
 pub(crate) use host::Userspace;
@@ -22,9 +23,13 @@ use family::family;
 use rkcov_abi::CommonHandle;
 use rkcov_core::Task;
 
-/// The calling thread, after it was attached if it was not.
+/// The calling thread, after it was attached if it was not, and told of a fork of which libc did
+/// not tell it.
 pub(crate) fn task() -> &'static Task<Userspace> {
     let tls = tls::current();
+    if mark::is_wiped() {
+        forked(tls);
+    }
     if tls.hot.mode.load(Ordering::Relaxed) & UNATTACHED != 0 {
         run::attach(tls);
     }
@@ -52,6 +57,7 @@ pub(crate) fn thread_ended(tls: &'static Tls) {
 
 /// The calling thread is the only one of a forked child.
 pub(crate) fn forked(tls: &'static Tls) {
+    mark::set();
     let common = tls.task.common(&Userspace);
     tls.started.store(0, Ordering::Relaxed);
     tls.task.begin(&Userspace, common);
