@@ -2,6 +2,7 @@
 //! The device inside of a process, in programs that are compiled here.
 
 mod documentation;
+mod ends;
 mod examples;
 mod interface;
 mod preload;
