@@ -14,6 +14,9 @@ pub enum Error {
     /// A compiler was not run.
     #[error(transparent)]
     Cc(#[from] cc::Failure),
+    /// Cargo cannot do what it is to do.
+    #[error(transparent)]
+    Cargo(#[from] crate::cargo::Error),
     /// The variables for a build system cannot be said.
     #[error(transparent)]
     Env(#[from] env::Failure),
@@ -82,6 +85,7 @@ impl Error {
             | Self::Guest { .. }
             | Self::Env(_) => ExitCode::FAILURE,
             Self::Cc(failure) => failure.exit_code(),
+            Self::Cargo(failure) => failure.exit_code(),
         }
     }
 }

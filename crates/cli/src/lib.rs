@@ -10,10 +10,12 @@
 //! has it, 1 for every other failure.
 
 pub mod cache;
+pub mod cargo;
 pub mod cmd;
 pub mod collect;
 pub mod error;
 pub mod install;
+pub mod record;
 pub mod toolchain;
 pub mod wrap;
 

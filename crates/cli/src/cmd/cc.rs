@@ -150,14 +150,23 @@ fn words(text: &OsStr) -> Vec<OsString> {
 /// # Errors
 /// The compiler cannot be found, understood or run.
 pub fn run(args: Args, language: Language) -> Result<ExitCode, Error> {
-    match exec(args, language)? {}
+    match exec(args.own, args.rest, language)? {}
 }
 
-fn exec(args: Args, language: Language) -> Result<Infallible, Failure> {
-    let own = args.own.or(Own::from_environment()?);
+/// Becomes the compiler, in whose place a program of the name `cc` or `c++` was run: all of `args`
+/// are the compiler's, and which it is the environment says.
+///
+/// # Errors
+/// As [`run`].
+pub fn stand_in(args: &[OsString], language: Language) -> Result<Infallible, Error> {
+    Ok(exec(Own::default(), args.to_vec(), language)?)
+}
+
+fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible, Failure> {
+    let own = own.or(Own::from_environment()?);
     let invocation = match own.compiler {
-        Some(compiler) => Invocation::of(compiler, args.rest),
-        None => Invocation::read(args.rest, || language.compiler()),
+        Some(compiler) => Invocation::of(compiler, rest),
+        None => Invocation::read(rest, || language.compiler()),
     };
     let program = find(&invocation.compiler)?;
     let expanded = response::expand(&invocation.args, read_regular_file);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The commands, a file each.
 
+pub mod cargo;
 pub mod cc;
 pub mod doctor;
 pub mod env;

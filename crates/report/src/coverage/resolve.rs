@@ -83,7 +83,8 @@ fn one(image: Image, mut hits: ImageHits) -> Option<Resolved> {
             weight,
         }
     });
-    let pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
+    let mut pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
+    pieces.retain(|piece| image.is_written(piece.range.start));
     let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
     let portions: Result<Vec<Sources>, _> = pieces
         .par_chunks(portion)

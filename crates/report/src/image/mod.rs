@@ -7,6 +7,7 @@
 
 mod elf;
 mod flow;
+mod harness;
 mod locate;
 
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub struct Image {
     debug: Option<PathBuf>,
     supplementary: Option<PathBuf>,
     functions: Vec<Function>,
+    /// Code that nobody wrote, although lines are said to be its source.
+    unwritten: Option<Range<u64>>,
     problems: Vec<Problem>,
 }
 
@@ -55,14 +58,16 @@ impl Image {
             .into_iter()
             .flatten()
             .map(ElfFile::functions)
-            .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count());
+            .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count())
+            .unwrap_or_default();
         Self {
             path: path.to_owned(),
             build_id: build_id.clone(),
             binary: found.binary,
             debug: found.debug.map(|file| file.path().to_owned()),
             supplementary: found.supplementary,
-            functions: functions.unwrap_or_default(),
+            unwritten: harness::main_of(&functions),
+            functions,
             problems: found.problems,
         }
     }
@@ -101,6 +106,12 @@ impl Image {
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.has_lines() || !self.functions.is_empty()
+    }
+
+    /// Whether an author's line stands behind the code at this address, if any does.
+    pub(crate) fn is_written(&self, address: u64) -> bool {
+        let unwritten = self.unwritten.as_ref();
+        !unwritten.is_some_and(|range| range.contains(&address))
     }
 
     /// Its instrumented code, if the file itself is there and its lines are known.

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `cargo rkcov` command, and what stands in the place of rustc, rustdoc and cc in its builds.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rkcov_cli::cargo::main(std::env::args_os().collect())
+}

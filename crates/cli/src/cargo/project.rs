@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The project, as cargo sees it.
+
+use super::Error;
+use rkcov_report::sources::Pattern;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The cargo that called us, or the one in `$PATH`.
+#[must_use]
+pub fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// What `cargo metadata` says.
+#[derive(Debug, Deserialize)]
+pub struct Project {
+    packages: Vec<Package>,
+    workspace_members: Vec<String>,
+    /// The folder of the workspace's own manifest.
+    pub workspace_root: PathBuf,
+    /// Where cargo builds when nobody says otherwise.
+    pub target_directory: PathBuf,
+}
+
+/// A package.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    id: String,
+    manifest_path: PathBuf,
+}
+
+impl Package {
+    /// The folder of its manifest.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Name and version, as cargo writes them.
+    #[must_use]
+    pub fn spec(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// Whether `spec` is its name, a glob that matches it, or name and version.
+    fn is(&self, spec: &str) -> bool {
+        spec == self.name
+            || spec == self.spec()
+            || spec
+                .parse::<Pattern>()
+                .is_ok_and(|glob| glob.matches(Path::new(&self.name)))
+    }
+}
+
+/// The packages that a user names.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Only these of the workspace (`--package`); if none is named, all.
+    pub only: Vec<String>,
+    /// Not these (`--exclude`, `--exclude-from-report`).
+    pub without: Vec<String>,
+    /// These too, of the workspace or not (`--include`).
+    pub with: Vec<String>,
+}
+
+/// The packages that are instrumented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// All of them.
+    pub packages: Vec<Package>,
+    /// They are the whole workspace and no more.
+    pub is_workspace: bool,
+    /// Some are not of the workspace.
+    pub has_dependencies: bool,
+}
+
+impl Project {
+    /// Asks cargo. `given` is what the user tells cargo of where the project is.
+    ///
+    /// # Errors
+    /// There is no project, or it is not in order.
+    pub fn read(given: &[OsString], with_dependencies: bool) -> Result<Self, Error> {
+        let mut command = cargo();
+        command.args(["metadata", "--format-version=1"]).args(given);
+        if !with_dependencies {
+            command.arg("--no-deps");
+        }
+        let output = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|source| Error::Start {
+                program: command.get_program().to_owned(),
+                source,
+            })?;
+        if !output.status.success() {
+            let status = output
+                .status
+                .code()
+                .and_then(|code| u8::try_from(code).ok());
+            return Err(Error::Metadata(status.unwrap_or(1)));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The packages of the workspace.
+    pub fn members(&self) -> impl Iterator<Item = &Package> {
+        let members: BTreeSet<&String> = self.workspace_members.iter().collect();
+        self.packages
+            .iter()
+            .filter(move |package| members.contains(&package.id))
+    }
+
+    /// The packages to instrument.
+    ///
+    /// # Errors
+    /// A package that is to be included is not there, or none is left.
+    pub fn choose(&self, choice: &Choice) -> Result<Chosen, Error> {
+        let named = |specs: &[String], package: &Package| specs.iter().any(|s| package.is(s));
+        if let Some(missing) = choice
+            .with
+            .iter()
+            .find(|spec| !self.packages.iter().any(|package| package.is(spec)))
+        {
+            return Err(Error::NoPackage(missing.clone()));
+        }
+        let members: BTreeSet<&Package> = self.members().collect();
+        let chosen = |package: &&Package| {
+            let wanted = choice.only.is_empty() || named(&choice.only, package);
+            let member = members.contains(package) && wanted;
+            (member && !named(&choice.without, package)) || named(&choice.with, package)
+        };
+        let packages: Vec<Package> = self.packages.iter().filter(chosen).cloned().collect();
+        if packages.is_empty() {
+            return Err(Error::NothingLeft);
+        }
+        let has_dependencies = packages.iter().any(|package| !members.contains(package));
+        Ok(Chosen {
+            is_workspace: packages.len() == members.len() && !has_dependencies,
+            has_dependencies,
+            packages,
+        })
+    }
+}
+
+/// The machine that we run on, as cargo names it.
+///
+/// # Errors
+/// Cargo cannot be run.
+pub fn host() -> Result<String, Error> {
+    let mut command = cargo();
+    let output = command.arg("-vV").stdin(Stdio::null()).output();
+    let output = output.map_err(|source| Error::Start {
+        program: command.get_program().to_owned(),
+        source,
+    })?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let ours = || format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    Ok(host.map_or_else(ours, str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project() -> Project {
+        let package = |name: &str| {
+            serde_json::json!({
+                "name": name, "version": "1.0.0", "id": name, "manifest_path": format!("/w/{name}/Cargo.toml"),
+            })
+        };
+        serde_json::from_value(serde_json::json!({
+            "packages": [package("app"), package("app-lib"), package("tool"), package("serde")],
+            "workspace_members": ["app", "app-lib", "tool"],
+            "workspace_root": "/w",
+            "target_directory": "/w/target",
+        }))
+        .unwrap()
+    }
+
+    fn chosen(only: &[&str], without: &[&str], with: &[&str]) -> Result<Vec<String>, Error> {
+        let strings = |specs: &[&str]| specs.iter().map(|&spec| spec.to_owned()).collect();
+        let chosen = project().choose(&Choice {
+            only: strings(only),
+            without: strings(without),
+            with: strings(with),
+        })?;
+        Ok(chosen
+            .packages
+            .into_iter()
+            .map(|package| package.name)
+            .collect())
+    }
+
+    #[test]
+    fn the_workspace_or_what_is_named() {
+        assert_eq!(chosen(&[], &[], &[]).unwrap(), ["app", "app-lib", "tool"]);
+        assert_eq!(chosen(&["app"], &[], &[]).unwrap(), ["app"]);
+        assert_eq!(chosen(&["app*"], &[], &[]).unwrap(), ["app", "app-lib"]);
+        assert_eq!(chosen(&["tool@1.0.0"], &[], &[]).unwrap(), ["tool"]);
+        assert_eq!(chosen(&[], &["tool"], &[]).unwrap(), ["app", "app-lib"]);
+        assert_eq!(
+            chosen(&["tool"], &[], &["serde"]).unwrap(),
+            ["tool", "serde"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        assert!(
+            matches!(chosen(&[], &[], &["serd"]), Err(Error::NoPackage(spec)) if spec == "serd")
+        );
+        assert!(matches!(chosen(&[], &["*"], &[]), Err(Error::NothingLeft)));
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is added to the command lines of rustc and rustdoc. No input or output here.
+
+use crate::wrap::{Link, Runtime};
+use std::ffi::{OsStr, OsString};
+
+/// LLVM's pass runs only if it is named: its options alone do nothing. It counts edges, with a
+/// number for each, which says at once where a thread's bitmap has it. There is no gate: what is
+/// built here is run under a collector from its start, and link-time optimization of Rust code
+/// makes gates private to it, so that nobody could open them.
+const INSTRUMENTATION: [&str; 3] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=3",
+    "-Cllvm-args=-sanitizer-coverage-trace-pc-guard",
+];
+
+const COMPARISONS: &str = "-Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// One codegen unit gives the same code in each build; and the lines are to stay where the report
+/// looks for them, whatever the profile says.
+const FOR_THE_REPORT: [&str; 3] = ["-Ccodegen-units=1", "-Cstrip=none", "-Csplit-debuginfo=off"];
+
+/// Lines, and functions with the names that the linker knows, inlined ones too.
+const LINE_TABLES: &str = "-Cdebuginfo=1";
+
+/// What a command line asks rustc for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// It is for the target: not a build script, a proc macro, or what these use.
+    pub target: bool,
+    /// It asks something, or compiles nothing.
+    pub asks: bool,
+    /// How what it makes is linked, if it is.
+    pub link: Option<Link>,
+    /// Line numbers are there already.
+    pub lines: bool,
+    /// The program that runs doctests is named.
+    pub runtool: bool,
+}
+
+impl Request {
+    /// Reads the arguments of rustc or rustdoc.
+    #[must_use]
+    pub fn read(args: &[OsString]) -> Self {
+        let mut request = Self::default();
+        let mut tests = false;
+        let mut fixed = false;
+        let mut types: Vec<String> = Vec::new();
+        let mut rest = args.iter().map(|arg| arg.to_string_lossy());
+        while let Some(arg) = rest.next() {
+            let (name, value) = match arg.split_once('=') {
+                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+                _ if arg.starts_with("-C") && arg.len() > 2 => ("-C", Some(arg[2..].to_owned())),
+                _ => (&*arg, None),
+            };
+            let takes_value = [
+                "--target",
+                "--crate-type",
+                "--crate-name",
+                "-C",
+                "--codegen",
+            ];
+            let value = match value {
+                None if takes_value.contains(&name) => rest
+                    .next()
+                    .map(|value| value.into_owned())
+                    .unwrap_or_default(),
+                value => value.unwrap_or_default(),
+            };
+            match name {
+                "--target" => request.target = true,
+                "--crate-type" => types.extend(value.split(',').map(str::to_owned)),
+                "--crate-name" if value == "___" => request.asks = true,
+                "--print" | "-vV" | "-V" | "--version" => request.asks = true,
+                "--test" => tests = true,
+                "--test-runtool" => request.runtool = true,
+                "-g" => request.lines = true,
+                "-C" | "--codegen" => {
+                    let (option, value) = value.split_once('=').unwrap_or((&value, ""));
+                    match option {
+                        "debuginfo" => {
+                            request.lines = !["0", "none", "line-directives-only"].contains(&value)
+                        }
+                        "target-feature" => {
+                            for feature in value.split(',') {
+                                match feature {
+                                    "+crt-static" => fixed = true,
+                                    "-crt-static" => fixed = false,
+                                    _ => {}
+                                }
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        let is = |wanted: &str| types.iter().any(|found| found == wanted);
+        request.link = if tests || is("bin") || types.is_empty() {
+            Some(if fixed {
+                Link::StaticExecutable
+            } else {
+                Link::Executable
+            })
+        } else if is("cdylib") || is("dylib") || is("proc-macro") {
+            Some(Link::Shared)
+        } else {
+            None
+        };
+        request
+    }
+}
+
+/// What is asked of the wrapper for one package.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Its code is instrumented.
+    pub instrument: bool,
+    /// Comparisons are reported too.
+    pub comparisons: bool,
+    /// C code is instrumented: build scripts and proc macros may be linked with some.
+    pub with_c: bool,
+    /// The runtime's files.
+    pub runtime: &'a Runtime,
+}
+
+/// What is added to a command line of rustc, behind the user's own arguments, where it wins.
+#[must_use]
+pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
+    let mut added = Vec::new();
+    if request.asks || !(request.target || wish.with_c) {
+        return added;
+    }
+    if request.target {
+        if wish.instrument {
+            added.extend(INSTRUMENTATION.map(OsString::from));
+            added.extend(wish.comparisons.then(|| COMPARISONS.into()));
+        }
+        added.extend(FOR_THE_REPORT.map(OsString::from));
+        if !request.lines {
+            added.push(LINE_TABLES.into());
+        }
+    }
+    if let Some(link) = request.link {
+        added.extend(
+            wish.runtime
+                .arguments(link, &[])
+                .into_iter()
+                .map(link_argument),
+        );
+    }
+    added
+}
+
+/// What is added to rustdoc's command line for the tests in documentation. They are gone when they
+/// have run, so `runtool` runs them, which keeps them for the report.
+#[must_use]
+pub fn doctest_additions(request: &Request, wish: Wish<'_>, runtool: &OsStr) -> Vec<OsString> {
+    if !request.target || request.link.is_none() {
+        return Vec::new();
+    }
+    let mut added = additions(request, wish);
+    // There are many, each with the whole of Rust's own debug information.
+    added.push("-Clink-arg=-Wl,--compress-debug-sections=zlib".into());
+    if !request.runtool {
+        added.push("--test-runtool".into());
+        added.push(runtool.to_owned());
+    }
+    added
+}
+
+fn link_argument(arg: OsString) -> OsString {
+    let mut option = OsString::from("-Clink-arg=");
+    option.push(arg);
+    option
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What cargo runs in the place of rustc, rustdoc and the C compilers: links to this program, in a
+//! folder of the build, beside a file that says what they are to do.
+//!
+//! The folder has a name for all that changes what they make. Cargo compiles a workspace's packages
+//! anew when the wrapper has another path, so nothing stale is ever linked.
+
+use super::project::{Chosen, Package};
+use super::rustc::{additions, doctest_additions, Request, Wish};
+use super::{kept, Error};
+use crate::wrap::Runtime;
+use crate::{cache, cmd, error};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, io};
+
+/// What we stand in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// Before rustc.
+    Rustc,
+    /// In rustdoc's place.
+    Rustdoc,
+    /// Before a test of the documentation.
+    Runtool,
+    /// In the C compiler's place.
+    Cc,
+    /// In the C++ compiler's place.
+    Cxx,
+}
+
+impl Tool {
+    const ALL: [Self; 5] = [
+        Self::Rustc,
+        Self::Rustdoc,
+        Self::Runtool,
+        Self::Cc,
+        Self::Cxx,
+    ];
+
+    /// The name of the link.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rustc => "rkcov-rustc",
+            Self::Rustdoc => "rkcov-rustdoc",
+            Self::Runtool => "rkcov-runtool",
+            Self::Cc => "rkcov-cc",
+            Self::Cxx => "rkcov-c++",
+        }
+    }
+
+    /// The tool that a program of this name is.
+    #[must_use]
+    pub fn of(program: &Path) -> Option<Self> {
+        let name = program.file_name()?;
+        Self::ALL.into_iter().find(|tool| name == tool.name())
+    }
+
+    /// Does what the tool does. `program` is the link that was run.
+    ///
+    /// # Errors
+    /// The program that we stand in for cannot be run, or there is no plan beside the link.
+    pub fn become_it(self, program: &Path, args: &[OsString]) -> Result<Infallible, error::Error> {
+        let language = match self {
+            Self::Cc => cmd::cc::Language::C,
+            Self::Cxx => cmd::cc::Language::Cxx,
+            Self::Rustc | Self::Rustdoc | Self::Runtool => {
+                let folder = program.parent().unwrap_or(Path::new("."));
+                let plan = Plan::read(folder)?;
+                return Ok(match self {
+                    Self::Rustdoc => plan.rustdoc(folder, args)?,
+                    Self::Runtool => kept::run(&plan.kept, args)?,
+                    _ => plan.rustc(args)?,
+                });
+            }
+        };
+        cmd::cc::stand_in(args, language)
+    }
+}
+
+/// What the tools are to do.
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
+pub struct Plan {
+    /// The packages to instrument, with their versions; all that the wrapper sees if `None`.
+    packages: Option<Vec<String>>,
+    /// Packages that are not of the workspace are instrumented, or C code is: we stand before every
+    /// rustc.
+    everywhere: bool,
+    comparisons: bool,
+    with_c: bool,
+    /// The runtime's files.
+    runtime: PathBuf,
+    /// What the user has set to stand before rustc, and in rustdoc's place.
+    rustc_wrapper: Option<PathBuf>,
+    rustdoc: Option<PathBuf>,
+    /// Where tests of documentation are kept.
+    kept: PathBuf,
+}
+
+/// What the user wants, beside the packages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// Comparisons are reported too.
+    pub comparisons: bool,
+    /// C and C++ code that build scripts compile is instrumented.
+    pub with_c: bool,
+}
+
+const PLAN: &str = "plan.json";
+
+impl Plan {
+    /// A plan for a build in the folder `target`.
+    ///
+    /// # Errors
+    /// The runtime cannot be unpacked.
+    pub fn new(chosen: &Chosen, wishes: Wishes, target: &Path) -> Result<Self, error::Error> {
+        let everywhere = chosen.has_dependencies || wishes.with_c;
+        let whole = chosen.is_workspace && !everywhere;
+        let set = |name| {
+            env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        Ok(Self {
+            packages: (!whole).then(|| chosen.packages.iter().map(Package::spec).collect()),
+            everywhere,
+            comparisons: wishes.comparisons,
+            with_c: wishes.with_c,
+            runtime: cache::runtime().map_err(error::Error::Unpack)?,
+            rustc_wrapper: set(Self::variable(everywhere)),
+            rustdoc: set("RUSTDOC"),
+            kept: target.join("doctests"),
+        })
+    }
+
+    const fn variable(everywhere: bool) -> &'static str {
+        if everywhere {
+            "RUSTC_WRAPPER"
+        } else {
+            "RUSTC_WORKSPACE_WRAPPER"
+        }
+    }
+
+    /// Puts the tools into the folder `target`, and gives the variables that make cargo use them.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn install(&self, target: &Path) -> Result<Vec<(&'static str, OsString)>, Error> {
+        let mut hasher = DefaultHasher::new();
+        (self, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+        let folder = target
+            .join("tools")
+            .join(format!("{:016x}", hasher.finish()));
+        let failed = |source| Error::File {
+            path: folder.clone(),
+            source,
+        };
+        let ourselves = env::current_exe().map_err(failed)?;
+        cache::write(&folder.join(PLAN), &serde_json::to_vec_pretty(self)?).map_err(failed)?;
+        for tool in Tool::ALL {
+            link(&ourselves, &folder.join(tool.name())).map_err(failed)?;
+        }
+        let path = |tool: Tool| folder.join(tool.name()).into_os_string();
+        let mut variables = vec![
+            (Self::variable(self.everywhere), path(Tool::Rustc)),
+            ("RUSTDOC", path(Tool::Rustdoc)),
+        ];
+        if self.with_c {
+            for (name, tool, wrapped) in [
+                ("CC", Tool::Cc, "RKCOV_CC"),
+                ("CXX", Tool::Cxx, "RKCOV_CXX"),
+            ] {
+                if let (Some(compiler), None) = (env::var_os(name), env::var_os(wrapped)) {
+                    variables.push((wrapped, compiler));
+                }
+                variables.push((name, path(tool)));
+            }
+        }
+        Ok(variables)
+    }
+
+    fn read(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(PLAN);
+        let text = fs::read(&path).map_err(|source| Error::File { path, source })?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// Whether the package that cargo compiles at the moment is instrumented.
+    fn wants_this_package(&self) -> bool {
+        let variable = |name| env::var(name).unwrap_or_default();
+        let spec = format!(
+            "{}@{}",
+            variable("CARGO_PKG_NAME"),
+            variable("CARGO_PKG_VERSION")
+        );
+        self.packages
+            .as_ref()
+            .is_none_or(|packages| packages.contains(&spec))
+    }
+
+    fn wish<'a>(&self, runtime: &'a Runtime, instrument: bool) -> Wish<'a> {
+        Wish {
+            instrument,
+            comparisons: self.comparisons,
+            with_c: self.with_c,
+            runtime,
+        }
+    }
+
+    /// Becomes rustc. The first argument is its path.
+    fn rustc(&self, args: &[OsString]) -> Result<Infallible, Error> {
+        let (rustc, given) = args.split_first().ok_or_else(|| Error::Start {
+            program: "rustc".into(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "cargo did not say which"),
+        })?;
+        let mut command = match &self.rustc_wrapper {
+            Some(wrapper) => {
+                let mut command = Command::new(wrapper);
+                command.arg(rustc);
+                command
+            }
+            None => Command::new(rustc),
+        };
+        command.args(given);
+        if self.everywhere && given == ["-vV"] {
+            return self.say_version(command);
+        }
+        let runtime = Runtime::in_dir(&self.runtime);
+        let wish = self.wish(&runtime, self.wants_this_package());
+        command.args(additions(&Request::read(given), wish));
+        become_program(command)
+    }
+
+    /// Cargo asks a compiler for its version, and compiles all anew when it has changed. The path
+    /// of what stands before every rustc it does not look at; so we say here what we are.
+    fn say_version(&self, mut command: Command) -> Result<Infallible, Error> {
+        let program = command.get_program().to_owned();
+        let output = command
+            .output()
+            .map_err(|source| Error::Start { program, source })?;
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        let mut said = output.stdout;
+        said.extend(format!("rkcov: {:016x}\n", hasher.finish()).bytes());
+        let written = io::stdout().write_all(&said);
+        let status = output.status.code().unwrap_or(1);
+        std::process::exit(if written.is_ok() { status } else { 1 })
+    }
+
+    fn rustdoc(&self, folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
+        let mut command = match &self.rustdoc {
+            Some(rustdoc) => Command::new(rustdoc),
+            None => Command::new("rustdoc"),
+        };
+        let runtime = Runtime::in_dir(&self.runtime);
+        let runtool = folder.join(Tool::Runtool.name());
+        let wish = self.wish(&runtime, true);
+        let added = doctest_additions(&Request::read(args), wish, runtool.as_os_str());
+        command.args(args).args(added);
+        become_program(command)
+    }
+}
+
+/// Becomes `command`. Comes back only if that fails.
+pub(super) fn become_program(mut command: Command) -> Result<Infallible, Error> {
+    if env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty()) {
+        eprintln!("cargo rkcov: {command:?}");
+    }
+    let source = command.exec();
+    let program = command.get_program().to_owned();
+    Err(Error::Start { program, source })
+}
+
+/// Makes `path` a link to `program`, in one step: another build may use it at this moment.
+fn link(program: &Path, path: &Path) -> io::Result<()> {
+    if fs::read_link(path).is_ok_and(|found| found == program) {
+        return Ok(());
+    }
+    let partial = path.with_extension(std::process::id().to_string());
+    std::os::unix::fs::symlink(program, &partial)?;
+    fs::rename(&partial, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_known_by_its_name() {
+        assert_eq!(Tool::of(Path::new("/t/rkcov-rustc")), Some(Tool::Rustc));
+        assert_eq!(Tool::of(Path::new("rkcov-c++")), Some(Tool::Cxx));
+        assert_eq!(Tool::of(Path::new("/bin/cargo-rkcov")), None);
+        assert_eq!(Tool::of(Path::new("")), None);
+    }
+}

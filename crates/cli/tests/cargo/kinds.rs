@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every kind of code that a workspace has: which is instrumented, and which lines ran.
+
+use crate::support::Project;
+
+/// A library with a binary, a build script, a proc macro, an integration test, an example, a bench
+/// and tests in its documentation.
+const SHOP: &[(&str, &str)] = &[
+    (
+        "Cargo.toml",
+        r#"
+[workspace]
+members = ["macros"]
+
+[package]
+name = "shop"
+version = "0.1.0"
+edition = "2021"
+
+[features]
+discount = []
+
+[dependencies]
+macros = { path = "macros" }
+
+[[bench]]
+name = "prices"
+harness = false
+"#,
+    ),
+    (
+        "macros/Cargo.toml",
+        r#"
+[package]
+name = "macros"
+version = "0.1.0"
+edition = "2021"
+
+[lib]
+proc-macro = true
+"#,
+    ),
+    (
+        "macros/src/lib.rs",
+        r#"
+use proc_macro::TokenStream;
+
+#[proc_macro]
+pub fn seven(_: TokenStream) -> TokenStream {
+    "7".parse().unwrap()
+}
+"#,
+    ),
+    (
+        "build.rs",
+        r#"
+fn main() {
+    println!("cargo::rustc-env=SHOP_NAME=corner");
+    println!("cargo::rerun-if-changed=build.rs");
+}
+"#,
+    ),
+    (
+        "src/lib.rs",
+        r#"
+use std::fmt::Debug;
+
+pub mod order;
+
+/// The price of so many.
+///
+/// ```
+/// assert_eq!(shop::price(2), 14);
+/// assert_eq!(shop::shown(&3), "3");
+/// ```
+pub fn price(n: u32) -> u32 {
+    if n > 100 {
+        return n * 6; // idle
+    }
+    n * macros::seven!() // ran
+}
+
+/// Instantiated where it is used.
+pub fn shown<T: Debug>(value: &T) -> String {
+    format!("{value:?}") // ran
+}
+
+pub fn reduced(n: u32) -> u32 {
+    let factor = |n| {
+        n - 1 // idle
+    };
+    #[cfg(feature = "discount")]
+    return factor(price(n));
+    #[cfg(not(feature = "discount"))]
+    factor(price(n)) // idle
+}
+"#,
+    ),
+    (
+        "src/order.rs",
+        r#"
+pub struct Order(pub u32);
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        super::price(self.0); // ran
+    }
+}
+
+macro_rules! unless {
+    ($condition:expr, $else:expr) => {
+        if $condition { 0 } else { $else }
+    };
+}
+
+pub fn large(order: &Order) -> bool {
+    let sum: u32 = (0..order.0)
+        .filter(|n| n % 2 == 0) // ran
+        .map(|n| {
+            n + 1 // ran
+        })
+        .sum();
+    match sum {
+        0 => false, // idle
+        1..=9 => unless!(sum > 8, 1) == 0, // ran
+        _ => {
+            true // idle
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_is_not_large() {
+        assert!(!large(&Order(4))); // ran
+    }
+}
+"#,
+    ),
+    (
+        "src/main.rs",
+        r#"
+fn main() {
+    let n = std::env::args().skip(1).count() as u32;
+    if n == 0 {
+        eprintln!("nothing"); // idle
+        std::process::exit(3); // idle
+    }
+    println!("{}: {}", env!("SHOP_NAME"), shop::price(n)); // ran
+}
+"#,
+    ),
+    (
+        "tests/prices.rs",
+        r#"
+#[test]
+fn one() {
+    assert_eq!(shop::price(1), 7);
+    assert_eq!(shop::shown(&"x"), "\"x\"");
+}
+"#,
+    ),
+    (
+        "benches/prices.rs",
+        r#"
+fn main() {
+    assert_eq!(shop::price(std::env::args().count() as u32), 14);
+}
+"#,
+    ),
+];
+
+#[test]
+fn tests_of_all_sorts() {
+    let shop = Project::new(SHOP);
+    let coverage = shop.coverage("test --workspace");
+    assert_eq!(coverage.files(), ["src/lib.rs", "src/order.rs"]);
+    shop.assert_marks(&coverage, "src/lib.rs");
+    shop.assert_marks(&coverage, "src/order.rs");
+    for (file, function) in [
+        ("src/lib.rs", "shop::price"),
+        ("src/lib.rs", "shop::shown"),
+        ("src/order.rs", "shop::order::large"),
+    ] {
+        assert_eq!(coverage.function(file, function), Some(true), "{function}");
+    }
+    // Never called; if the linker left it out, the report does not have it at all.
+    assert_ne!(coverage.function("src/lib.rs", "shop::reduced"), Some(true));
+    // The tests' own sources too, if somebody wants them.
+    let coverage = shop.coverage("report --include-tests");
+    assert_eq!(
+        coverage.files(),
+        ["src/lib.rs", "src/order.rs", "tests/prices.rs"]
+    );
+}
+
+#[test]
+fn tests_of_the_documentation_alone() {
+    let shop = Project::new(SHOP);
+    let coverage = shop.coverage("test --doc");
+    assert_eq!(coverage.files(), ["src/lib.rs"]);
+    shop.assert_marks(&coverage, "src/lib.rs");
+}
+
+#[test]
+fn a_binary_and_its_arguments() {
+    let shop = Project::new(SHOP);
+    let coverage = shop.coverage("run -- --lcov x");
+    assert_eq!(coverage.files(), ["src/lib.rs", "src/main.rs"]);
+    shop.assert_marks(&coverage, "src/main.rs");
+    assert_eq!(coverage.function("src/lib.rs", "shop::price"), Some(true));
+    assert_ne!(coverage.function("src/lib.rs", "shop::shown"), Some(true));
+}
+
+#[test]
+fn a_bench() {
+    let shop = Project::new(SHOP);
+    let coverage = shop.coverage("bench --bench prices --include-tests");
+    assert_eq!(coverage.files(), ["benches/prices.rs", "src/lib.rs"]);
+    assert_eq!(coverage.function("src/lib.rs", "shop::price"), Some(true));
+}
+
+#[test]
+fn nextest_runs_each_test_in_a_process() {
+    let shop = Project::new(SHOP);
+    let there = std::process::Command::new("cargo-nextest")
+        .arg("--version")
+        .output();
+    if there.is_err() {
+        eprintln!("cargo-nextest is not installed");
+        return;
+    }
+    for line in ["nextest --no-fail-fast", "nextest run"] {
+        let coverage = shop.coverage(line);
+        shop.assert_marks(&coverage, "src/order.rs");
+        assert_eq!(
+            coverage.function("src/lib.rs", "shop::shown"),
+            Some(true),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn async_bodies_run_where_they_are_polled() {
+    let project = Project::new(&[
+        (
+            "Cargo.toml",
+            "[workspace]\n[package]\nname = \"waits\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+        ),
+        (
+            "src/main.rs",
+            r#"
+use std::future::Future;
+use std::pin::{pin, Pin};
+use std::task::{Context, Poll, Waker};
+
+struct Later(bool);
+
+impl Future for Later {
+    type Output = u32;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u32> {
+        if self.0 {
+            return Poll::Ready(1); // ran
+        }
+        self.0 = true; // ran
+        Poll::Pending // ran
+    }
+}
+
+async fn never() -> u32 {
+    2 // idle
+}
+
+async fn twice() -> u32 {
+    let first = Later(false).await; // ran
+    if first > 1 {
+        return never().await; // idle
+    }
+    let second = async {
+        Later(false).await + 1 // ran
+    };
+    first + second.await // ran
+}
+
+fn main() {
+    let unpolled = never();
+    let mut future = pin!(twice());
+    let mut context = Context::from_waker(Waker::noop());
+    let mut polls = 0;
+    loop {
+        polls += 1; // ran
+        if let Poll::Ready(sum) = future.as_mut().poll(&mut context) {
+            println!("{sum} after {polls} polls"); // ran
+            break;
+        }
+    }
+    drop(unpolled);
+}
+"#,
+        ),
+    ]);
+    assert_eq!(project.succeed("run --no-report"), "3 after 3 polls\n");
+    let coverage = project.coverage("report");
+    project.assert_marks(&coverage, "src/main.rs");
+}
+
+#[test]
+fn c_code_of_a_build_script() {
+    let project = Project::new(&[
+        (
+            "Cargo.toml",
+            "[workspace]\nmembers = [\"tally-sys\"]\n[package]\nname = \"tally\"\n\
+             version = \"0.1.0\"\nedition = \"2021\"\n\
+             [dependencies]\ntally-sys = { path = \"tally-sys\" }\n",
+        ),
+        (
+            "src/main.rs",
+            "fn main() {\n    println!(\"{}\", unsafe { tally_sys::tally(3) }); // ran\n}\n",
+        ),
+        (
+            "tally-sys/Cargo.toml",
+            "[package]\nname = \"tally-sys\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+             links = \"tally\"\n",
+        ),
+        (
+            "tally-sys/src/lib.rs",
+            "unsafe extern \"C\" {\n    pub fn tally(n: i32) -> i32;\n}\n",
+        ),
+        ("tally-sys/build.rs", BUILD_C),
+        (
+            "tally-sys/tally.c",
+            "int tally(int n)\n{\n    if (n > 5)\n        return 0; // idle\n    return n + 1; // ran\n}\n",
+        ),
+    ]);
+    let coverage = project.coverage("run --with-c");
+    assert_eq!(coverage.files(), ["src/main.rs", "tally-sys/tally.c"]);
+    project.assert_marks(&coverage, "src/main.rs");
+    project.assert_marks(&coverage, "tally-sys/tally.c");
+    // And only on request.
+    let coverage = project.coverage("run");
+    assert_eq!(coverage.files(), ["src/main.rs"]);
+}
+
+/// Compiles as the crate `cc` does: `$CC` if it is set.
+const BUILD_C: &str = r#"
+use std::process::Command;
+
+fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    println!("cargo::rerun-if-env-changed=CC");
+    println!("cargo::rerun-if-changed=tally.c");
+    let run = |command: &mut Command| assert!(command.status().unwrap().success());
+    let source = std::path::absolute("tally.c").unwrap();
+    run(Command::new(cc).args(["-fPIC", "-c"]).arg(source).arg("-o").arg(format!("{out}/tally.o")));
+    run(Command::new("ar").arg("crs").arg(format!("{out}/libtally.a")).arg(format!("{out}/tally.o")));
+    println!("cargo::rustc-link-search=native={out}");
+    println!("cargo::rustc-link-lib=static=tally");
+}
+"#;

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo rkcov` on small projects that cargo users have.
+
+mod command;
+mod kinds;
+mod profiles;
+mod support;
