@@ -11,6 +11,7 @@
 use loom::thread::{self, ThreadId};
 use rkcov_core::abi::ioctl::{
     KCOV_DISABLE, KCOV_ENABLE, KCOV_INIT_TRACE, KCOV_REMOTE_ENABLE, KCOV_RESET_TRACE,
+    KCOV_UNIQUE_ENABLE,
 };
 use rkcov_core::abi::{Errno, Words};
 use rkcov_core::append::append_pc;
@@ -537,6 +538,23 @@ fn of_two_who_enable_one_descriptor_one_does() {
 }
 
 #[test]
+fn an_enable_meets_the_close_of_a_copy() {
+    model(|world| {
+        let (client, device) = (world.task(), world.device());
+        let copy = device.clone();
+        let close = thread::spawn(move || drop(copy));
+        client.listen(&device, &[USB1]).unwrap();
+        drop(device);
+        // Enabled, so still there whoever was last to close it.
+        assert_eq!(world.kcov.handles(), 1);
+        world.task().section(USB1, &[5]);
+        client.exit();
+        close.join().unwrap();
+        world.is_empty();
+    });
+}
+
+#[test]
 fn an_enable_against_the_end_of_who_has_it() {
     model(|world| {
         let (a, b, device) = (world.task(), world.task(), world.device());
@@ -726,6 +744,33 @@ fn a_reset_meets_a_disable_a_reset_and_the_last_section() {
         assert_eq!(device.pcs(), [5]);
         client.exit();
         assert_eq!(other.reset(&device), Err(Errno::Inval));
+        drop(device);
+        world.is_empty();
+    });
+}
+
+#[test]
+fn a_reset_touches_nothing_of_the_next_collection() {
+    model(|world| {
+        const BITMAP: usize = 2;
+        let (client, device) = (world.task(), world.device());
+        client.call(&device, KCOV_UNIQUE_ENABLE, BITMAP).unwrap();
+        let (other, same) = (world.task(), device.clone());
+        let reset = thread::spawn(move || other.reset(&same));
+        client.disable(&device);
+        // What was the bitmap is the place of the count and the first record from here on.
+        client.enable(&device).unwrap();
+        device.word(0).store(0, Ordering::Relaxed);
+        client.trace(5);
+        client.trace(6);
+        let answer = reset.join().unwrap();
+        assert!(matches!(answer, Ok(()) | Err(Errno::Inval)), "{answer:?}");
+        let pcs = device.pcs();
+        assert!(
+            !pcs.contains(&0),
+            "a record was taken for the bitmap: {pcs:?}"
+        );
+        client.exit();
         drop(device);
         world.is_empty();
     });

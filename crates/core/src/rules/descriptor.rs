@@ -7,7 +7,7 @@ use crate::rules::drops::{self, Drops};
 use crate::rules::host::{Buffer, Host};
 use crate::rules::kcov::Kcov;
 use crate::rules::lock::Locked;
-use crate::rules::merge::Target;
+use crate::rules::merge::{self, Target};
 use crate::rules::registry::{Change, Handles};
 use crate::rules::sync::{fence, AtomicU32, AtomicU64, Ordering, Word};
 use core::alloc::Layout;
@@ -173,22 +173,36 @@ impl<H: Host> Descriptor<H> {
     /// `KCOV_RESET_TRACE`.
     pub(crate) fn reset_trace(&self) -> Result<(), Errno> {
         let memory = self.memory().ok_or(Errno::Inval)?;
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let bitmap = match state.phase {
             Phase::Local { bitmap, .. } => bitmap,
             Phase::Remote(_) => Words::default(),
             _ => return Err(Errno::Inval),
         };
+        let sequence = state.sequence;
         // Under the lock, or a merge that is under way would put the old count back.
         // SAFETY: the bitmap is smaller than the buffer.
         unsafe { (*memory.count(bitmap)).store(0, Ordering::Release) };
-        drop(state);
         // The count first: who records meanwhile may record a PC twice, but never loses one.
-        for i in 0..bitmap.get() as usize {
-            // SAFETY: as above; the caller's reference to the file keeps the buffer.
-            unsafe { (*memory.buffer.base().wrapping_add(i)).store(0, Ordering::Relaxed) };
+        let words = bitmap.get() as usize;
+        let mut from = 0_usize;
+        loop {
+            let to = from.saturating_add(merge::STEP as usize).min(words);
+            for i in from..to {
+                // SAFETY: as above; the caller's reference to the file keeps the buffer.
+                unsafe { (*memory.buffer.base().wrapping_add(i)).store(0, Ordering::Relaxed) };
+            }
+            drop(state);
+            if to == words {
+                return Ok(());
+            }
+            from = to;
+            state = self.state.lock();
+            if state.sequence != sequence {
+                // Disabled meanwhile: these words may be another collection's records by now.
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Ends a local collection: "stop and release" for `KCOV_DISABLE` and the end of a task.
