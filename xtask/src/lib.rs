@@ -4,6 +4,7 @@
 //! They are a library too, so that tests use the same source packages and the same builds as the
 //! demonstration.
 
+pub mod compare;
 pub mod demo;
 pub mod setup;
 pub mod shell;

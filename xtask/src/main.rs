@@ -14,16 +14,20 @@ enum Command {
     Test(xtask::test::Args),
     /// Install what the tests need, or say what is missing
     Setup,
+    /// Compare two lcov tracefiles of the same run, line by line
+    CompareLines(xtask::compare::Args),
 }
 
 fn main() -> ExitCode {
+    let succeeded = |()| ExitCode::SUCCESS;
     let done = match Command::parse() {
-        Command::Demo(args) => xtask::demo::run(&args),
-        Command::Test(args) => xtask::test::run(&args),
-        Command::Setup => xtask::setup::run(),
+        Command::Demo(args) => xtask::demo::run(&args).map(succeeded),
+        Command::Test(args) => xtask::test::run(&args).map(succeeded),
+        Command::Setup => xtask::setup::run().map(succeeded),
+        Command::CompareLines(args) => xtask::compare::run(&args),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("xtask: {error}");
             ExitCode::FAILURE
