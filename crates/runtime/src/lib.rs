@@ -12,6 +12,8 @@
 
 pub mod callbacks;
 pub mod device;
+#[cfg(test)]
+mod faults;
 pub mod linkage;
 mod lock;
 pub mod modules;

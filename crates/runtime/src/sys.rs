@@ -15,6 +15,10 @@ pub(crate) struct Error(pub(crate) i32);
 /// As the system call `n` with these arguments.
 #[inline(always)]
 unsafe fn syscall(n: libc::c_long, args: [usize; 6]) -> Result<usize, Error> {
+    #[cfg(test)]
+    if crate::faults::refuses_call(n) {
+        return Err(Error(libc::ENOMEM));
+    }
     let [a, b, c, d, e, f] = args;
     let ret: isize;
     #[cfg(target_arch = "x86_64")]

@@ -93,6 +93,10 @@ impl Arena {
 
     /// A zeroed block.
     pub(crate) fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
+        #[cfg(test)]
+        if crate::faults::strikes() {
+            return None;
+        }
         let class = Self::class(layout)?;
         let size = UNIT << class;
         let block = match self.pop(class) {

@@ -4,7 +4,6 @@
 use super::arena::Arena;
 use super::host::Userspace;
 use super::mark;
-use crate::sys;
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -19,8 +18,6 @@ pub(crate) struct Family {
     pub(crate) arena: &'static Arena,
     /// Names the next buffer.
     pub(crate) next_buffer: AtomicU64,
-    /// A number that a client cannot guess.
-    pub(crate) seed: u64,
     kcov: MaybeUninit<Kcov<Userspace>>,
     /// What each open file holds: a reference that [`Ref::into_raw`](rkcov_core::Ref::into_raw)
     /// gave, or null.
@@ -58,18 +55,16 @@ pub(crate) fn found() -> Option<&'static Family> {
         .alloc(Layout::new::<Family>())?
         .cast::<Family>()
         .as_ptr();
-    // SAFETY: a zeroed block of this layout; null files and a zeroed kcov are what they begin as.
+    // SAFETY: a zeroed block of this layout, in which null files are what they begin as, and the
+    // kcov is in a zeroed place that never moves.
     unsafe {
         ptr::addr_of_mut!((*slot).arena).write(arena);
         ptr::addr_of_mut!((*slot).next_buffer).write(AtomicU64::new(1));
-        ptr::addr_of_mut!((*slot).seed).write(sys::random());
+        Kcov::init(ptr::addr_of_mut!((*slot).kcov).cast(), Userspace);
     }
     mark::make();
-    // The rules ask for the seed while they are set up.
+    // Last: a section of another thread may find it from here on.
     FAMILY.store(slot, Ordering::Release);
-    // SAFETY: a zeroed place that never moves; nobody else has found the family yet who could use
-    // the kcov: it has no file.
-    unsafe { Kcov::init(ptr::addr_of_mut!((*slot).kcov).cast(), Userspace) };
     drop(lock);
     family()
 }

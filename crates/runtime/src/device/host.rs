@@ -121,7 +121,7 @@ unsafe impl Host for Userspace {
     }
 
     fn seed(&self) -> u64 {
-        family().map_or(0, |family| family.seed)
+        sys::random()
     }
 }
 
