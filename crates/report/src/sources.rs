@@ -144,7 +144,11 @@ impl Filter {
         let has = |part: &str| text.contains(part);
         if text.starts_with('<') {
             Some(Outside::Compiler)
-        } else if text.starts_with("/rustc/") || has("/rustlib/src/rust/") {
+        } else if ["/rustc/", "/rust/deps/"]
+            .iter()
+            .any(|folder| text.starts_with(folder))
+            || has("/rustlib/src/rust/")
+        {
             Some(Outside::RustStd)
         } else if has(".cargo/registry/src/")
             || has("/registry/src/index.crates.io-")
@@ -220,6 +224,10 @@ mod tests {
             ),
             (
                 "/home/u/.rustup/toolchains/x/lib/rustlib/src/rust/library/a.rs",
+                Some(Outside::RustStd),
+            ),
+            (
+                "/rust/deps/hashbrown-0.16.1/src/map.rs",
                 Some(Outside::RustStd),
             ),
             (
