@@ -145,13 +145,19 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     let name = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     let mut of_report = Vec::new();
     if let Some(sub) = cli.find_subcommand(name) {
-        let (own, report) = (args::options(sub), report_options());
+        let mut own = args::options(sub);
+        let mut report = report_options();
+        report.retain(|name, _| own.remove(name).is_some());
         let split = args::split(args.split_off(2), &own, &report);
         args.extend(split.own);
         args.extend(help_wanted(&split.cargo).then(|| "--help".into()));
         args.push("--".into());
         args.extend(split.cargo);
         of_report = split.report;
+        // What is wrong with them is said before anything runs.
+        let line = ["cargo rkcov".into()].into_iter().chain(of_report.clone());
+        let line = line.chain(["--".into(), "TRACE".into()]);
+        ReportLine::try_parse_from(line).unwrap_or_else(|error| error.exit());
     }
     let matches = cli.get_matches_from(args);
     let format = matches

@@ -52,6 +52,13 @@ fn tests_that_fail_are_reported_too() {
     );
     let coverage = project.coverage("test --ignore-run-fail");
     project.assert_marks(&coverage, "src/main.rs");
+    // The report's own options are for the report.
+    let text = project.succeed("report --filter none.rs --functions");
+    assert!(!text.contains("main.rs"), "{text}");
+    let text = project.succeed("report --filter=main.rs --functions --full");
+    assert!(text.contains("+ small::a_fails"), "{text}");
+    let text = project.succeed("report");
+    assert!(!text.contains("a_fails"), "{text}");
 }
 
 #[test]
@@ -141,6 +148,8 @@ fn what_makes_no_sense_is_said() {
         ("frobnicate", 2, "unrecognized subcommand"),
         ("test --manifest-path none/Cargo.toml", 1, "does not exist"),
         ("test --mode what", 2, "invalid value 'what'"),
+        ("test --filter a[", 2, "invalid value 'a['"),
+        ("build --functions", 1, "unexpected argument '--functions'"),
     ] {
         let output = project.run(line);
         assert!(said(&output).contains(what), "{line}: {}", said(&output));
