@@ -58,17 +58,18 @@ fn show(command: &mut Command) -> Result<(), Error> {
 /// # Errors
 /// It cannot be built.
 pub fn build_rkcov() -> Result<PathBuf, Error> {
+    build_command("rkcov")
+}
+
+/// Builds one of our commands and says where it is.
+///
+/// # Errors
+/// It cannot be built.
+pub fn build_command(name: &str) -> Result<PathBuf, Error> {
     let mut build = Command::new("cargo");
-    build.args([
-        "build",
-        "--quiet",
-        "--package",
-        "rkcov-cli",
-        "--bin",
-        "rkcov",
-    ]);
+    build.args(["build", "--quiet", "--package", "rkcov-cli", "--bin", name]);
     shell::run(build.current_dir(root()))?;
-    Ok(target_dir().join("debug/rkcov"))
+    Ok(target_dir().join("debug").join(name))
 }
 
 /// `rkcov run` with zstd compressing `file` on `threads`.

@@ -6,6 +6,8 @@
 
 pub mod compare;
 pub mod demo;
+pub mod lcov;
+pub mod rust_projects;
 pub mod setup;
 pub mod shell;
 pub mod sources;

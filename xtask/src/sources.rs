@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Source packages of the distribution, without root.
+//! Sources of others: packages of crates.io, and those of the distribution, without root.
 //!
 //! apt-get is told to keep its lists and its cache in a folder of ours, and to read this machine's
 //! own list of archives with `deb` turned into `deb-src`. So no address stands here, and what comes
@@ -19,11 +19,7 @@ use std::process::Command;
 /// This is no Debian or its like, or the archive cannot be reached.
 pub fn debian(package: &str) -> Result<PathBuf, Error> {
     let dir = work_dir("sources").join(package);
-    fs::create_dir_all(work_dir("sources"))?;
-    // Several tests may want the same sources at once; one fetches them, the others wait. The lock
-    // goes with the file.
-    let turn = fs::File::create(work_dir("sources").join("lock"))?;
-    rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive)?;
+    let _turn = take_turn()?;
     if dir.is_dir() {
         return Ok(dir);
     }
@@ -49,6 +45,60 @@ pub fn debian(package: &str) -> Result<PathBuf, Error> {
     fs::rename(&partial, &dir)?;
     fs::remove_dir_all(&download)?;
     Ok(dir)
+}
+
+/// Several tests may want the same sources at once; one fetches them, the others wait. The lock goes
+/// with the file.
+fn take_turn() -> Result<fs::File, Error> {
+    fs::create_dir_all(work_dir("sources"))?;
+    let turn = fs::File::create(work_dir("sources").join("lock"))?;
+    rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(turn)
+}
+
+/// A package of crates.io as cargo unpacks it. It is fetched once.
+///
+/// # Errors
+/// Cargo cannot fetch it.
+pub fn crates_io(package: &str, version: &str) -> Result<PathBuf, Error> {
+    let name = format!("{package}-{version}");
+    let dir = work_dir("sources").join(&name);
+    let _turn = take_turn()?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    // This fetches the package and unpacks it, and nothing of what it depends on. In our own
+    // workspace cargo would look at our lock file.
+    let mut info = Command::new("cargo");
+    info.args(["info", "--quiet", "--registry", "crates-io"])
+        .arg(format!("{package}@{version}"));
+    shell::read(info.current_dir(work_dir("sources")))?;
+    let home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+    };
+    let registries = fs::read_dir(home.join("registry/src"))?.flatten();
+    let unpacked = registries
+        .map(|registry| registry.path().join(&name))
+        .find(|path| path.join(".cargo-ok").is_file())
+        .ok_or_else(|| format!("cargo fetched {name}, but it is not in {}", home.display()))?;
+    let partial = work_dir("sources").join(format!("{name}.partial"));
+    copy(&unpacked, &partial)?;
+    fs::remove_file(partial.join(".cargo-ok"))?;
+    fs::rename(&partial, &dir)?;
+    Ok(dir)
+}
+
+/// Copies a folder to `to`, in the place of what is there.
+///
+/// # Errors
+/// Those of the file system.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    let _ = fs::remove_dir_all(to);
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    shell::run(Command::new("cp").arg("-r").arg(from).arg(to))
 }
 
 fn is_upstream(path: &Path) -> bool {

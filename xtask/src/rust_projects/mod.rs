@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Projects of crates.io, as their authors published them, under `cargo rkcov`.
+
+mod mini_redis;
+
+use crate::demo;
+use crate::lcov::{self, Coverage};
+use crate::shell::{self, heading, Error};
+use crate::{sources, work_dir};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Arguments of `cargo xtask rust-projects`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this project
+    project: Option<Name>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Name {
+    /// A server of tokio, killed
+    MiniRedis,
+}
+
+/// Runs the projects and checks what is reported.
+///
+/// # Errors
+/// A project cannot be fetched, built or run, or what is reported is not what ran.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let cargo_rkcov = demo::build_command("cargo-rkcov")?;
+    let wanted = |name| args.project.is_none_or(|project| project == name);
+    if wanted(Name::MiniRedis) {
+        mini_redis::run(&cargo_rkcov)?;
+    }
+    Ok(())
+}
+
+/// A project that we have unpacked.
+struct Project {
+    cargo_rkcov: PathBuf,
+    /// As it came.
+    source: PathBuf,
+    /// Where it is built.
+    folder: PathBuf,
+}
+
+impl Project {
+    /// The package as it is on crates.io. What was built of it before is used again.
+    fn of_package(cargo_rkcov: &Path, package: &str, version: &str) -> Result<Self, Error> {
+        let source = sources::crates_io(package, version)?;
+        let folder = work_dir("rust-projects").join(format!("{package}-{version}"));
+        if !folder.is_dir() {
+            sources::copy(&source, &folder)?;
+        }
+        Ok(Self {
+            cargo_rkcov: cargo_rkcov.to_owned(),
+            source,
+            folder,
+        })
+    }
+
+    /// `cargo rkcov` with the words of `line`, in the project, with none of the settings of the
+    /// cargo that runs us.
+    fn cargo_rkcov(&self, line: &str) -> Command {
+        let mut command = Command::new(&self.cargo_rkcov);
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy();
+            let kept = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"].contains(&&*name);
+            if (name.starts_with("CARGO") || name.starts_with("RUST")) && !kept {
+                command.env_remove(&*name);
+            }
+        }
+        command
+            .arg("rkcov")
+            .args(line.split_whitespace())
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Prints `line` and runs it.
+    fn show(&self, line: &str) -> Result<(), Error> {
+        heading(&format!("cargo rkcov {line}"))?;
+        shell::run(&mut self.cargo_rkcov(line))
+    }
+
+    /// What ran, by a report with these options. The paths are those in the project.
+    fn coverage(&self, options: &str) -> Result<Coverage, Error> {
+        let path = self.folder.join("target/lcov.info");
+        let line = format!("report --lcov {options} --output-path");
+        shell::run(self.cargo_rkcov(&line).arg(&path))?;
+        let coverage = lcov::read(&fs::read_to_string(&path)?);
+        let folder = self.folder.canonicalize()?;
+        let inside = |path: PathBuf| match path.strip_prefix(&folder) {
+            Ok(inside) => inside.to_owned(),
+            Err(_) => path,
+        };
+        Ok(coverage
+            .into_iter()
+            .map(|(path, source)| (inside(path), source))
+            .collect())
+    }
+
+    /// Fails if a file of the project is not as it came.
+    fn check_untouched(&self) -> Result<(), Error> {
+        let mut diff = Command::new("diff");
+        diff.args(["--recursive", "--brief", "--exclude=target"]);
+        shell::read(diff.arg(&self.source).arg(&self.folder)).map(drop)
+    }
+}
