@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The device inside of a process, in programs that are compiled here.
 
+mod builds;
 mod documentation;
 mod ends;
 mod examples;

@@ -166,8 +166,11 @@ impl Lab {
                 command.arg(argument);
             }
         }
-        let rpath = format!("-Wl,-rpath,{}", self.0.path().display());
-        succeed(command.arg(rpath).arg("-o").arg(&file));
+        // libc ends a static program that says where it looks for libraries.
+        if !arguments.iter().any(|flag| flag.starts_with("-static")) {
+            command.arg(format!("-Wl,-rpath,{}", self.0.path().display()));
+        }
+        succeed(command.arg("-o").arg(&file));
         file
     }
 
@@ -195,7 +198,12 @@ impl Lab {
         let instrumented = [compiler.instrumentation(), flags].concat();
         let objects = [
             self.object(compiler.name(source), source, &instrumented),
-            self.object(compiler.name("client.c"), "client.c", flags),
+            // What gcc generates at link time it instruments all alike.
+            self.object(
+                compiler.name("client.c"),
+                "client.c",
+                &[flags, &["-fno-lto"]].concat(),
+            ),
         ];
         let arguments = [runtime, flags].concat();
         self.link(compiler.name(source), stem, &objects, &arguments)
