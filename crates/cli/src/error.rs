@@ -2,9 +2,10 @@
 //! What can go wrong in a command, and the exit status that says so.
 
 use crate::cmd::{cc, env};
+use rkcov::program::Outcome;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,13 +36,23 @@ pub enum Error {
     #[error("cannot unpack the runtime")]
     Unpack(#[source] io::Error),
     /// There is no memory for programs to record into.
-    #[error("cannot make the memory to record into")]
+    #[error("cannot make the memory to record into (`ulimit -f` and `ulimit -v` bound it)")]
     Memory(#[source] io::Error),
     /// The trace cannot be written.
     #[error("cannot write {}", path.display())]
     Trace {
         /// The trace file.
         path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The program has run, but its trace cannot be written.
+    #[error("the trace is lost: cannot write {}", path.display())]
+    Lost {
+        /// The trace file.
+        path: PathBuf,
+        /// How the program ended.
+        outcome: Outcome,
         /// What the system says.
         source: io::Error,
     },
@@ -74,10 +85,16 @@ impl Error {
                 ExitCode::from(127)
             }
             Self::Program { .. } => ExitCode::from(126),
+            // What the program says of itself is worth more.
+            Self::Lost { outcome, .. } if *outcome != Outcome::Exited(0) => {
+                ExitCode::from(outcome.shell_status())
+            }
+            Self::Output(error) if is_closed(error) => ExitCode::from(CLOSED_PIPE),
             Self::Output(_)
             | Self::Unpack(_)
             | Self::Memory(_)
             | Self::Trace { .. }
+            | Self::Lost { .. }
             | Self::Report(_)
             | Self::Files(_)
             | Self::Install(_)
@@ -88,6 +105,26 @@ impl Error {
             Self::Cargo(failure) => failure.exit_code(),
         }
     }
+}
+
+/// The exit status of a program that is ended because nobody reads its output any more.
+pub const CLOSED_PIPE: u8 = 128 + 13;
+
+/// Ends the command `name`, which failed: says why and gives the exit status.
+pub(crate) fn end(name: &str, error: &Error) -> ExitCode {
+    if !matches!(error, Error::Output(error) if is_closed(error)) {
+        say(format_args!("{name}: {}", Chain(error)));
+    }
+    error.exit_code()
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Says a line on standard error. If nobody listens there, nothing is to be done about it.
+pub(crate) fn say(line: impl fmt::Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// An error with its causes, on one line.

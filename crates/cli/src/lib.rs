@@ -9,6 +9,8 @@
 //! line that makes no sense, 126 and 127 for a program that cannot be run or found, as a shell
 //! has it, 1 for every other failure.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cache;
 pub mod cargo;
 pub mod cmd;
@@ -41,9 +43,6 @@ struct Cli {
 pub fn main(args: Vec<OsString>) -> ExitCode {
     match Cli::parse_from(args).command.run() {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("rkcov: {}", error::Chain(&error));
-            error.exit_code()
-        }
+        Err(error) => error::end("rkcov", &error),
     }
 }

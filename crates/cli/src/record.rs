@@ -86,6 +86,7 @@ pub fn record(
     output: &Path,
     directory: PathBuf,
 ) -> Result<Recorded, Error> {
+    program::limits_are_errors();
     let failed = |source| Error::Trace {
         path: output.to_owned(),
         source,
@@ -117,8 +118,13 @@ pub fn record(
     })?;
     collector.close();
 
-    let totals = collect::write(&collector, &mut writer, ended).map_err(failed)?;
-    writer.save().map_err(failed)?;
+    let lost = |source| Error::Lost {
+        path: output.to_owned(),
+        outcome: ended.1,
+        source,
+    };
+    let totals = collect::write(&collector, &mut writer, ended).map_err(lost)?;
+    writer.save().map_err(lost)?;
     Ok(Recorded {
         outcome: ended.1,
         mode: what.mode,

@@ -9,6 +9,7 @@ use std::mem::{zeroed, MaybeUninit};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often a program's collector looks after its memory.
@@ -80,6 +81,20 @@ fn passed_on() -> libc::sigset_t {
     }
 }
 
+/// Whether [`limits_are_errors`] has changed what a signal does.
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// From now on a file that would pass the limit of sizes (`ulimit -f`) is an error of whoever writes
+/// it in this process, as a full disk is, and not its end. Programs that are [`run`] start as if
+/// this had not been called.
+pub fn limits_are_errors() {
+    // SAFETY: no handler is set; what the signal would have done, nobody relies on.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_DFL {
+        CHANGED.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Starts `command` and waits for its end; gives its process id, and how it ended. Meanwhile signals that other processes send to us go to
 /// it, and when it stops at the terminal's wish, so do we. About every [`TICK`], `tick` is called.
 ///
@@ -92,9 +107,12 @@ pub fn run(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u32, Ou
     let set = passed_on();
     let mask = Mask::block(&set);
     let original = mask.0;
-    // SAFETY: `pthread_sigmask()` may be called between fork and exec.
+    // SAFETY: both functions may be called between fork and exec.
     unsafe {
         command.pre_exec(move || {
+            if CHANGED.load(Ordering::Relaxed) {
+                libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+            }
             libc::pthread_sigmask(libc::SIG_SETMASK, &original, ptr::null_mut());
             Ok(())
         });

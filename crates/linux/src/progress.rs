@@ -30,7 +30,8 @@ impl Progress {
     /// A step begins.
     pub(crate) fn step(&self, what: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{what} ...");
+            // Nobody may listen.
+            let _ = writeln!(std::io::stderr(), "{what} ...");
         }
         self.bar.reset_elapsed();
         self.bar.set_prefix(what.to_owned());

@@ -15,7 +15,7 @@ pub mod rustc;
 pub mod tools;
 
 use crate::cmd::cargo as command;
-use crate::error::Chain;
+use crate::error;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,10 +29,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Some(tool) => tool.become_it(name, &args[1..]).map(|never| match never {}),
         None => command::run(args),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("cargo rkcov: {}", Chain(&error));
-        error.exit_code()
-    })
+    done.unwrap_or_else(|error| error::end("cargo rkcov", &error))
 }
 
 /// What keeps `cargo rkcov` from doing what it was asked.

@@ -270,7 +270,7 @@ impl Plan {
 /// Becomes `command`. Comes back only if that fails.
 pub(super) fn become_program(mut command: Command) -> Result<Infallible, Error> {
     if env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty()) {
-        eprintln!("cargo rkcov: {command:?}");
+        error::say(format_args!("cargo rkcov: {command:?}"));
     }
     let source = command.exec();
     let program = command.get_program().to_owned();

@@ -6,7 +6,7 @@ use crate::cargo::args::{self, Known, Options};
 use crate::cargo::project::{self, Chosen, Project};
 use crate::cargo::tools::{Plan, Wishes};
 use crate::cargo::Error as CargoError;
-use crate::error::{self, Error};
+use crate::error::{self, say, Error};
 use crate::record::{record, Found, Mode, What};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use rkcov::program::Outcome;
@@ -448,10 +448,10 @@ fn build(args: &Build) -> Result<ExitCode, Error> {
     })?;
     if status.success() {
         let built = place.target.join(&place.host);
-        eprintln!(
+        say(format_args!(
             "rkcov: instrumented, in {}; run it under `rkcov run`",
             built.display()
-        );
+        ));
     }
     let status = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(status.unwrap_or(1)))
@@ -485,14 +485,14 @@ fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Erro
         found => {
             // A build that failed has said why.
             if well {
-                eprintln!("cargo rkcov: {}", why_nothing(found));
+                say(format_args!("cargo rkcov: {}", why_nothing(found)));
             }
             return fs::remove_file(&trace)
                 .map(|()| status)
                 .map_err(|source| file(&trace, source));
         }
     }
-    eprint!("{}", recorded.summary(&trace));
+    say(recorded.summary(&trace).trim_end());
     let reported = if args.no_report {
         Ok(ExitCode::SUCCESS)
     } else {
@@ -503,7 +503,7 @@ fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Erro
         Err(error) if well || args.ignore_run_fail => Err(error),
         // What the program says of itself is worth more.
         Err(error) => {
-            eprintln!("cargo rkcov: {}", error::Chain(&error));
+            say(format_args!("cargo rkcov: {}", error::Chain(&error)));
             Ok(status)
         }
         Ok(_) => Ok(status),

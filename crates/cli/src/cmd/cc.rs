@@ -2,7 +2,7 @@
 //! `rkcov cc` and `rkcov c++`: a compiler that instruments what it compiles.
 
 use crate::cache;
-use crate::error::Error;
+use crate::error::{say, Error};
 use crate::toolchain::{find, probe, Compiler};
 use crate::wrap::{plan, response, Invocation, Options, Plan, Request, Runtime};
 use clap::Parser;
@@ -186,7 +186,7 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
     let compiler_args = match plan {
         Plan::Leave(reason) => {
             if verbose {
-                eprintln!("rkcov: nothing added: {reason}");
+                say(format_args!("rkcov: nothing added: {reason}"));
             }
             invocation.args.clone()
         }
@@ -227,7 +227,7 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
     };
     command.args(compiler_args);
     if verbose {
-        eprintln!("rkcov: {command:?}");
+        say(format_args!("rkcov: {command:?}"));
     }
     let error = command.exec();
     Err(Failure::Exec(command.get_program().to_owned(), error))

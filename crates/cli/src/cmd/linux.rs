@@ -3,7 +3,8 @@
 
 use crate::cache;
 use crate::cmd::report;
-use crate::error::Error;
+use crate::error::{say, Error};
+use rkcov::program::limits_are_errors;
 use rkcov_linux::{
     answer, guest, install, program, Arch, Checks, Coverage, Flavor, Image, Job, Kcov, Machine,
     Progress, Workshop,
@@ -229,7 +230,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         };
         write_trace(&output, run, &image, &outcome)?.map_err(failed)?;
         report::plain(&output, report::Format::Text, None)?;
-        eprintln!("rkcov: {}", outcome.summary(&output));
+        say(format_args!("rkcov: {}", outcome.summary(&output)));
     }
     Ok(ExitCode::from(outcome.status))
 }
@@ -285,6 +286,7 @@ fn write_trace(
     image: &Image,
     outcome: &Outcome,
 ) -> Result<io::Result<()>, Error> {
+    limits_are_errors();
     let layout = image.layout()?;
     let mut info = Info::new(Mode::Trace);
     info.command.clone_from(&run.command);

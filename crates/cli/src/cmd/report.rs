@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov report`: what trace files say, for people and for tools.
 
+use crate::error::{say, CLOSED_PIPE};
 use clap::ValueEnum;
+use rkcov::program::limits_are_errors;
 use rkcov_report::coverage::{Coverage, MixedModes, Named, Selection, Thread, UnknownThread, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::{self, PcOptions, Style, TextOptions};
@@ -161,6 +163,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
                 path: path.clone(),
                 source,
             };
+            limits_are_errors();
             let file = File::create(path).map_err(failed)?;
             let mut to = BufWriter::new(file);
             let look = Look::of(args, None);
@@ -176,7 +179,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
                 Ok(()) => {}
                 // Whoever reads has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Ok(ExitCode::from(128 + 13));
+                    return Ok(ExitCode::from(CLOSED_PIPE));
                 }
                 Err(source) => {
                     let path = "standard output".into();
@@ -276,7 +279,7 @@ fn report(
 }
 
 fn warn(what: &dyn std::fmt::Display) {
-    eprintln!("rkcov: {what}");
+    say(format_args!("rkcov: {what}"));
 }
 
 /// Reports one trace in the way that a user gets who says nothing more than a format.

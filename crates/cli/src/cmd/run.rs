@@ -2,7 +2,7 @@
 //! `rkcov run`: runs a program and records what it runs.
 
 use crate::cmd::report::{self, Format};
-use crate::error::{self, Error};
+use crate::error::{self, say, Error};
 use crate::record::{record, Found, Recorded, What};
 use clap::ValueEnum;
 use rkcov::program::Outcome;
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     command.args(arguments);
     let directory = std::env::current_dir().unwrap_or_default();
     let recorded = record(&mut command, args.what, &output, directory)?;
-    eprint!("{}", summary(args, &output, &recorded));
+    say(summary(args, &output, &recorded).trim_end());
 
     let mut status = ExitCode::from(recorded.outcome.shell_status());
     for Report { format, path } in &args.report {
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             if recorded.outcome == Outcome::Exited(0) {
                 status = ExitCode::FAILURE;
             }
-            eprintln!("rkcov: {}", error::Chain(&error));
+            say(format_args!("rkcov: {}", error::Chain(&error)));
         }
     }
     Ok(status)

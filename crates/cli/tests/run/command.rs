@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What passes through `rkcov run`: status, streams, signals, the terminal; and what it says.
 
-use crate::support::{succeed, Compiler, Lab, RKCOV};
+use crate::support::{succeed, Compiler, Lab, Symbols, RKCOV};
 use rkcov::collector::{Collector, Options, Recording};
 use rkcov_report::trace::{Exit, Mode, TraceFile};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::{kill_process, Pid, Signal};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
@@ -169,6 +170,22 @@ fn terminal() -> (File, OwnedFd) {
     (ours.into(), theirs.into())
 }
 
+/// The first program of a terminal.
+fn on_terminal(mut command: Command, terminal: OwnedFd) -> Command {
+    command
+        .stdin(terminal.try_clone().unwrap())
+        .stdout(terminal.try_clone().unwrap())
+        .stderr(terminal);
+    // SAFETY: both may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
+        });
+    }
+    command
+}
+
 /// Reads what a terminal shows until it shows `what`.
 fn read_until(terminal: &mut File, what: &str) {
     let patience = Timespec {
@@ -186,28 +203,42 @@ fn read_until(terminal: &mut File, what: &str) {
 }
 
 #[test]
+fn what_ran_before_a_ctrl_c_is_in_the_trace() {
+    let lab = Lab::new();
+    let program = lab.program(Compiler::Gcc, "steps");
+    let trace = lab.path("trace.rkcov");
+    let (mut keyboard, theirs) = terminal();
+    let script = "\"$1\" run -o \"$2\" \"$3\" 3; echo ended $?";
+    let mut bash = on_terminal(Command::new("bash"), theirs)
+        .args(["--norc", "-m", "-c", script, "bash", RKCOV])
+        .args([&trace, &program])
+        .spawn()
+        .unwrap();
+    read_until(&mut keyboard, " 3\r\n");
+    keyboard.write_all(b"\x03").unwrap();
+    read_until(&mut keyboard, "ended 130");
+    bash.wait().unwrap();
+    let trace = TraceFile::open(trace).unwrap();
+    let trace = trace.trace().unwrap();
+    assert_eq!(trace.processes()[0].exit, Exit::Signal(2));
+    let symbols = Symbols::new(&trace);
+    let ran: BTreeSet<&str> = trace.streams().iter().flat_map(|s| symbols.of(s)).collect();
+    let all = BTreeSet::from(["main", "take", "step_1", "step_2", "step_3"]);
+    assert_eq!(ran, all);
+}
+
+#[test]
 fn the_keys_of_a_terminal_work_as_without_us() {
     let lab = Lab::new();
     let program = lab.program(Compiler::Gcc, "waits");
     let trace = lab.path("trace.rkcov");
     let (mut keyboard, theirs) = terminal();
     let script = "\"$1\" run -o \"$2\" \"$3\"; echo stopped $?; fg; echo ended $?";
-    let mut command = Command::new("bash");
-    command
+    let mut bash = on_terminal(Command::new("bash"), theirs)
         .args(["--norc", "-m", "-c", script, "bash", RKCOV])
         .args([&trace, &program])
-        .stdin(theirs.try_clone().unwrap())
-        .stdout(theirs.try_clone().unwrap())
-        .stderr(theirs);
-    // SAFETY: both may be called between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
-        });
-    }
-    let mut bash = command.spawn().unwrap();
-    drop(command);
+        .spawn()
+        .unwrap();
     read_until(&mut keyboard, "ready");
     // Ctrl-C reaches the program once, not a second time through us, who see it as well.
     keyboard.write_all(b"\x03").unwrap();

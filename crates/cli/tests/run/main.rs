@@ -5,6 +5,7 @@ mod command;
 mod killed;
 mod linking;
 mod modes;
+mod output;
 mod processes;
 mod support;
 mod threads;
