@@ -94,7 +94,9 @@ subject_pc_marker:
 	.bss
 	.globl	subject_first_guard
 	.hidden	subject_first_guard
+	.globl	subject_guards /* the same, for dlsym() */
 	.p2align 3
+subject_guards:
 subject_first_guard:
 	.zero	4 * MARKERS
 

@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 use libtest_mimic::Arguments;
 use rkcov_conformance::differences::{Table, LINUX_6_12};
 use rkcov_conformance::hosts::{Kind, SIMULATED};
-use rkcov_conformance::live::agent;
 use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
 use rkcov_conformance::live::program::Program;
 use rkcov_conformance::mutants::{self, Mutants};
@@ -239,7 +238,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
             socket,
             task,
         } => {
-            agent::play(KernelDevice::new(device), socket, &task, &files)?;
+            rkcov_agent::play(KernelDevice::new(device), socket, &task, &files)?;
             Ok(ExitCode::SUCCESS)
         }
     }

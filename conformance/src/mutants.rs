@@ -58,9 +58,11 @@ impl Caught {
 }
 
 /// What a copy is made of: the rules, what tests them, and what that depends on.
-const COPIED: [&str; 4] = [
+const COPIED: [&str; 6] = [
     "crates/abi",
     "crates/core",
+    "crates/region",
+    "crates/client",
     "crates/artifacts",
     "conformance",
 ];
@@ -266,7 +268,8 @@ fn root() -> PathBuf {
 /// The root's manifest with only those members that are copied.
 fn members(manifest: &str) -> Result<String, String> {
     let mut table: toml::Table = toml::from_str(manifest).map_err(|e| e.to_string())?;
-    let members = COPIED.into_iter().chain(["conformance/model"]);
+    let members = ["conformance/agent", "conformance/model"];
+    let members = COPIED.into_iter().chain(members);
     let members = members.map(|m| toml::Value::String(m.into())).collect();
     table
         .get_mut("workspace")

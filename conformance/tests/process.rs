@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The suite on the kcov of a process: from C with the runtime inside of the program (with a dynamic
-//! linker and without), from C with the shared library, and in a program that was written for Linux's
-//! device, under the preload library.
+//! linker and without), from C with the shared library, from Rust through the crate `rkcov`, and in a
+//! program that was written for Linux's device, under the preload library.
 
 mod support;
 
@@ -64,6 +64,12 @@ fn from_c_in_a_static_executable() {
 fn from_c_in_a_library() {
     let workshop = Workshop::new();
     passes_and_is_kept(workshop.in_library());
+}
+
+#[test]
+fn from_rust() {
+    let workshop = Workshop::new();
+    passes_and_is_kept(workshop.in_rust());
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl KernelDevice {
         file.seek(SeekFrom::Start(0)).map_err(broken("after"))?;
         file.read_to_string(&mut text).map_err(broken("after"))?;
         let seen = text.lines().filter_map(|l| l.strip_prefix("common "));
-        Ok(seen.filter_map(super::wire::number).collect())
+        Ok(seen.filter_map(rkcov_agent::wire::number).collect())
     }
 }
 
@@ -203,7 +203,7 @@ fn dropped() -> Result<[u64; 3], Trouble> {
         let path = format!("{DROPS}/{name}");
         let text = fs::read_to_string(&path)
             .map_err(|e| Trouble::Lacks(Need::Drops, format!("{path}: {e}")))?;
-        *counter = super::wire::number(text.trim())
+        *counter = rkcov_agent::wire::number(text.trim())
             .ok_or_else(|| Trouble::Broken(format!("{path} says {text}")))?;
     }
     Ok(counters)

@@ -6,16 +6,12 @@
 //! first agent is a program that the suite starts; the others are its forks.
 //!
 //! - here: the suite's side, the host [`Live`];
-//! - [`agent`]: the agent's side, for any [`Device`];
+//! - [`rkcov_agent`]: the agent's side, for any [`Device`], and what answers look like;
 //! - [`kernel`]: the device of a kernel, and the test module;
-//! - [`program`]: agents that are programs of their own, such as those in `conformance/agent`;
-//! - [`wire`]: what answers look like.
+//! - [`program`]: agents that are programs of their own, such as those in `conformance/agent`.
 
-pub mod agent;
-pub mod device;
 pub mod kernel;
 pub mod program;
-pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -29,8 +25,8 @@ use rkcov_model::{
     Act, Drops, File, Host, Need, Nesting, Op, Outcome, Spawn, Step, Task, Traits, Trouble,
 };
 
-pub use device::Device;
-use wire::Answer;
+pub use rkcov_agent::device::{self, Device};
+use rkcov_agent::wire::{self, Answer};
 
 /// How long an agent may take for one operation, and to come or go.
 const PATIENCE: Duration = Duration::from_secs(120);

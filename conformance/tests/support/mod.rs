@@ -69,6 +69,33 @@ impl Workshop {
         )
     }
 
+    /// The whole runtime in a program in Rust, which calls it through the crate `rkcov`; markers
+    /// have guards.
+    pub(crate) fn in_rust(&self) -> Program {
+        let object = self.compile("subject.o", &["-DGUARDS", "-c", "subject.S"]);
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+            cargo.env_remove(name);
+        }
+        cargo.args(["rustc", "--quiet", "--package", "rkcov-agent"]);
+        cargo.args(["--example", "process", "--target-dir"]);
+        cargo.arg(&target).current_dir(sources()).arg("--");
+        for linked in [&object, &self.path("rkcov.o")] {
+            cargo.arg(format!("-Clink-arg={}", linked.display()));
+        }
+        for exported in ["*kcov_*", "subject_*"] {
+            cargo.arg(format!("-Clink-arg=-Wl,--export-dynamic-symbol={exported}"));
+        }
+        let made = cargo.output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{cargo:?}: {said}");
+        // Of its own, since the next build takes the place of this one.
+        let program = self.path("process-rust");
+        std::fs::copy(target.join("debug/examples/process"), &program).unwrap();
+        Program::new(program)
+    }
+
     /// Annotated code as a library of its own.
     fn subject(&self) {
         let words = "-fPIC -shared subject.c subject.S rkcov-module.o librkcov.so";

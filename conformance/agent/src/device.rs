@@ -6,7 +6,7 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use rkcov_model::{Need, RemoteCall, Step, Task, Trouble};
+use rkcov_model::{Call, Need, RemoteCall, Step, Task, Trouble};
 
 /// A kcov device, and code that is annotated and known.
 ///
@@ -27,6 +27,14 @@ pub trait Device: Send + Sync + 'static {
     /// Closes it.
     fn close(&self, fd: i32);
 
+    /// Makes a call in words of its own, if it has words for this one.
+    ///
+    /// # Errors
+    /// An error number.
+    fn call(&self, _fd: i32, _call: &Call) -> Option<Result<(), i32>> {
+        None
+    }
+
     /// A call with a number or an address.
     ///
     /// # Errors
@@ -44,6 +52,19 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     /// An error number.
     fn map(&self, fd: i32, len: usize, offset: u64, writable: bool) -> Result<Mapping, i32>;
+
+    /// Ends a mapping.
+    fn unmap(&self, mapping: Mapping) {
+        mapping.unmap();
+    }
+
+    /// Forks: `true` in the parent, `false` in the child.
+    ///
+    /// # Errors
+    /// An error number.
+    fn fork(&self) -> Result<bool, i32> {
+        fork()
+    }
 
     /// Runs code; answers the common handles that it saw.
     ///
@@ -115,6 +136,12 @@ impl Mapping {
             Some(words) if base != libc::MAP_FAILED => Ok(Self { base: words, bytes }),
             _ => Err(errno()),
         }
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        self.base.as_ptr() as usize
     }
 
     /// Its words.

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The agent: a process whose threads are tasks and do what the suite tells them.
-//!
-//! Besides the operations of scripts it is asked `describe`, `drops FILE`, `memory`, `warnings`,
+//! What a task does with the lines that it is sent. Besides the operations of scripts it is asked `describe`, `drops FILE`, `memory`, `warnings`,
 //! `failed` and, in a kernel, `kthread K ...`.
 
 use std::collections::BTreeMap;
@@ -15,8 +13,8 @@ use std::time::{Duration, Instant};
 use rkcov_abi::ioctl;
 use rkcov_model::{script, Act, Call, File, Map, Op, Outcome, RemoteCall, Spawn, Task, Trouble};
 
-use super::device::{self, Argument, Device, Mapping};
-use super::wire::{self, Answer};
+use crate::device::{self, Argument, Device, Mapping};
+use crate::wire::{self, Answer};
 
 /// What the tasks of one process share.
 struct Process<D> {
@@ -226,7 +224,7 @@ impl<D: Device> Agent<D> {
             Spawn::Fork => {
                 // No other thread is in the middle of a change while the copy is made.
                 let names = self.process.names.lock();
-                let forked = device::fork();
+                let forked = self.process.device.fork();
                 drop(names);
                 match forked {
                     Ok(true) => Answer::Outcome(Outcome::Done),
@@ -282,9 +280,18 @@ impl<D: Device> Agent<D> {
                 device.close(fd);
                 Ok(Outcome::Done)
             }
-            Act::Ioctl(file, call) => self.call(*file, call, |fd, number, arg| {
-                Ok(device.ioctl(fd, number, arg))
-            }),
+            Act::Ioctl(file, call) => {
+                let own_words = match (self.fd(*file), self.armed) {
+                    (Some(fd), None) => device.call(fd, call),
+                    _ => None,
+                };
+                match own_words {
+                    Some(result) => Ok(outcome(result)),
+                    None => self.call(*file, call, |fd, number, arg| {
+                        Ok(device.ioctl(fd, number, arg))
+                    }),
+                }
+            }
             Act::Ioctl32(file, call) => self.call(*file, call, |fd, number, arg| {
                 let number = match number {
                     ioctl::KCOV_INIT_TRACE => ioctl::KCOV_INIT_TRACE_32,
@@ -314,7 +321,7 @@ impl<D: Device> Agent<D> {
                 let Some(mapping) = self.names().maps.remove(map) else {
                     return Ok(Outcome::Absent);
                 };
-                mapping.unmap();
+                device.unmap(mapping);
                 Ok(Outcome::Done)
             }
             Act::Read { map, first, count } => {
