@@ -61,6 +61,18 @@ impl Package {
     }
 }
 
+/// What the user has cargo run in the place of rustc and rustdoc, by variables or configuration.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Tools {
+    /// Before every rustc: sccache.
+    pub rustc_wrapper: Option<PathBuf>,
+    /// Before the rustc of the workspace's packages.
+    pub rustc_workspace_wrapper: Option<PathBuf>,
+    /// Instead of rustdoc.
+    pub rustdoc: Option<PathBuf>,
+}
+
 /// The packages that a user names.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
@@ -112,6 +124,48 @@ impl Project {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// The user's tools. `given` is what the user tells cargo of where the project is.
+    #[must_use]
+    pub fn tools(&self, given: &[OsString]) -> Tools {
+        #[derive(Default, Deserialize)]
+        struct Config {
+            build: Tools,
+        }
+        // Stable cargos answer too, if they are told to. One that does not has no answer.
+        let output = cargo()
+            .args(["config", "get", "-Zunstable-options", "--format=json"])
+            .args(config_of(given))
+            .arg("build")
+            .env("RUSTC_BOOTSTRAP", "1")
+            .stdin(Stdio::null())
+            .output();
+        let config: Config = output
+            .ok()
+            .and_then(|output| serde_json::from_slice(&output.stdout).ok())
+            .unwrap_or_default();
+        // A bare name is looked for in `$PATH`. Other paths are relative to the folder of `.cargo`.
+        let absolute = |tool: PathBuf| match tool.components().count() {
+            1 => tool,
+            _ => self.workspace_root.join(tool),
+        };
+        let choose = |variable: &str, configured: Option<PathBuf>| match env::var_os(variable) {
+            Some(tool) => Some(tool)
+                .filter(|tool| !tool.is_empty())
+                .map(PathBuf::from),
+            None => configured
+                .filter(|tool| !tool.as_os_str().is_empty())
+                .map(absolute),
+        };
+        Tools {
+            rustc_wrapper: choose("RUSTC_WRAPPER", config.build.rustc_wrapper),
+            rustc_workspace_wrapper: choose(
+                "RUSTC_WORKSPACE_WRAPPER",
+                config.build.rustc_workspace_wrapper,
+            ),
+            rustdoc: choose("RUSTDOC", config.build.rustdoc),
+        }
+    }
+
     /// The packages of the workspace.
     pub fn members(&self) -> impl Iterator<Item = &Package> {
         let members: BTreeSet<&String> = self.workspace_members.iter().collect();
@@ -150,6 +204,12 @@ impl Project {
             packages,
         })
     }
+}
+
+/// Of what cargo is told of the project, what changes its configuration.
+fn config_of(given: &[OsString]) -> impl Iterator<Item = &OsString> {
+    let pairs = given.windows(2).filter(|pair| pair[0] == "--config");
+    pairs.flatten()
 }
 
 /// The machine that we run on, as cargo names it.

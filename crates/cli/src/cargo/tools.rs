@@ -5,7 +5,7 @@
 //! The folder has a name for all that changes what they make. Cargo compiles a workspace's packages
 //! anew when the wrapper has another path, so nothing stale is ever linked.
 
-use super::project::{Chosen, Package};
+use super::project::{Chosen, Package, Tools};
 use super::rustc::{additions, doctest_additions, Request, Wish};
 use super::{kept, Error};
 use crate::wrap::Runtime;
@@ -89,8 +89,8 @@ impl Tool {
 pub struct Plan {
     /// The packages to instrument, with their versions; all that the wrapper sees if `None`.
     packages: Option<Vec<String>>,
-    /// Packages that are not of the workspace are instrumented, or C code is: we stand before every
-    /// rustc.
+    /// Packages that are not of the workspace are instrumented, or C code is, or the user's own tool
+    /// stands before every rustc: so do we.
     everywhere: bool,
     comparisons: bool,
     with_c: bool,
@@ -115,26 +115,31 @@ pub struct Wishes {
 const PLAN: &str = "plan.json";
 
 impl Plan {
-    /// A plan for a build in the folder `target`.
+    /// A plan for a build in the folder `target`, in which the user's own tools still run.
     ///
     /// # Errors
     /// The runtime cannot be unpacked.
-    pub fn new(chosen: &Chosen, wishes: Wishes, target: &Path) -> Result<Self, error::Error> {
-        let everywhere = chosen.has_dependencies || wishes.with_c;
+    pub fn new(
+        chosen: &Chosen,
+        wishes: Wishes,
+        users: Tools,
+        target: &Path,
+    ) -> Result<Self, error::Error> {
+        // A compiler cache has to see what we add, so it has to come after us.
+        let everywhere = chosen.has_dependencies || wishes.with_c || users.rustc_wrapper.is_some();
         let whole = chosen.is_workspace && !everywhere;
-        let set = |name| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
         Ok(Self {
             packages: (!whole).then(|| chosen.packages.iter().map(Package::spec).collect()),
             everywhere,
             comparisons: wishes.comparisons,
             with_c: wishes.with_c,
             runtime: cache::runtime().map_err(error::Error::Unpack)?,
-            rustc_wrapper: set(Self::variable(everywhere)),
-            rustdoc: set("RUSTDOC"),
+            rustc_wrapper: if everywhere {
+                users.rustc_wrapper
+            } else {
+                users.rustc_workspace_wrapper
+            },
+            rustdoc: users.rustdoc,
             kept: target.join("doctests"),
         })
     }
@@ -228,7 +233,7 @@ impl Plan {
             None => Command::new(rustc),
         };
         command.args(given);
-        if self.everywhere && given == ["-vV"] {
+        if self.everywhere && given.last().is_some_and(|arg| arg == "-vV") {
             return self.say_version(command);
         }
         let runtime = Runtime::in_dir(&self.runtime);

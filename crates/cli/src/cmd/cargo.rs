@@ -319,7 +319,8 @@ impl Place {
             comparisons,
             with_c: which.with_c,
         };
-        let plan = Plan::new(&self.chosen, wishes, &self.target)?;
+        let users = self.project.tools(&self.known.project);
+        let plan = Plan::new(&self.chosen, wishes, users, &self.target)?;
         let mut cargo = project::cargo();
         cargo
             .args(subcommand)

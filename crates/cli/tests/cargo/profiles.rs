@@ -199,3 +199,92 @@ fn settings_of_the_users_stay() {
     ];
     assert_eq!(files, expected);
 }
+
+/// Writes down what it is called with, and does it.
+const NOTES: &str = "#!/bin/sh\necho \"$@\" >> \"$NOTES\"\nexec \"$@\"\n";
+
+#[test]
+fn a_wrapper_of_the_users_sees_what_is_added() {
+    use std::os::unix::fs::PermissionsExt;
+    let two = Project::new(TWO);
+    two.write("notes.sh", NOTES);
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(two.path("notes.sh"), executable).unwrap();
+    let notes = |name: &str| two.path(&format!("{name}.notes"));
+    let run = |line: &str, name: &str, variables: &[(&str, &str)]| {
+        let mut command = two.command(&format!(
+            "{line} --lcov --output-path lcov.info --target-dir {name}"
+        ));
+        command.env("NOTES", notes(name));
+        command.envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{name}: {output:?}");
+        let coverage = two.read_lcov(&two.path("lcov.info"));
+        two.assert_marks(&coverage, APP);
+        two.assert_marks(&coverage, ENGINE);
+        let noted = std::fs::read_to_string(notes(name)).unwrap();
+        let instrumented = noted
+            .lines()
+            .filter(|line| line.contains("sancov-module") && line.contains("--crate-name"));
+        assert_eq!(instrumented.count(), 2, "{name}: {noted}");
+    };
+    let script = two.path("notes.sh");
+    let script = script.to_str().unwrap();
+    run("run", "variable", &[("RUSTC_WRAPPER", script)]);
+    run("run", "workspace", &[("RUSTC_WORKSPACE_WRAPPER", script)]);
+    two.write(
+        ".cargo/config.toml",
+        "[build]\nrustc-wrapper = \"./notes.sh\"\n",
+    );
+    run("run", "file", &[]);
+    two.write(".cargo/config.toml", "[env]\nX = \"y\"\n");
+    run(
+        &format!("run --config build.rustc-workspace-wrapper='{script}'"),
+        "given",
+        &[],
+    );
+}
+
+#[test]
+fn folders_of_any_name_members_and_excluded_packages() {
+    let root = Project::new(&[]);
+    let folder = "my work [1] {a}";
+    for (name, text) in TWO {
+        root.write(&format!("{folder}/{name}"), text);
+    }
+    let alone =
+        "[workspace]\n[package]\nname = \"alone\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+    root.write(&format!("{folder}/alone/Cargo.toml"), alone);
+    let manifest = TWO[0]
+        .1
+        .replace("[workspace]", "[workspace]\nexclude = [\"alone\"]");
+    root.write(&format!("{folder}/Cargo.toml"), &manifest);
+    let main = "fn main() {\n    println!(\"alone\"); // ran\n}\n";
+    root.write(&format!("{folder}/alone/src/main.rs"), main);
+    let run = |inside: &str, line: &str| {
+        let mut command = root.command(line);
+        command
+            .args(["--lcov", "--output-path"])
+            .arg(root.path("lcov.info"));
+        command.current_dir(root.path(folder).join(inside));
+        command.env("RUSTFLAGS", "-Copt-level=1");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{inside}: {line}: {output:?}");
+        root.read_lcov(&root.path("lcov.info"))
+    };
+    let [app, engine, alone] =
+        [APP, ENGINE, "alone/src/main.rs"].map(|path| format!("{folder}/{path}"));
+    // From the workspace, from a package of it, of one package, without a network.
+    let coverage = run("", "run --offline");
+    assert_eq!(coverage.files(), [&*app, &*engine]);
+    root.assert_marks(&coverage, &app);
+    root.assert_marks(&coverage, &engine);
+    let coverage = run("engine", "test --offline");
+    assert_eq!(coverage.files(), [&*engine]);
+    let coverage = run("app", "test --offline -p app");
+    assert_eq!(coverage.files(), [&*app]);
+    // Not of the workspace around it.
+    let coverage = run("alone", "run");
+    assert_eq!(coverage.files(), [&*alone]);
+    root.assert_marks(&coverage, &alone);
+}
