@@ -144,7 +144,7 @@ impl Filter {
         let has = |part: &str| text.contains(part);
         if text.starts_with('<') {
             Some(Outside::Compiler)
-        } else if ["/rustc/", "/rust/deps/"]
+        } else if ["/rustc/", "/rust/deps/", "/usr/src/rustc-"]
             .iter()
             .any(|folder| text.starts_with(folder))
             || has("/rustlib/src/rust/")
@@ -224,6 +224,10 @@ mod tests {
             ),
             (
                 "/home/u/.rustup/toolchains/x/lib/rustlib/src/rust/library/a.rs",
+                Some(Outside::RustStd),
+            ),
+            (
+                "/usr/src/rustc-1.96.0/library/core/src/option.rs",
                 Some(Outside::RustStd),
             ),
             (
