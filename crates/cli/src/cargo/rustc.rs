@@ -147,6 +147,9 @@ pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
             wish.runtime
                 .arguments(link, &[])
                 .into_iter()
+                // The runtime comes after rustc's own libraries, and is a user of libc: a linker
+                // that goes from left to right has to look there once more.
+                .chain(["-lc".into()])
                 .map(link_argument),
         );
     }

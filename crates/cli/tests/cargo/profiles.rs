@@ -246,6 +246,18 @@ fn a_wrapper_of_the_users_sees_what_is_added() {
 }
 
 #[test]
+fn linkers_that_go_from_left_to_right() {
+    let two = Project::new(TWO);
+    let mut command = two.command("run --lcov --output-path lcov.info");
+    let output = command
+        .env("RUSTFLAGS", "-Clink-arg=-fuse-ld=bfd")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    two.assert_marks(&two.read_lcov(&two.path("lcov.info")), ENGINE);
+}
+
+#[test]
 fn folders_of_any_name_members_and_excluded_packages() {
     let root = Project::new(&[]);
     let folder = "my work [1] {a}";
