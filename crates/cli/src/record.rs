@@ -67,8 +67,10 @@ pub struct Recorded {
 pub enum Found {
     /// Threads recorded.
     Coverage,
-    /// No process has a runtime.
+    /// No process has a runtime that could say so.
     NoInstrumentation,
+    /// Only processes that could not map the memory to record into.
+    Refused,
     /// A process has the runtime, but no thread of it ran instrumented code.
     NothingRan,
     /// Only processes with another version of the runtime.
@@ -140,6 +142,7 @@ impl Recorded {
         match (self.totals.threads, self.totals.processes) {
             (1.., _) => Found::Coverage,
             _ if self.losses.strangers.is_some() => Found::Strangers,
+            (0, 0) if self.losses.refused > 0 => Found::Refused,
             (0, 0) => Found::NoInstrumentation,
             (0, _) => Found::NothingRan,
         }
@@ -155,8 +158,16 @@ impl Recorded {
         };
         if let Some((processes, version)) = losses.strangers {
             line(format_args!(
-                "{} not recorded: built with another version of rkcov (interface {version})",
-                count(processes, "process", "processes")
+                "{} not recorded: built with another version of rkcov (interface {version}, \
+                 this one has {}); build again with this one",
+                count(processes, "process", "processes"),
+                rkcov::collector::VERSION,
+            ));
+        }
+        if losses.refused > 0 {
+            line(format_args!(
+                "{} not recorded: instrumented, but without room to map rkcov's memory (`ulimit -v`)",
+                count(losses.refused.into(), "process", "processes"),
             ));
         }
         let what = match self.mode {

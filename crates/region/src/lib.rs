@@ -24,6 +24,8 @@
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
+#[cfg(test)]
+mod layout;
 mod tables;
 mod tickets;
 
@@ -35,7 +37,11 @@ pub const ENVIRONMENT: &str = "RKCOV_RUN";
 
 /// The version of everything in this crate. A process whose runtime has another version only adds
 /// itself to [`Prefix::strangers`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// What a process says that is invited and cannot come, before it says why. So it stands in every
+/// file that has the runtime in it.
+pub const REFUSAL: &[u8] = b"rkcov: this process is not recorded: ";
 
 /// Slots in a region.
 pub const SLOTS: usize = 1 << 16;
@@ -198,6 +204,8 @@ pub struct Header {
     pub threads_without_slot: AtomicU32,
     /// What those threads would have recorded.
     pub records_without_slot: AtomicU64,
+    /// Processes that could not map the directory, and therefore recorded nothing.
+    pub refused: AtomicU32,
 }
 
 impl Header {

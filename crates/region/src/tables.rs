@@ -12,8 +12,8 @@ const TEXT_BYTES: usize = 1 << 27;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Text {
-    at: AtomicU32,
-    len: AtomicU32,
+    pub(crate) at: AtomicU32,
+    pub(crate) len: AtomicU32,
 }
 
 impl Text {
@@ -30,8 +30,8 @@ impl Text {
 #[derive(Debug)]
 #[repr(C)]
 pub struct TextHeap {
-    used: AtomicU64,
-    bytes: [AtomicU8; TEXT_BYTES],
+    pub(crate) used: AtomicU64,
+    pub(crate) bytes: [AtomicU8; TEXT_BYTES],
 }
 
 impl TextHeap {
@@ -66,13 +66,13 @@ impl TextHeap {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Process {
-    ready: AtomicU32,
+    pub(crate) ready: AtomicU32,
     /// Its process id, as it sees it.
     pub pid: AtomicU32,
     /// Its parent's process id, as it sees it.
     pub parent: AtomicU32,
     /// 1 + the index of the process that it was forked from, 0 if it started with `exec`.
-    forked_from: AtomicU32,
+    pub(crate) forked_from: AtomicU32,
     /// Modules of that process with an index below this are its modules too.
     pub inherited_modules: AtomicU32,
     /// Nanoseconds since the epoch when it came.
@@ -89,7 +89,7 @@ pub struct Process {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Module {
-    ready: AtomicU32,
+    pub(crate) ready: AtomicU32,
     /// Index of the process in the process table.
     pub process: AtomicU32,
     /// What was added to the addresses in the file.
@@ -98,8 +98,8 @@ pub struct Module {
     pub text_start: AtomicU64,
     /// Address behind its text.
     pub text_end: AtomicU64,
-    build_id_len: AtomicU32,
-    build_id: [AtomicU8; BUILD_ID_MAX],
+    pub(crate) build_id_len: AtomicU32,
+    pub(crate) build_id: [AtomicU8; BUILD_ID_MAX],
     /// Its absolute path.
     pub path: Text,
 }

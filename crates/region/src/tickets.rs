@@ -11,9 +11,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Debug)]
 #[repr(C)]
 pub struct Tickets<const N: usize> {
-    taken: AtomicU64,
-    put_back: AtomicU64,
-    ring: [AtomicU32; N],
+    pub(crate) taken: AtomicU64,
+    pub(crate) put_back: AtomicU64,
+    pub(crate) ring: [AtomicU32; N],
 }
 
 impl<const N: usize> Tickets<N> {

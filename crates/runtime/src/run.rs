@@ -16,7 +16,8 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::Word;
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Invitation, Kind, Prefix, Process, Recording, Slot, SlotState, ENVIRONMENT, VERSION,
+    Directory, Header, Invitation, Kind, Process, Recording, Slot, SlotState, ENVIRONMENT, REFUSAL,
+    VERSION,
 };
 
 /// Longest path in an invitation.
@@ -138,7 +139,7 @@ fn join(invitation: &Invitation<'_>) -> bool {
         to.store(*from, Ordering::Relaxed);
     }
     let refuse = |why: &[u8]| {
-        sys::complain(&[b"rkcov: this process is not recorded: ", why, b"\n"]);
+        sys::complain(&[REFUSAL, why, b"\n"]);
         false
     };
     let Ok(fd) = open_region() else {
@@ -147,30 +148,39 @@ fn join(invitation: &Invitation<'_>) -> bool {
     let Ok((device, inode, size)) = sys::identity(fd.raw()) else {
         return false;
     };
-    let prefix_bytes = size_of::<Prefix>();
-    if size < prefix_bytes as u64 {
+    let header_bytes = size_of::<Header>();
+    if size < header_bytes as u64 {
         return false;
     }
-    let Ok(prefix_at) = sys::map_shared(fd.raw(), 0, prefix_bytes) else {
+    let Ok(header_at) = sys::map_shared(fd.raw(), 0, header_bytes) else {
         return refuse(b"it cannot map the memory of rkcov run");
     };
-    // SAFETY: at least as many bytes are mapped, on a page's start, and all of it is atomics.
-    let prefix = unsafe { &*prefix_at.cast::<Prefix>() };
+    // SAFETY: at least as many bytes are mapped, on a page's start, and all of it is atomics. Of
+    // another version only the prefix is looked at.
+    let header = unsafe { &*header_at.cast::<Header>() };
+    let prefix = &header.prefix;
     let kind = prefix.kind();
     let ours = prefix.token.load(Ordering::Relaxed) == invitation.token;
     if let (Kind::Version(_), true) = (kind, ours) {
         prefix.stranger_version.store(VERSION, Ordering::Relaxed);
         prefix.strangers.fetch_add(1, Ordering::Relaxed);
     }
-    // SAFETY: `prefix` is not used any more.
-    unsafe { sys::unmap(prefix_at, prefix_bytes) };
     // A process that outlived its collector finds nothing, or somebody else's file: no reason
     // to complain. One of another version is reported by the collector.
-    if kind != Kind::Known || !ours || size < size_of::<Directory>() as u64 {
-        return false;
-    }
-    let Ok(at) = sys::map_shared(fd.raw(), 0, size_of::<Directory>()) else {
-        return refuse(b"it cannot map the memory of rkcov run");
+    let welcome = kind == Kind::Known && ours && size >= size_of::<Directory>() as u64;
+    let mapped = welcome.then(|| {
+        let mapped = sys::map_shared(fd.raw(), 0, size_of::<Directory>());
+        if mapped.is_err() {
+            header.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        mapped
+    });
+    // SAFETY: `header` is not used any more.
+    unsafe { sys::unmap(header_at, header_bytes) };
+    let at = match mapped {
+        None => return false,
+        Some(Err(_)) => return refuse(b"it cannot map the memory of rkcov run"),
+        Some(Ok(at)) => at,
     };
     RUN.device.store(device, Ordering::Relaxed);
     RUN.inode.store(inode, Ordering::Relaxed);

@@ -514,6 +514,7 @@ fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Erro
 fn why_nothing(found: Found) -> &'static str {
     match found {
         Found::NothingRan => "none of the instrumented code ran",
+        Found::Refused => "what ran could not map rkcov's memory",
         Found::Strangers => "what ran was built with another version of rkcov",
         Found::NoInstrumentation | Found::Coverage => "nothing that ran is instrumented",
     }

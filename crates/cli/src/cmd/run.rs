@@ -4,9 +4,12 @@
 use crate::cmd::report::{self, Format};
 use crate::error::{self, say, Error};
 use crate::record::{record, Found, Recorded, What};
+use crate::toolchain::find;
 use clap::ValueEnum;
+use rkcov::collector::REFUSAL;
 use rkcov::program::Outcome;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::str::FromStr;
@@ -89,16 +92,30 @@ fn default_output(program: &OsStr) -> PathBuf {
 
 /// What a person should know at the end.
 fn summary(args: &Args, output: &Path, recorded: &Recorded) -> String {
-    let program = Path::new(args.command.first().map_or(OsStr::new(""), |p| p)).display();
+    let program = args.command.first().map_or(OsStr::new(""), |p| p);
+    let shown = Path::new(program).display();
     let hint = match recorded.found() {
-        Found::Coverage | Found::Strangers => String::new(),
+        Found::Coverage | Found::Strangers | Found::Refused => String::new(),
+        Found::NoInstrumentation if has_runtime(program) => format!(
+            "rkcov: {shown} has the runtime, but could not open rkcov's memory: without /proc, as \
+             another user or with rights of its own (setuid) a program is not recorded\n"
+        ),
         Found::NoInstrumentation => format!(
-            "rkcov: {program} is not instrumented, and neither is any program that it ran; \
+            "rkcov: {shown} is not instrumented, and neither is any program that it ran; \
              build it with CC=\"rkcov cc\", or by `cargo rkcov build`\n"
         ),
         Found::NothingRan => {
-            format!("rkcov: {program} has the runtime, but ran no instrumented code\n")
+            format!("rkcov: {shown} has the runtime, but ran no instrumented code\n")
         }
     };
     format!("{hint}{}", recorded.summary(output))
+}
+
+/// Whether the runtime is in the file of a program that did not come to us.
+fn has_runtime(program: &OsStr) -> bool {
+    let bytes = find(program)
+        .ok()
+        .and_then(|found| fs::read(found.path).ok());
+    let mark = |bytes: Vec<u8>| bytes.windows(REFUSAL.len()).any(|part| part == REFUSAL);
+    bytes.is_some_and(mark)
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -256,6 +256,41 @@ fn the_keys_of_a_terminal_work_as_without_us() {
     bash.wait().unwrap();
     let trace = TraceFile::open(trace).unwrap();
     assert_eq!(trace.trace().unwrap().processes()[0].exit, Exit::Code(4));
+}
+
+#[test]
+fn what_could_not_be_recorded_is_told_from_what_is_not_instrumented() {
+    let lab = Lab::new();
+    let program = lab.program(Compiler::Gcc, "mix");
+    let script = format!("ulimit -v 100000; exec '{}'", program.display());
+    let ran = lab
+        .run(Mode::Unique)
+        .of(Path::new("/bin/sh"), &["-c", &script]);
+    assert_eq!(ran.exited(0).streams().len(), 0);
+    insta::assert_snapshot!("no_room_to_map", ran.said_without_paths());
+
+    // A file with the runtime in it whose process never came; setuid programs are such.
+    let program = lab.path("shut");
+    let mark = String::from_utf8(rkcov_region::REFUSAL.to_vec()).unwrap();
+    fs::write(&program, format!("#!/bin/sh\n# {mark}\nexit 3\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = lab.run(Mode::Unique).of::<&str>(&program, &[]);
+    assert_eq!(ran.exited(3).streams().len(), 0);
+    insta::assert_snapshot!("never_came", ran.said_without_paths());
+    let bytes = fs::read(lab.program(Compiler::Gcc, "mix")).unwrap();
+    assert!(bytes
+        .windows(mark.len())
+        .any(|part| part == mark.as_bytes()));
+}
+
+#[test]
+fn a_program_whose_runtime_has_another_version() {
+    let lab = Lab::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run/programs/stranger.c");
+    let program = lab.link("stranger", &[source]);
+    let ran = lab.run(Mode::Unique).of::<&str>(&program, &[]);
+    assert_eq!(ran.exited(6).streams().len(), 0);
+    insta::assert_snapshot!("stranger", ran.said_without_paths());
 }
 
 #[test]

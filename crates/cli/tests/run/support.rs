@@ -182,6 +182,12 @@ impl Ran {
         std::str::from_utf8(&self.output.stderr).unwrap()
     }
 
+    /// What was said on standard error, without the folder of the lab in it.
+    pub(crate) fn said_without_paths(&self) -> String {
+        let folder = self.trace.path().parent().unwrap();
+        self.stderr().replace(folder.to_str().unwrap(), "LAB")
+    }
+
     pub(crate) fn trace(&self) -> Trace<'_> {
         self.trace.trace().unwrap()
     }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use region::Recording;
+pub use region::{Recording, REFUSAL, VERSION};
 use stream::Spool;
 pub use stream::{Stream, StreamInfo};
 
@@ -100,6 +100,8 @@ pub struct Losses {
     pub records_without_slot: u64,
     /// Processes with a runtime of another version, and the version of the last of them.
     pub strangers: Option<(u64, u32)>,
+    /// Processes that could not map the memory: they have said so themselves.
+    pub refused: u32,
     /// Processes that found no place in the table; their streams have an unknown process.
     pub processes: u32,
     /// Modules that found no place in the table.
@@ -272,6 +274,7 @@ impl Collector {
             threads_without_slot: header.threads_without_slot.load(Ordering::Relaxed),
             records_without_slot: header.records_without_slot.load(Ordering::Relaxed),
             strangers: (strangers > 0).then_some((strangers, version)),
+            refused: header.refused.load(Ordering::Relaxed),
             processes: beyond(header.processes.load(Ordering::Relaxed), PROCESSES),
             modules: beyond(header.modules.load(Ordering::Relaxed), MODULES),
         }
