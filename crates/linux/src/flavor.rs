@@ -2,6 +2,7 @@
 //! Which kernel: for what machine, with which kcov, with which checks.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// What the kernel runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,44 @@ pub struct Flavor {
     pub kcov: Kcov,
     /// What it checks.
     pub checks: Checks,
+}
+
+impl FromStr for Arch {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "x86-64" => Ok(Self::X86_64),
+            "uml" => Ok(Self::Uml),
+            _ => Err("x86-64 or uml"),
+        }
+    }
+}
+
+impl FromStr for Kcov {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "rust" => Ok(Self::Rust),
+            "c" => Ok(Self::C),
+            _ => Err("rust or c"),
+        }
+    }
+}
+
+impl FromStr for Checks {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "plain" => Ok(Self::Plain),
+            "kasan" => Ok(Self::Kasan),
+            "kcsan" => Ok(Self::Kcsan),
+            "rt" => Ok(Self::Rt),
+            _ => Err("plain, kasan, kcsan or rt"),
+        }
+    }
 }
 
 impl Arch {

@@ -5,14 +5,17 @@
 //! [`install`] changes a tree. A [`Workshop`] is the folder in which the other steps work, each
 //! from where the one before left off: [`Workshop::setup`] what this machine lacks,
 //! [`Workshop::build`] a [`Flavor`] of the kernel, [`Machine::run`] a [`Job`] in it. [`guest`] is
-//! the other end of that: the first process inside.
+//! the other end of that: the first process inside. [`hardware`] is what a program in there can move,
+//! [`documentation`] has programs to run.
 
 pub mod boot;
 pub mod cpio;
 pub mod device;
+pub mod documentation;
 pub mod error;
 pub mod flavor;
 pub mod guest;
+pub mod hardware;
 pub mod install;
 pub mod job;
 pub mod kernel;

@@ -9,7 +9,7 @@ use std::process::Command;
 /// The version of Debian's LLVM packages, as the kernel's `LLVM=-N` has it.
 pub(crate) const LLVM: &str = "22";
 /// Debian's package of the kernel's sources.
-const SOURCE_PACKAGE: &str = "linux-source-6.12";
+pub(crate) const SOURCE_PACKAGE: &str = "linux-source-6.12";
 
 /// Debian's packages, and what for.
 const PACKAGES: [(&str, &str); 16] = [

@@ -4,73 +4,10 @@
 //! They are taken out of the kernel's source package when the test runs.
 
 use crate::support::{functions, succeed, Lab, COMPARISONS};
+use rkcov_linux::documentation::sources;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
-
-const PAGE: &str = "Documentation/dev-tools/kcov.rst";
-
-/// The text of the documentation's page on kcov.
-fn page(lab: &Lab) -> String {
-    let archives: Vec<PathBuf> = std::fs::read_dir("/usr/src")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or("");
-            name.starts_with("linux-source-6.") && name.ends_with(".tar.xz")
-        })
-        .collect();
-    let archive = archives
-        .iter()
-        .max()
-        .expect("this test needs the kernel's documentation: apt-get install linux-source-6.12");
-    let stem = archive.file_name().unwrap().to_str().unwrap();
-    let inside = format!("{}/{PAGE}", stem.strip_suffix(".tar.xz").unwrap());
-    succeed(
-        Command::new("tar")
-            .arg("--extract")
-            .arg("--occurrence=1")
-            .arg("--file")
-            .arg(archive)
-            .arg("--directory")
-            .arg(lab.path(""))
-            .arg(&inside),
-    );
-    std::fs::read_to_string(lab.path(&inside)).unwrap()
-}
-
-/// The C code blocks of a page, without their indentation.
-fn code_blocks(page: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        if line.trim() == ".. code-block:: c" {
-            let is_code = |line: &&str| line.is_empty() || line.starts_with([' ', '\t']);
-            let block: Vec<_> = lines.clone().take_while(is_code).collect();
-            blocks.push(block.join("\n"));
-        }
-    }
-    blocks
-}
-
-/// The three programs. The second and the third begin "same includes and defines as above".
-fn sources(page: &str) -> [String; 3] {
-    let blocks: Vec<_> = code_blocks(page)
-        .into_iter()
-        .filter(|block| block.contains("int main("))
-        .collect();
-    let [local, comparisons, remote] = <[String; 3]>::try_from(blocks).expect("three programs");
-    let (preamble, _) = local.split_once("int main(").unwrap();
-    [
-        local.clone(),
-        format!("{preamble}{comparisons}"),
-        format!("{preamble}{remote}"),
-    ]
-}
 
 /// What one of the programs printed, and where the instrumented library was.
 struct Ran {
@@ -124,7 +61,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 #[test]
 fn coverage_of_one_call() {
     let lab = Lab::new();
-    let [source, ..] = sources(&page(&lab));
+    let [source, ..] = sources().unwrap();
     let ran = run(&lab, "local", &source);
     let pcs = ran.printed.lines().map(hexadecimal);
     assert_eq!(ran.functions(pcs), set(&["read", "is_bad_file"]));
@@ -133,7 +70,7 @@ fn coverage_of_one_call() {
 #[test]
 fn comparison_operands() {
     let lab = Lab::new();
-    let [_, source, _] = sources(&page(&lab));
+    let [_, source, _] = sources().unwrap();
     let ran = run(&lab, "comparisons", &source);
     let field = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!("{name}: 0x")).unwrap();
@@ -162,18 +99,9 @@ fn comparison_operands() {
 #[test]
 fn remote_coverage() {
     let lab = Lab::new();
-    let [_, _, source] = sources(&page(&lab));
+    let [_, _, source] = sources().unwrap();
     let ran = run(&lab, "remote", &source);
     let pcs = ran.printed.lines().map(hexadecimal);
     // The threads also have sections of USB bus 2, and with other common handles.
     assert_eq!(ran.functions(pcs), set(&["hub_event", "vhost_worker"]));
-}
-
-#[test]
-fn the_page_is_read_as_it_is_written() {
-    let page = "text\n\n.. code-block:: c\n\n    int main(void)\n    {\n\treturn 0;\n    }\n\nmore";
-    assert_eq!(
-        code_blocks(page),
-        ["\n    int main(void)\n    {\n\treturn 0;\n    }\n"]
-    );
 }

@@ -48,13 +48,13 @@ pub struct Tree {
 #[derive(Debug, clap::Args)]
 pub struct Kernel {
     /// What it runs on: a PC under QEMU, or User Mode Linux
-    #[arg(long, value_name = "x86-64|uml", default_value = "x86-64", value_parser = arch)]
+    #[arg(long, value_name = "x86-64|uml", default_value = "x86-64")]
     arch: Arch,
     /// Which implementation of kcov it has
-    #[arg(long, value_name = "rust|c", default_value = "rust", value_parser = kcov)]
+    #[arg(long, value_name = "rust|c", default_value = "rust")]
     kcov: Kcov,
     /// What it checks: nothing, memory and locks, data races; or real-time preemption
-    #[arg(long, value_name = "plain|kasan|kcsan|rt", default_value = "plain", value_parser = checks)]
+    #[arg(long, value_name = "plain|kasan|kcsan|rt", default_value = "plain")]
     checks: Checks,
     /// First install what this machine lacks
     #[arg(long)]
@@ -91,32 +91,6 @@ pub struct Run {
 
 /// Words of the buffer: 1 Mi records.
 const BUFFER_WORDS: u32 = 1 << 20;
-
-fn arch(name: &str) -> Result<Arch, &'static str> {
-    match name {
-        "x86-64" => Ok(Arch::X86_64),
-        "uml" => Ok(Arch::Uml),
-        _ => Err("x86-64 or uml"),
-    }
-}
-
-fn kcov(name: &str) -> Result<Kcov, &'static str> {
-    match name {
-        "rust" => Ok(Kcov::Rust),
-        "c" => Ok(Kcov::C),
-        _ => Err("rust or c"),
-    }
-}
-
-fn checks(name: &str) -> Result<Checks, &'static str> {
-    match name {
-        "plain" => Ok(Checks::Plain),
-        "kasan" => Ok(Checks::Kasan),
-        "kcsan" => Ok(Checks::Kcsan),
-        "rt" => Ok(Checks::Rt),
-        _ => Err("plain, kasan, kcsan or rt"),
-    }
-}
 
 /// Runs the command.
 ///

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Boots a kernel and runs one program in it.
+
+use rkcov_linux::{answer, Arch, Checks, Flavor, Image, Job, Kcov, Machine, Progress, Workshop};
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The result of a step. Nobody here tells errors apart; people read them.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How long a guest may take, if its command does not say more.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Memory of a guest in MiB.
+const MEMORY: u32 = 1024;
+
+/// Which kernel.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Kernel {
+    /// What it runs on: a PC under QEMU, or User Mode Linux
+    #[arg(long, value_name = "x86-64|uml", default_value = "x86-64")]
+    pub(crate) arch: Arch,
+    /// Which implementation of kcov it has
+    #[arg(long, value_name = "rust|c", default_value = "rust")]
+    pub(crate) kcov: Kcov,
+    /// What it checks
+    #[arg(long, value_name = "plain|kasan|kcsan|rt", default_value = "plain")]
+    pub(crate) checks: Checks,
+}
+
+/// A kernel that was built, to be booted again and again.
+pub(crate) struct Guest {
+    workshop: Workshop,
+    pub(crate) image: Image,
+    pub(crate) limit: Duration,
+}
+
+impl Guest {
+    /// Builds the kernel if it is not there.
+    pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
+        let workshop = Workshop::new(&rkcov_cli::cache::dir()?);
+        let flavor = Flavor {
+            arch: kernel.arch,
+            kcov: kernel.kcov,
+            checks: kernel.checks,
+        };
+        let image = workshop.build(flavor, &Progress::new())?;
+        Ok(Self {
+            workshop,
+            image,
+            limit: LIMIT,
+        })
+    }
+
+    /// Boots, runs this very program with `inside` and these words, and answers what it printed.
+    /// A complaint of the kernel's is a failure.
+    pub(crate) fn inside(&self, words: &[&str], files: &[PathBuf]) -> Result<String> {
+        let me = std::env::current_exe()?;
+        let words = ["inside"].iter().chain(words);
+        let command = [me.into_os_string()]
+            .into_iter()
+            .chain(words.map(OsString::from))
+            .collect();
+        self.run(command, files)
+    }
+
+    /// Boots, runs a program, and answers what it printed.
+    pub(crate) fn run(&self, command: Vec<OsString>, files: &[PathBuf]) -> Result<String> {
+        let machine = Machine {
+            workshop: &self.workshop,
+            image: &self.image,
+            memory: MEMORY,
+            limit: self.limit,
+            strict: true,
+            // A guest whose host is busy stands still at times.
+            parameters: "rcupdate.rcu_cpu_stall_timeout=300",
+        };
+        let job = Job {
+            command,
+            collect: None,
+        };
+        let (mut printed, mut complained) = (Vec::new(), Vec::new());
+        let (mut status, mut error) = (String::new(), None);
+        machine.run(&job, files, |name, data| match name {
+            answer::STDOUT => printed.extend_from_slice(data),
+            answer::STDERR => complained.extend_from_slice(data),
+            answer::STATUS => status = String::from_utf8_lossy(data).into_owned(),
+            answer::ERROR => error = Some(String::from_utf8_lossy(data).into_owned()),
+            _ => {}
+        })?;
+        let complained = String::from_utf8_lossy(&complained);
+        match error {
+            Some(error) => Err(error.into()),
+            None if status != "0" => {
+                Err(format!("the program in the guest ended with {status}: {complained}").into())
+            }
+            None => {
+                eprint!("{complained}");
+                Ok(String::from_utf8(printed)?)
+            }
+        }
+    }
+}
+
+/// Compiles a C program that needs nothing in the guest.
+pub(crate) fn compile(source: &Path, program: &Path, flags: &[&str]) -> Result<()> {
+    let compiled = Command::new("gcc")
+        .args(["-static", "-o"])
+        .arg(program)
+        .args(flags)
+        .arg(source)
+        .output()
+        .map_err(|error| format!("gcc: {error}"))?;
+    if compiled.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&compiled.stderr)
+            .into_owned()
+            .into())
+    }
+}

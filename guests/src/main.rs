@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What runs inside a guest's kernel beside the conformance suite, each as a command that boots what
+//! it needs, says what it saw, and fails if that is not as it should be.
+//!
+//! A command's own module has both halves: `run()` on this machine, `inside()` in the guest, where
+//! this program is also the first process.
+
+mod documentation;
+mod guest;
+mod subjects;
+mod symbols;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Runs what uses kcov inside guests, and checks what came of it.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The three C programs of Linux's documentation of kcov, as they are
+    Documentation(guest::Kernel),
+    /// USB: the hub's work by a global handle
+    Usb(guest::Kernel),
+    /// vhost: a worker's work by a common handle
+    Vhost(guest::Kernel),
+    /// What the first process of a guest is called with
+    #[command(hide = true)]
+    Linux { guest: String },
+    /// The half of a command that runs in the guest
+    #[command(hide = true, subcommand)]
+    Inside(Inside),
+}
+
+#[derive(Subcommand)]
+enum Inside {
+    Documentation { program: PathBuf },
+    Usb,
+    Vhost,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Documentation(kernel) => documentation::run(&kernel),
+        Command::Usb(kernel) => subjects::usb(&kernel),
+        Command::Vhost(kernel) => subjects::vhost(&kernel),
+        Command::Linux { .. } => rkcov_linux::guest::main().map_err(Into::into),
+        Command::Inside(Inside::Documentation { program }) => documentation::inside(&program),
+        Command::Inside(Inside::Usb) => subjects::usb_inside(),
+        Command::Inside(Inside::Vhost) => subjects::vhost_inside(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rkcov-guests: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
