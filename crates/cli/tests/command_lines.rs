@@ -88,6 +88,7 @@ fn shown(args: &[OsString]) -> String {
             "-fsanitize-coverage=trace-pc -fno-optimize-sibling-calls",
             "PC",
         ),
+        ("-fdebug-info-for-profiling", "NAMES"),
         ("-idirafter /rt", "HEADER"),
         ("-Xlinker /rt/rkcov.o", "RUNTIME"),
         (
@@ -160,15 +161,15 @@ fn options_and_older_compilers() {
     };
     assert_eq!(
         with(&clang(), false, false),
-        "GUARD -gline-tables-only HEADER -c a.c"
+        "GUARD NAMES -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
         with(&old_clang(), true, false),
-        "GUARD -gline-tables-only HEADER -c a.c"
+        "GUARD NAMES -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
         with(&clang(), true, true),
-        "GUARD GATED -Xclang -fsanitize-coverage-trace-cmp -gline-tables-only HEADER -c a.c"
+        "GUARD GATED -Xclang -fsanitize-coverage-trace-cmp NAMES -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
         with(&gcc(), true, true),

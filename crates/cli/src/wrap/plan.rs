@@ -115,6 +115,11 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
             Family::Gcc => "-g1",
             Family::Clang => "-gline-tables-only",
         };
+        // Clang leaves the linkage names out of line tables, and with them the scopes and arguments of
+        // functions that were inlined, unless they are for a profile.
+        if family == Family::Clang && request.debug != Debug::Asked {
+            front.push("-fdebug-info-for-profiling");
+        }
         match request.debug {
             Debug::Unasked => front.push(line_tables),
             Debug::Asked => {}
