@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod demo;
 pub mod lcov;
+pub mod projects;
 pub mod rust_projects;
 pub mod setup;
 pub mod shell;

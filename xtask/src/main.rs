@@ -12,6 +12,8 @@ enum Command {
     Demo(xtask::demo::Args),
     /// Check formatting, lints and documentation, and run every test
     Test(xtask::test::Args),
+    /// Build projects of Debian's archive with rkcov, run them, and check what is reported
+    Projects(xtask::projects::Args),
     /// Run projects of crates.io under cargo rkcov, and check what is reported
     RustProjects(xtask::rust_projects::Args),
     /// Install what the tests need, or say what is missing
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Demo(args) => xtask::demo::run(&args).map(succeeded),
         Command::Test(args) => xtask::test::run(&args).map(succeeded),
+        Command::Projects(args) => xtask::projects::run(&args).map(succeeded),
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
         Command::Setup => xtask::setup::run().map(succeeded),
         Command::CompareLines(args) => xtask::compare::run(&args),

@@ -136,7 +136,8 @@ fn fetch(package: &str, download: &Path) -> Result<(), Error> {
         command
     };
     shell::read(apt_get().arg("update"))?;
-    shell::read(apt_get().args(["source", "--download-only", package]))?;
+    // Not what Debian adds: nobody here reads it, and mirrors that lag behind may not have it.
+    shell::read(apt_get().args(["source", "--download-only", "--tar-only", package]))?;
     Ok(())
 }
 
