@@ -92,6 +92,23 @@ impl StreamSummary {
     }
 }
 
+impl StreamSummary {
+    /// Whether code may have run for it that it does not have.
+    #[must_use]
+    pub fn is_lossy(&self) -> bool {
+        self.count_lost || !self.whole || self.info.drops.iter().any(|drops| drops.count > 0)
+    }
+}
+
+impl Run {
+    /// Whether threads may have run that have no stream.
+    #[must_use]
+    pub fn is_lossy(&self) -> bool {
+        let mut drops = self.drops.iter();
+        drops.any(|drops| drops.reason == DropReason::NoSlot && drops.count > 0)
+    }
+}
+
 /// PCs that belong to no image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
@@ -154,6 +171,8 @@ pub struct Hits {
     pub streams: StreamSet,
     /// How often it was recorded; in unique mode, by how many streams.
     pub count: u64,
+    /// Streams of which it is not known whether they ran it; they may be among `streams`.
+    pub maybe: StreamSet,
 }
 
 impl Hits {
@@ -167,6 +186,7 @@ impl Hits {
     fn merge(&mut self, other: &Self) {
         self.streams.union(&other.streams);
         self.count = self.count.max(other.count);
+        self.maybe.union(&other.maybe);
     }
 }
 
@@ -214,15 +234,21 @@ impl Coverage {
             streams.map(move |stream| (run, named.trace, stream))
         });
         let lost = gathered.pcs.iter().zip(&gathered.lost);
-        let streams = all
+        let streams: Vec<StreamSummary> = all
             .zip(lost)
             .map(|((run, trace, stream), (pcs, lost))| summary(run, trace, stream, *pcs, *lost))
             .collect();
 
-        let resolved = resolve::resolve(gathered.images, search);
+        let runs: Vec<Run> = traces.iter().map(run).collect();
+        let lossy = streams.iter().enumerate();
+        let lossy = lossy
+            .filter(|(_, stream)| stream.is_lossy() || runs[stream.run].is_lossy())
+            .map(|(index, _)| index)
+            .collect();
+        let resolved = resolve::resolve(gathered.images, search, streams.len(), lossy);
         let mut coverage = Self {
             mode,
-            runs: traces.iter().map(run).collect(),
+            runs,
             streams,
             images: Vec::new(),
             files: BTreeMap::new(),

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::gather::{ImageHits, ImageKey};
 use super::paths::clean;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
-use crate::image::{demangled, Image, Piece, Search, Symbolizer, Weight};
+use crate::image::{demangled, Doubt, Image, Piece, Search, Symbolizer, Weight};
 use crate::trace::Mode;
 
 /// Pieces of code that one worker looks up, at least, with debug information of its own.
@@ -44,16 +44,36 @@ struct Extent {
     hits: Hits,
 }
 
-pub(super) fn resolve(images: BTreeMap<ImageKey, ImageHits>, search: &Search) -> Vec<Resolved> {
+/// Looks everything up that `streams` streams recorded; those in `lossy` may have run more.
+pub(super) fn resolve(
+    images: BTreeMap<ImageKey, ImageHits>,
+    search: &Search,
+    streams: usize,
+    lossy: StreamSet,
+) -> Vec<Resolved> {
     let images: Vec<_> = images.into_iter().collect();
+    let known = Known {
+        all: (0..streams).collect(),
+        lossy: Hits {
+            streams: lossy,
+            ..Hits::default()
+        },
+    };
     images
         .into_par_iter()
-        .filter_map(|((path, build_id), hits)| one(Image::find(&path, &build_id, search), hits))
+        .filter_map(|((path, id), hits)| one(Image::find(&path, &id, search), hits, &known))
         .collect()
 }
 
+/// What is known of the streams.
+struct Known {
+    all: StreamSet,
+    /// Those that may have run more than was recorded.
+    lossy: Hits,
+}
+
 /// `None` if the image has nothing to do with what was recorded.
-fn one(image: Image, mut hits: ImageHits) -> Option<Resolved> {
+fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
     let mut streams = StreamSet::new();
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
@@ -73,7 +93,7 @@ fn one(image: Image, mut hits: ImageHits) -> Option<Resolved> {
         functions: Vec::new(),
         unknown: 0,
     };
-    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses));
+    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, &known.lossy));
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
     let alone = hits.addresses.into_iter().map(|(pc, weight)| {
@@ -81,10 +101,21 @@ fn one(image: Image, mut hits: ImageHits) -> Option<Resolved> {
         Piece {
             range: call..call,
             weight,
+            doubt: Doubt::Nobody,
         }
     });
     let mut pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
     pieces.retain(|piece| image.is_written(piece.range.start));
+    for piece in &mut pieces {
+        let maybe = match std::mem::replace(&mut piece.doubt, Doubt::Nobody) {
+            Doubt::Nobody => continue,
+            Doubt::Some(hits) => hits.streams,
+            Doubt::Anybody => known.all.clone(),
+        };
+        if !maybe.is_within(&piece.weight.streams) {
+            piece.weight.maybe = maybe;
+        }
+    }
     let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
     let portions: Result<Vec<Sources>, _> = pieces
         .par_chunks(portion)
@@ -121,6 +152,10 @@ fn one(image: Image, mut hits: ImageHits) -> Option<Resolved> {
 }
 
 impl Weight for Hits {
+    fn is_none(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     fn same_place(&mut self, other: &Self) {
         self.merge(other);
     }
@@ -215,6 +250,7 @@ impl Extent {
             Ordering::Greater => self.hits.count,
         };
         self.hits.streams.union(&hits.streams);
+        self.hits.maybe.union(&hits.maybe);
         // A first line that did not run itself does not mean that nothing did.
         self.hits.count = calls.max(u64::from(!self.hits.streams.is_empty()));
         self.first = self.first.min(first);
@@ -263,6 +299,13 @@ pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
     }
     for ((file, name), extents) in functions {
         let file = into.files.entry(file).or_default();
+        for extent in extents.iter().filter(|extent| !extent.hits.is_none()) {
+            // Code that was inlined has no beginning of its own: that of the copy that was not
+            // inlined says nothing of it.
+            if let Some(first) = file.lines.get_mut(&extent.first) {
+                first.maybe.union(&extent.hits.streams);
+            }
+        }
         let name: Arc<str> = name.into();
         file.functions
             .extend(distinct(extents).into_iter().map(|extent| Function {

@@ -99,6 +99,8 @@ pub enum Seen {
     Missed,
     /// The question is not about it: it ran, but not only, on the selected streams.
     Elsewhere,
+    /// What was recorded does not tell.
+    Unknown,
 }
 
 impl Selection {
@@ -146,10 +148,13 @@ impl Selection {
     /// What it says of something that `hits` ran.
     #[must_use]
     pub fn sees(&self, hits: &Hits) -> Seen {
+        let maybe = hits.maybe.meets(&self.streams);
         match (hits.streams.meets(&self.streams), self.exclusive) {
             (true, false) => Seen::Ran,
             (true, true) if hits.streams.is_within(&self.streams) => Seen::Ran,
+            (false, false) if maybe => Seen::Unknown,
             (false, false) => Seen::Missed,
+            (_, true) if hits.streams.is_empty() && maybe => Seen::Unknown,
             (_, true) if hits.streams.is_empty() => Seen::Missed,
             (_, true) => Seen::Elsewhere,
         }

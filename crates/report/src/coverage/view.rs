@@ -32,6 +32,8 @@ pub struct FileView<'a> {
     pub functions: Vec<(&'a Function, u64)>,
     /// Whether it has what did not run, too.
     pub complete: bool,
+    /// Lines with code of which it is not known whether they ran; they are not among `lines`.
+    pub unknown: usize,
 }
 
 /// How much of something.
@@ -60,7 +62,7 @@ impl<'a> View<'a> {
                 Seen::Ran if all => Some(hits.count),
                 Seen::Ran => Some(1),
                 Seen::Missed if complete => Some(0),
-                Seen::Missed | Seen::Elsewhere => None,
+                Seen::Missed | Seen::Elsewhere | Seen::Unknown => None,
             };
             let lines: BTreeMap<u32, u64> = file
                 .lines
@@ -79,8 +81,10 @@ impl<'a> View<'a> {
                 }
                 continue;
             }
+            let unknown = |hits: &&super::Hits| selection.sees(hits) == Seen::Unknown;
             files.push(FileView {
                 path,
+                unknown: file.lines.values().filter(unknown).count(),
                 lines,
                 functions: file
                     .functions

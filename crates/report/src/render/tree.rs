@@ -133,6 +133,7 @@ mod tests {
                 lines: [(1, 1)].into(),
                 functions: vec![],
                 complete: true,
+                unknown: 0,
             })
             .collect();
         let (base, tree) = Folder::tree(&files);

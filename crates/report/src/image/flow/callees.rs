@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use object::{
@@ -35,6 +36,208 @@ const ENDLESS: [&str; 16] = [
     "_ZSt9terminatev",
 ];
 
+/// Functions of the C library and of compilers' own that return, or end the process with a fault:
+/// they wait for nobody, call nothing back and throw nothing.
+const RETURN: &[&str] = &[
+    // Memory and strings.
+    "memcpy",
+    "memmove",
+    "memset",
+    "memcmp",
+    "memchr",
+    "memrchr",
+    "mempcpy",
+    "bcmp",
+    "bzero",
+    "__memcpy_chk",
+    "__memmove_chk",
+    "__memset_chk",
+    "explicit_bzero",
+    "strlen",
+    "strnlen",
+    "strcmp",
+    "strncmp",
+    "strcasecmp",
+    "strncasecmp",
+    "strcoll",
+    "strcpy",
+    "strncpy",
+    "stpcpy",
+    "strcat",
+    "strncat",
+    "strchr",
+    "strrchr",
+    "strchrnul",
+    "strstr",
+    "strspn",
+    "strcspn",
+    "strpbrk",
+    "strtok",
+    "strtok_r",
+    "strsep",
+    "strdup",
+    "strndup",
+    "strerror",
+    "__strcpy_chk",
+    "__strncpy_chk",
+    "__strcat_chk",
+    "__strdup",
+    // Storage.
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "free",
+    "aligned_alloc",
+    "posix_memalign",
+    "_ZdlPv",
+    "_ZdlPvm",
+    "_ZdaPv",
+    "_ZdaPvm",
+    "_ZdlPvSt11align_val_t",
+    "_ZdlPvmSt11align_val_t",
+    "_ZnwmRKSt9nothrow_t",
+    "_ZnamRKSt9nothrow_t",
+    // Numbers.
+    "abs",
+    "labs",
+    "llabs",
+    "atoi",
+    "atol",
+    "atoll",
+    "atof",
+    "strtol",
+    "strtoul",
+    "strtoll",
+    "strtoull",
+    "strtod",
+    "strtof",
+    "strtold",
+    "__isoc23_strtol",
+    "__isoc23_strtoul",
+    "rand",
+    "srand",
+    "rand_r",
+    "random",
+    "srandom",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "exp",
+    "exp2",
+    "log",
+    "log2",
+    "log10",
+    "pow",
+    "sqrt",
+    "cbrt",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "fmod",
+    "fabs",
+    "ldexp",
+    "frexp",
+    "modf",
+    "lround",
+    "llround",
+    "lrint",
+    "rint",
+    "nearbyint",
+    "hypot",
+    "sinf",
+    "cosf",
+    "sqrtf",
+    "floorf",
+    "ceilf",
+    "powf",
+    "expf",
+    "logf",
+    "fmodf",
+    "roundf",
+    // Characters.
+    "isalpha",
+    "isdigit",
+    "isalnum",
+    "isspace",
+    "isupper",
+    "islower",
+    "isxdigit",
+    "ispunct",
+    "isprint",
+    "iscntrl",
+    "isgraph",
+    "tolower",
+    "toupper",
+    "__ctype_b_loc",
+    "__ctype_tolower_loc",
+    "__ctype_toupper_loc",
+    // Output. A reader that is gone may end the process in it, as a fault would.
+    "printf",
+    "fprintf",
+    "vprintf",
+    "vfprintf",
+    "sprintf",
+    "snprintf",
+    "vsprintf",
+    "vsnprintf",
+    "asprintf",
+    "vasprintf",
+    "__printf_chk",
+    "__fprintf_chk",
+    "__vfprintf_chk",
+    "__sprintf_chk",
+    "__snprintf_chk",
+    "__vsnprintf_chk",
+    "__asprintf_chk",
+    "puts",
+    "fputs",
+    "putchar",
+    "putc",
+    "fputc",
+    "fwrite",
+    "fflush",
+    "perror",
+    "_IO_putc",
+    // The process and its threads' own.
+    "__errno_location",
+    "getenv",
+    "secure_getenv",
+    "setenv",
+    "unsetenv",
+    "time",
+    "clock",
+    "clock_gettime",
+    "gettimeofday",
+    "getpid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "pthread_self",
+    "gmtime",
+    "gmtime_r",
+    "localtime",
+    "localtime_r",
+    "mktime",
+    "strftime",
+    "__cxa_atexit",
+    "atexit",
+    "__cxa_begin_catch",
+    "__cxa_allocate_exception",
+    "__cxa_guard_release",
+    "__tls_get_addr",
+    "_setjmp",
+    "setjmp",
+    "__sigsetjmp",
+    "sigsetjmp",
+];
+
 /// Where control goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Callee {
@@ -42,6 +245,8 @@ pub(super) enum Callee {
     Callback,
     /// Somewhere whence it does not come back.
     Endless,
+    /// Somewhere whence it comes back.
+    Returns,
     /// To the function at this address of the same image.
     Function(u64),
     /// Nobody knows.
@@ -73,6 +278,8 @@ pub(super) struct Callees<'a> {
     /// Words in memory through which the image calls others, by the address of the word.
     slots: HashMap<u64, Callee>,
     functions: &'a [Function],
+    /// Whether callbacks stand behind a gate.
+    pub(super) gated: bool,
 }
 
 struct Segment<'a> {
@@ -104,12 +311,16 @@ impl<'a> Callees<'a> {
             named: HashMap::new(),
             slots: HashMap::new(),
             functions,
+            gated: false,
         };
         let defined = object.symbols().chain(object.dynamic_symbols());
-        let mut entries: HashMap<&str, u64> = HashMap::new();
+        let executable = object.section_by_name(".interp").is_some();
+        // The address, and whether the symbol is weak.
+        let mut entries: HashMap<&str, (u64, bool)> = HashMap::new();
         for symbol in defined.filter(|symbol| symbol.is_definition()) {
             if let Ok(name) = symbol.name() {
-                entries.insert(name, symbol.address());
+                all.gated |= name == "__sancov_should_track";
+                entries.insert(name, (symbol.address(), symbol.is_weak()));
                 if let Some(callee) = by_name(name) {
                     all.named.insert(symbol.address(), callee);
                 }
@@ -121,20 +332,23 @@ impl<'a> Callees<'a> {
                 all.named.insert(function.range.start, callee);
             }
         }
-        let imported = object.dynamic_symbol_table();
+        let others = object.dynamic_symbol_table();
         for (slot, relocation) in object.dynamic_relocations().into_iter().flatten() {
             let callee = match relocation.target() {
                 RelocationTarget::Symbol(index) => {
-                    let symbol = imported
-                        .as_ref()
-                        .and_then(|t| t.symbol_by_index(index).ok());
+                    let symbol = others.as_ref().and_then(|t| t.symbol_by_index(index).ok());
                     let Some(name) = symbol.and_then(|symbol| symbol.name().ok()) else {
                         continue;
                     };
                     match (by_name(name), entries.get(name)) {
                         (Some(callee), _) => callee,
-                        (None, Some(entry)) => Callee::Function(*entry),
-                        (None, None) => continue,
+                        // Another image's copy may have taken the place of a library's own.
+                        (None, Some((_, true))) if !executable => continue,
+                        (None, Some((entry, _))) => Callee::Function(*entry),
+                        (None, None) => match imported(name) {
+                            Some(callee) => callee,
+                            None => continue,
+                        },
                     }
                 }
                 // The address of one of the image's own functions.
@@ -231,5 +445,16 @@ fn by_name(name: &str) -> Option<Callee> {
         || name.contains("core6result13unwrap_failed")
         || name.contains("18handle_alloc_error")
         || name.starts_with("_ZSt") && name.contains("__throw_");
-    (panics || ENDLESS.contains(&name)).then_some(Callee::Endless)
+    if panics || ENDLESS.contains(&name) {
+        return Some(Callee::Endless);
+    }
+    // Callbacks of other sorts: for comparisons, divisions.
+    name.starts_with("__sanitizer_cov_trace_")
+        .then_some(Callee::Returns)
+}
+
+/// What a function of another image is, if its name tells.
+fn imported(name: &str) -> Option<Callee> {
+    static RETURNING: LazyLock<HashSet<&str>> = LazyLock::new(|| RETURN.iter().copied().collect());
+    by_name(name).or_else(|| RETURNING.contains(name).then_some(Callee::Returns))
 }

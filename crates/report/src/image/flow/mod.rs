@@ -2,14 +2,15 @@
 //! What a recorded PC says of the code around it.
 //!
 //! A compiler calls back once for each basic block at best; clang leaves out blocks that follow
-//! from others. So the lines of the calls alone are only a part of what ran. The machine code tells
-//! the rest: each function is taken apart into blocks, and if a block ran, then so did every block
-//! through which all ways to it lead, and every block through which all ways from it lead. The
-//! places of the calls also say which code *could* have been recorded, and so what did not run.
+//! from others, and no block ends at a call. The machine code tells the rest, by one rule: code ran
+//! if all ways that control can have taken to something recorded lead through it, or all ways from
+//! there. Ways that control cannot have taken are those through a callback that was not recorded.
+//! A call may be a way out, unless nothing that can have run in the function that it calls, or in
+//! those that this one calls in turn, is one. What no way leads to did not run; of what is left
+//! nobody knows.
 //!
-//! Two things are taken for granted that code can break: that a call returns, unless it is known
-//! that it never does, and that a block once begun is run to its end. Where a jump goes through a
-//! table that cannot be read, nothing is concluded beyond the block itself.
+//! Taken for granted: a loop with a way out ends, and so does recursion; an instruction does not
+//! fault; nobody kills the process in the middle of a block. `docs/report.md` tells users.
 
 mod callees;
 mod graph;
@@ -23,14 +24,16 @@ use rayon::prelude::*;
 
 use super::elf::{ElfFile, Function};
 use callees::{Callee, Callees};
-use graph::Graph;
 pub(crate) use graph::Weight;
+use graph::{Graph, Possible};
 use x86::{Branch, Scan};
 
 /// The instrumented code of an image.
 #[derive(Debug)]
 pub(crate) struct Flow {
     routines: Vec<Routine>,
+    /// The functions that may be asked whether they return: first the routines, then others.
+    calls: Calls,
     /// Return addresses of callbacks: the routine, and the block that calls.
     sites: HashMap<u64, (usize, usize)>,
 }
@@ -38,13 +41,36 @@ pub(crate) struct Flow {
 /// A function with all of its parts: compilers put what seldom runs elsewhere.
 #[derive(Debug)]
 struct Routine {
+    entry: u64,
     graph: Graph,
+}
+
+/// Who calls whom.
+#[derive(Debug, Default)]
+struct Calls {
+    /// By entry.
+    numbers: HashMap<u64, usize>,
+    /// The callers of each.
+    callers: Vec<Vec<usize>>,
+    /// Those that cannot return, whatever ran.
+    never: Vec<usize>,
 }
 
 /// A piece of code and who ran it.
 pub(crate) struct Piece<W> {
     pub(crate) range: Range<u64>,
+    /// Who is known to have run it.
     pub(crate) weight: W,
+    pub(crate) doubt: Doubt<W>,
+}
+
+/// Who else may have run a piece of code.
+#[derive(Clone)]
+pub(crate) enum Doubt<W> {
+    Nobody,
+    /// Some of these.
+    Some(W),
+    Anybody,
 }
 
 impl Flow {
@@ -66,13 +92,24 @@ impl Flow {
         let groups = groups(functions, &scans);
         let endless = endless(&groups, functions, &scans, &callees);
 
-        let found: Vec<(Routine, Found)> = groups
+        let (with, without): (Vec<&Vec<usize>>, Vec<&Vec<usize>>) = groups
+            .iter()
+            .partition(|group| group.iter().any(|&part| scans[part].calls_back(&callees)));
+        let found: Vec<(Routine, Found)> = with
             .par_iter()
-            .filter(|group| group.iter().any(|&part| scans[part].calls_back(&callees)))
             .map(|group| routine(group, functions, &scans, &callees, &endless))
+            .collect();
+        let plain: Vec<(u64, Vec<u64>)> = without
+            .par_iter()
+            .filter_map(|group| {
+                let [part] = group[..] else { return None };
+                let range = &functions[part].range;
+                Some((range.start, x86::plain(range, &scans[part], &callees)?))
+            })
             .collect();
         let mut flow = Self {
             routines: Vec::new(),
+            calls: Calls::default(),
             sites: HashMap::new(),
         };
         let mut tails: HashMap<u64, (usize, usize)> = HashMap::new();
@@ -85,6 +122,7 @@ impl Flow {
             tails.extend(found.tail.map(|(entry, block)| (entry, (number, block))));
         }
         flow.tail_calls(&scans, &callees, &tails);
+        flow.calls = Calls::new(&flow.routines, &plain);
         (!flow.sites.is_empty()).then_some(flow)
     }
 
@@ -111,8 +149,13 @@ impl Flow {
     }
 
     /// All instrumented code, with what follows from the weights of recorded PCs; the default
-    /// weight for what did not run. What is left in `hits` are PCs that no place here accounts for.
-    pub(crate) fn spread<W: Weight>(&self, hits: &mut BTreeMap<u64, W>) -> Vec<Piece<W>> {
+    /// weight for what is not known to have run. Whoever is in `lossy` may have run more than was
+    /// recorded. What is left in `hits` are PCs that no place here accounts for.
+    pub(crate) fn spread<W: Weight>(
+        &self,
+        hits: &mut BTreeMap<u64, W>,
+        lossy: &W,
+    ) -> Vec<Piece<W>> {
         let mut weights: Vec<Vec<W>> = self
             .routines
             .iter()
@@ -125,15 +168,127 @@ impl Flow {
             }
             site.is_none()
         });
+        let returning = self.returning(&weights, lossy);
+        let returns = |entry| self.calls.is_in(entry, &returning);
         self.routines
             .par_iter()
             .zip(weights)
-            .flat_map_iter(|(routine, mut weights)| {
-                routine.graph.spread(&mut weights);
-                let blocks = routine.graph.blocks().zip(weights);
-                blocks
-                    .map(|(range, weight)| Piece { range, weight })
-                    .collect::<Vec<_>>()
+            .flat_map_iter(|(routine, weights)| routine.pieces(weights, lossy, returns))
+            .collect()
+    }
+
+    /// Which functions came back from each call, as far as can be known: all of which no call can
+    /// have ended in another way. Those that call each other are taken together.
+    fn returning<W: Weight>(&self, weights: &[Vec<W>], lossy: &W) -> Vec<bool> {
+        let mut returning = vec![true; self.calls.callers.len()];
+        let mut fallen = self.calls.never.clone();
+        let mut open: Vec<usize> = (0..self.routines.len()).collect();
+        loop {
+            let returns = |entry| self.calls.is_in(entry, &returning);
+            let not: Vec<usize> = open
+                .par_iter()
+                .copied()
+                .filter(|&number| match self.routines.get(number) {
+                    Some(routine) => {
+                        let possible = routine.possible(&weights[number], lossy, returns);
+                        !possible.returns(returns)
+                    }
+                    None => true,
+                })
+                .collect();
+            fallen.extend(not);
+            open.clear();
+            for number in fallen.drain(..) {
+                if std::mem::replace(&mut returning[number], false) {
+                    open.extend(&self.calls.callers[number]);
+                }
+            }
+            open.sort_unstable();
+            open.dedup();
+            open.retain(|number| returning[*number]);
+            if open.is_empty() {
+                return returning;
+            }
+        }
+    }
+}
+
+impl Calls {
+    fn new(routines: &[Routine], plain: &[(u64, Vec<u64>)]) -> Self {
+        let entries = routines.iter().map(|routine| routine.entry);
+        let entries = entries.chain(plain.iter().map(|(entry, _)| *entry));
+        let numbers: HashMap<u64, usize> = entries.zip(0..).collect();
+        let mut calls = Self {
+            callers: vec![Vec::new(); routines.len() + plain.len()],
+            numbers,
+            never: Vec::new(),
+        };
+        for (caller, routine) in routines.iter().enumerate() {
+            // Whether it calls what is not known depends on what ran.
+            for entry in routine.graph.callees() {
+                if let Some(callee) = calls.numbers.get(&entry) {
+                    calls.callers[*callee].push(caller);
+                }
+            }
+        }
+        for (caller, (_, callees)) in (routines.len()..).zip(plain) {
+            for entry in callees {
+                match calls.numbers.get(entry) {
+                    Some(callee) => calls.callers[*callee].push(caller),
+                    None => calls.never.push(caller),
+                }
+            }
+        }
+        calls
+    }
+
+    fn is_in(&self, entry: u64, set: &[bool]) -> bool {
+        self.numbers.get(&entry).is_some_and(|number| set[*number])
+    }
+}
+
+impl Routine {
+    fn possible<W: Weight>(
+        &self,
+        weights: &[W],
+        lossy: &W,
+        returns: impl Fn(u64) -> bool,
+    ) -> Possible<'_> {
+        let recorded = |block: usize| !lossy.is_none() || !weights[block].is_none();
+        self.graph.possible(recorded, returns)
+    }
+
+    fn pieces<W: Weight>(
+        &self,
+        mut weights: Vec<W>,
+        lossy: &W,
+        returns: impl Fn(u64) -> bool,
+    ) -> Vec<Piece<W>> {
+        let recorded = weights.clone();
+        let mut possible = self.possible(&weights, lossy, returns);
+        let fits = |block: usize| weights[block].is_none() || possible.is_alive(block);
+        if !(0..weights.len()).all(fits) {
+            possible = self.graph.anything();
+        }
+        let guards = possible.spread(&mut weights);
+        let blocks = self.graph.blocks().zip(weights).enumerate();
+        blocks
+            .map(|(block, (range, weight))| {
+                let doubt = match guards[block] {
+                    _ if !possible.is_alive(block) => Doubt::Nobody,
+                    Some(guard) if guard == block && lossy.is_none() => Doubt::Nobody,
+                    Some(guard) => {
+                        let mut some = recorded[guard].clone();
+                        some.ran_with(lossy);
+                        Doubt::Some(some)
+                    }
+                    None => Doubt::Anybody,
+                };
+                Piece {
+                    range,
+                    weight,
+                    doubt,
+                }
             })
             .collect()
     }
@@ -158,7 +313,8 @@ fn routine(
         .iter()
         .map(|&part| (&functions[part].range, &scans[part]))
         .collect();
-    let graph = Graph::new(&parts, callees, endless);
+    let entered = |part: usize| part == 0 || !is_cold(&functions[group[part]]);
+    let mut graph = Graph::new(&parts, entered, callees, endless);
     let mut sites = Vec::new();
     let mut tails = Vec::new();
     for branch in parts.iter().flat_map(|(_, scan)| &scan.branches) {
@@ -178,7 +334,13 @@ fn routine(
         [block] => Some((entry, block)),
         _ => None,
     };
-    (Routine { graph }, Found { sites, tail })
+    graph.with_sites(sites.iter().map(|(_, block)| *block), callees.gated);
+    (Routine { entry, graph }, Found { sites, tail })
+}
+
+/// Whether it is the part of a function that a compiler put elsewhere since it seldom runs.
+fn is_cold(function: &Function) -> bool {
+    function.name.contains(".cold")
 }
 
 /// Which functions are parts of one routine: those that jump into each other's middle, and a
@@ -189,7 +351,7 @@ fn groups(functions: &[Function], scans: &[Scan]) -> Vec<Vec<usize>> {
         let part = after.checked_sub(1)?;
         functions[part].range.contains(&address).then_some(part)
     };
-    let is_cold = |part: usize| functions[part].name.contains(".cold");
+    let is_cold = |part: usize| is_cold(&functions[part]);
     let mut leader: Vec<usize> = (0..functions.len()).collect();
     fn find(leader: &mut [usize], mut part: usize) -> usize {
         while leader[part] != part {

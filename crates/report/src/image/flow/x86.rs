@@ -44,13 +44,18 @@ pub(super) enum Kind {
     Return,
     Call(u64),
     CallThrough(u64),
+    /// A call of what a register or an object names, or of the kernel.
+    CallAny,
     /// It ends here.
     Trap,
 }
 
 impl Branch {
     pub(super) fn is_call(&self) -> bool {
-        matches!(self.kind, Kind::Call(_) | Kind::CallThrough(_))
+        matches!(
+            self.kind,
+            Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny
+        )
     }
 
     /// What a call or a jump leads to; `None` for what leads nowhere else.
@@ -74,7 +79,7 @@ impl Branch {
     /// Whether control may go on behind it.
     pub(super) fn goes_on(&self, callees: &Callees<'_>, endless: &Endless) -> bool {
         match self.kind {
-            Kind::Conditional(_) => true,
+            Kind::Conditional(_) | Kind::CallAny => true,
             Kind::Call(_) | Kind::CallThrough(_) => match self.callee(callees) {
                 Some(Callee::Endless) => false,
                 Some(Callee::Function(entry)) => !endless.contains(entry),
@@ -166,16 +171,11 @@ fn kind(instruction: &Instruction) -> Option<Kind> {
         (FlowControl::Return, _) => Kind::Return,
         (FlowControl::Call, _) if near => Kind::Call(target),
         (FlowControl::IndirectCall, Some(slot)) => Kind::CallThrough(slot),
+        (FlowControl::Call | FlowControl::IndirectCall, _) => Kind::CallAny,
         (FlowControl::Exception, _) => Kind::Trap,
-        // Calls through a register or into the kernel come back.
-        (
-            FlowControl::Next
-            | FlowControl::Interrupt
-            | FlowControl::XbeginXabortXend
-            | FlowControl::Call
-            | FlowControl::IndirectCall,
-            _,
-        ) => return None,
+        (FlowControl::Next | FlowControl::Interrupt | FlowControl::XbeginXabortXend, _) => {
+            return None
+        }
     })
 }
 
@@ -333,7 +333,7 @@ pub(super) fn never_returns(
     let inside = |address: u64| parts.iter().any(|(range, _)| range.contains(&address));
     let stays = |branch: &Branch| match &branch.kind {
         Kind::Return | Kind::Anywhere | Kind::Leave => false,
-        Kind::Call(_) | Kind::CallThrough(_) | Kind::Trap => true,
+        Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny | Kind::Trap => true,
         Kind::Jump(target) | Kind::Conditional(target) if inside(*target) => true,
         Kind::Table(targets) => targets.iter().all(|target| inside(*target)),
         Kind::Jump(_) | Kind::Conditional(_) | Kind::JumpThrough(_) => {
@@ -349,6 +349,36 @@ pub(super) fn never_returns(
         let last = scan.branches.last().map(|branch| branch.end);
         last == Some(range.end) && scan.branches.iter().all(stays)
     })
+}
+
+/// What a function calls or goes over to, if there is nothing else in it that could keep it from
+/// returning. For code without callbacks, of which nothing tells what ran.
+pub(super) fn plain(range: &Range<u64>, scan: &Scan, callees: &Callees<'_>) -> Option<Vec<u64>> {
+    let mut called = Vec::new();
+    // What is read to its end ends with a branch, or control would run out of it.
+    let last = scan.branches.last()?;
+    if last.end != range.end && !is_filler(callees, &(last.end..range.end)) {
+        return None;
+    }
+    for branch in &scan.branches {
+        match &branch.kind {
+            Kind::Return => {}
+            Kind::Jump(target) | Kind::Conditional(target) if range.contains(target) => {}
+            Kind::Table(targets) if targets.iter().all(|target| range.contains(target)) => {}
+            Kind::Jump(_) | Kind::JumpThrough(_) | Kind::Call(_) | Kind::CallThrough(_) => {
+                match branch.callee(callees) {
+                    Some(Callee::Function(entry)) => called.push(entry),
+                    Some(Callee::Returns | Callee::Callback) => {}
+                    _ => return None,
+                }
+            }
+            Kind::Conditional(target) => called.push(*target),
+            Kind::Table(_) | Kind::Anywhere | Kind::Leave | Kind::CallAny | Kind::Trap => {
+                return None
+            }
+        }
+    }
+    Some(called)
 }
 
 /// Whether code does nothing and only fills space.
