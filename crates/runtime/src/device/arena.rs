@@ -66,6 +66,17 @@ impl Arena {
             .wrapping_add(offset as usize)
     }
 
+    /// The block of this number, if it is not 0.
+    pub(crate) fn block(&self, number: u32) -> Option<NonNull<u8>> {
+        let block = self.at(u64::from(number).wrapping_mul(UNIT));
+        NonNull::new(block).filter(|_| number != 0)
+    }
+
+    /// The number of the block at this address.
+    pub(crate) fn number(&self, address: usize) -> u32 {
+        (address.wrapping_sub(ptr::from_ref(self).addr()) as u64 / UNIT) as u32
+    }
+
     /// The class of blocks that this layout takes.
     fn class(layout: Layout) -> Option<usize> {
         let size = layout.size().max(layout.align()).max(UNIT as usize);
@@ -129,8 +140,7 @@ impl Arena {
             unsafe { sys::discard(block.as_ptr(), size as usize) };
         }
         self.live.fetch_sub(size, Ordering::Relaxed);
-        let offset = block.addr().get().wrapping_sub(ptr::from_ref(self).addr());
-        self.push(class, offset as u64 / UNIT);
+        self.push(class, u64::from(self.number(block.addr().get())));
     }
 
     fn pop(&self, class: usize) -> Option<u64> {
@@ -183,8 +193,8 @@ impl Arena {
     }
 }
 
-/// The high half of the next value of a stack's top.
-fn changed(top: u64) -> u64 {
+/// The high half of the next value of a stack's top, or of another word with a block in its low half.
+pub(crate) fn changed(top: u64) -> u64 {
     (top | u64::from(u32::MAX)).wrapping_add(1)
 }
 

@@ -2,13 +2,14 @@
 //! What a family of processes has of one kcov, in its arena.
 
 use super::arena::Arena;
+use super::files::Place;
 use super::host::Userspace;
 use super::mark;
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use rkcov_core::{Descriptor, Kcov};
+use rkcov_core::Kcov;
 
 /// Most files that a family can have open at once.
 pub(crate) const FILES: usize = 1 << 14;
@@ -19,9 +20,8 @@ pub(crate) struct Family {
     /// Names the next buffer.
     pub(crate) next_buffer: AtomicU64,
     kcov: MaybeUninit<Kcov<Userspace>>,
-    /// What each open file holds: a reference that [`Ref::into_raw`](rkcov_core::Ref::into_raw)
-    /// gave, or null.
-    pub(crate) files: [AtomicPtr<Descriptor<Userspace>>; FILES],
+    /// What each open file holds.
+    pub(crate) files: [Place; FILES],
     /// No file from this number on was ever open.
     pub(crate) files_end: AtomicU32,
 }
@@ -55,7 +55,7 @@ pub(crate) fn found() -> Option<&'static Family> {
         .alloc(Layout::new::<Family>())?
         .cast::<Family>()
         .as_ptr();
-    // SAFETY: a zeroed block of this layout, in which null files are what they begin as, and the
+    // SAFETY: a zeroed block of this layout, in which empty files are what they begin as, and the
     // kcov is in a zeroed place that never moves.
     unsafe {
         ptr::addr_of_mut!((*slot).arena).write(arena);

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! File descriptors that are kcov descriptors.
 
+use super::arena::{changed, Arena};
 use super::family::{family, found, Family, FILES};
 use super::host::Userspace;
 use crate::sys::{self, Fd};
 use crate::threads;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
-use core::ptr;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use rkcov_abi::Errno;
-use rkcov_core::Ref;
+use rkcov_core::{Descriptor, Ref};
 
 /// How many of the family's files are looked at, at each `open()`, for ones that nobody holds.
 const SWEEP: u32 = 8;
@@ -76,13 +77,11 @@ pub(crate) fn number(fd: i32) -> Option<u64> {
 /// As with any file, whoever closes it in one thread while another uses it must know better; but
 /// then the other finds a reference that is gone, where a kernel would have counted it.
 pub(crate) fn file(fd: i32) -> Option<File> {
-    let place = family()?.files.get(number(fd)? as usize)?;
-    let descriptor = place.load(Ordering::Acquire);
-    if descriptor.is_null() {
-        return None;
-    }
+    let family = family()?;
+    let place = family.files.get(number(fd)? as usize)?;
+    let descriptor = place.seen(family.arena).descriptor()?;
     // SAFETY: the file's reference, which lives while `fd` holds the lock on its number.
-    let kept = unsafe { ManuallyDrop::new(Ref::from_raw(descriptor)) };
+    let kept = unsafe { ManuallyDrop::new(Ref::from_raw(descriptor.as_ptr())) };
     // A reference of the caller's own outlives a close in another thread from here on.
     Some(File(ManuallyDrop::new(Ref::clone(&kept))))
 }
@@ -107,7 +106,7 @@ pub(crate) fn open() -> Result<i32, Errno> {
     let place = family.files.get(number as usize).ok_or(Errno::NoMem)?;
     sys::set_position(fd.raw(), number).map_err(|_| Errno::NoMem)?;
     let descriptor = family.kcov().open()?;
-    place.store(descriptor.into_raw().cast_mut(), Ordering::Release);
+    place.put(family.arena, descriptor.into_raw());
     Ok(fd.into_raw())
 }
 
@@ -117,7 +116,7 @@ fn claim(family: &'static Family, fd: &Fd) -> Option<u64> {
         family
             .files
             .get(*number as usize)
-            .is_some_and(|p| p.load(Ordering::Acquire).is_null())
+            .is_some_and(|place| place.seen(family.arena).descriptor().is_none())
     };
     let number = (0..FILES as u64).find(|number| {
         // The lock keeps others from the number; it may have been taken before we had it.
@@ -184,19 +183,84 @@ fn release_unless_held(family: &'static Family, root: i32, number: u64) {
     let Some(place) = family.files.get(number as usize) else {
         return;
     };
-    let descriptor = place.load(Ordering::Acquire);
-    if descriptor.is_null() || !is_root_file(root) || sys::is_byte_locked(root, number) {
+    let seen = place.seen(family.arena);
+    let Some(descriptor) = seen.descriptor() else {
+        return;
+    };
+    if !is_root_file(root) || sys::is_byte_locked(root, number) {
         return;
     }
     // Several processes may see this; one of them does it.
-    let taken = place.compare_exchange(
-        descriptor,
-        ptr::null_mut(),
-        Ordering::AcqRel,
-        Ordering::Relaxed,
-    );
-    if taken.is_ok() {
+    if place.take(&seen) {
         // SAFETY: the file's reference, taken by us alone.
-        drop(unsafe { Ref::from_raw(descriptor) });
+        drop(unsafe { Ref::from_raw(descriptor.as_ptr()) });
+    }
+}
+
+/// What the file of one number holds: a reference that [`Ref::into_raw`] gave, or nothing.
+///
+/// Whoever finds that nobody has the file any more takes the reference that it saw before it looked,
+/// and no other: meanwhile the number may have gone to a new file, whose descriptor may even lie
+/// where the old one lay. So beside the descriptor's block in the low half there stands, in the high
+/// half, how often the place has changed.
+pub(crate) struct Place(AtomicU64);
+
+/// What [`Place::seen`] saw.
+struct Seen {
+    word: u64,
+    descriptor: Option<NonNull<Descriptor<Userspace>>>,
+}
+
+impl Seen {
+    fn descriptor(&self) -> Option<NonNull<Descriptor<Userspace>>> {
+        self.descriptor
+    }
+}
+
+impl Place {
+    fn seen(&self, arena: &Arena) -> Seen {
+        let word = self.0.load(Ordering::Acquire);
+        let descriptor = arena.block(word as u32).map(NonNull::cast);
+        Seen { word, descriptor }
+    }
+
+    /// Puts a reference into the place, which is empty and the caller's by its number's lock.
+    fn put(&self, arena: &Arena, descriptor: *const Descriptor<Userspace>) {
+        let old = self.0.load(Ordering::Relaxed);
+        let number = arena.number(descriptor.addr());
+        self.0
+            .store(changed(old) | u64::from(number), Ordering::Release);
+    }
+
+    /// Empties the place if it is as it was seen.
+    fn take(&self, seen: &Seen) -> bool {
+        let (old, new) = (seen.word, changed(seen.word));
+        let taken = self
+            .0
+            .compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
+        taken.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::alloc::Layout;
+
+    #[test]
+    fn a_file_that_was_closed_is_not_taken_for_the_next_one_of_its_number() {
+        let arena = Arena::reserve().unwrap();
+        let block = arena.alloc(Layout::new::<[u64; 8]>()).unwrap();
+        let place = Place(AtomicU64::new(0));
+        assert!(place.seen(arena).descriptor().is_none());
+        place.put(arena, block.as_ptr().cast());
+        let (mine, theirs) = (place.seen(arena), place.seen(arena));
+        assert_eq!(mine.descriptor(), Some(block.cast()));
+        assert!(place.take(&theirs));
+        assert!(place.seen(arena).descriptor().is_none());
+        // The next file's descriptor lies where the first one lay.
+        place.put(arena, block.as_ptr().cast());
+        assert!(!place.take(&mine));
+        assert_eq!(place.seen(arena).descriptor(), Some(block.cast()));
     }
 }
