@@ -76,13 +76,20 @@ const PRELOADED: &[(&str, &str)] = &[
 
 /// What one of the two sorts of programs does not have. The linker leaves these names in an object
 /// although nothing in it refers to them any more.
-const UNUSED: &[&str] = &["dlopen", "dlclose", "dlsym", "__real_pthread_create"];
+const UNUSED: &[&str] = &[
+    "dlopen",
+    "dlclose",
+    "dlsym",
+    "dladdr",
+    "__real_pthread_create",
+];
 
 fn main() {
     let build = Build::new();
     let archive = build.runtime();
     let executable = build.assemble("executable.s");
     let library = build.assemble("library.s");
+    let memory = build.assemble("memory.s");
     build.assemble("module.s");
     std::fs::copy(
         build.out.join("module.s.o"),
@@ -104,10 +111,10 @@ fn main() {
         preloaded: PRELOADED,
         ..dynamic
     };
-    build.prelink("rkcov.o", &[&executable, &archive], &dynamic);
-    build.prelink("rkcov-static.o", &[&executable, &archive], &fixed);
-    build.prelink("rkcov-library.o", &[&library, &archive], &dynamic);
-    build.prelink("rkcov-preload.o", &[&library, &archive], &preload);
+    build.prelink("rkcov.o", &[&executable, &archive, &memory], &dynamic);
+    build.prelink("rkcov-static.o", &[&executable, &archive, &memory], &fixed);
+    build.prelink("rkcov-library.o", &[&library, &archive, &memory], &dynamic);
+    build.prelink("rkcov-preload.o", &[&library, &archive, &memory], &preload);
     build.archive("librkcov.a", "rkcov-static.o");
     build.shared("librkcov.so.0", "rkcov-library.o");
     build.shared("librkcov-preload.so", "rkcov-preload.o");

@@ -44,6 +44,8 @@ const TOOLS: &[Tool] = &[
 /// Packages without a program that one could look for.
 const OTHERS: &[(&str, &str)] = &[
     ("libclang-rt-22-dev", "clang's sanitizers"),
+    ("libjemalloc-dev", "programs with other allocators"),
+    ("libmimalloc-dev", "programs with other allocators"),
     ("libc6-dev-arm64-cross", "the runtime on aarch64"),
     ("rustc-web", "the runtime on aarch64"),
     ("rust-web-src", "the runtime on aarch64"),

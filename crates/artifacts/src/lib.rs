@@ -184,12 +184,22 @@ mod tests {
     #[test]
     fn a_static_program_gets_no_dynamic_linker() {
         let needed = names(STATIC_OBJECT, |symbol| symbol.is_undefined());
-        for name in ["dlopen", "dlsym", "dlclose"] {
+        for name in ["dlopen", "dlsym", "dladdr", "dlclose"] {
             assert!(!needed.iter().any(|needed| needed == name), "{name}");
         }
         assert!(needed.iter().any(|name| name == "__real_pthread_create"));
         let needed = names(OBJECT, |symbol| symbol.is_undefined());
         assert!(!needed.iter().any(|name| name == "__real_pthread_create"));
+    }
+
+    #[test]
+    fn memory_is_not_written_by_functions_of_the_programs() {
+        for artifact in [OBJECT, STATIC_OBJECT, LIBRARY, PRELOAD] {
+            let needed = names(artifact, |symbol| symbol.is_undefined());
+            for name in ["memcpy", "memmove", "memset", "memcmp", "bcmp"] {
+                assert!(!needed.iter().any(|needed| needed == name), "{name}");
+            }
+        }
     }
 
     #[test]

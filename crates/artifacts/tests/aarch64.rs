@@ -65,7 +65,7 @@ fn callbacks_and_the_device_under_an_emulator() {
     let tool = |name: &str| Command::new(format!("aarch64-linux-gnu-{name}"));
 
     let mut glue = Vec::new();
-    for source in ["executable", "library", "module"] {
+    for source in ["executable", "memory", "library", "module"] {
         let object = folder.join(format!("{source}.o"));
         let source = here().join(format!("glue/aarch64/{source}.s"));
         run(tool("gcc").arg("-c").arg(source).arg("-o").arg(&object));
@@ -86,7 +86,7 @@ fn callbacks_and_the_device_under_an_emulator() {
         .args(["-urkcov_open", "-urkcov_ioctl", "-urkcov_drops"])
         .args(["--defsym=rkcov_pin=rkcov_pin_static"])
         .args(["--defsym=rkcov_create=rkcov_create_static"])
-        .args([&glue[0], &archive])
+        .args([&glue[0], &glue[1], &archive])
         .arg("-o")
         .arg(&whole));
     run(tool("objcopy")
@@ -95,7 +95,10 @@ fn callbacks_and_the_device_under_an_emulator() {
             "--strip-unneeded-symbol=dlopen",
             "--strip-unneeded-symbol=dlclose",
         ])
-        .args(["--strip-unneeded-symbol=dlsym"])
+        .args([
+            "--strip-unneeded-symbol=dlsym",
+            "--strip-unneeded-symbol=dladdr",
+        ])
         .args([&whole, &runtime]));
     let program = folder.join("callbacks");
     run(tool("gcc")

@@ -5,7 +5,7 @@
 //! functions below when it is prelinked.
 
 use core::ffi::{c_char, c_int, c_void, CStr};
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Keeps the module of this name, which is loaded, from being unloaded.
@@ -41,8 +41,7 @@ type Create = unsafe extern "C" fn(
     *mut c_void,
 ) -> c_int;
 
-/// The `pthread_create()` behind ours: a sanitizer's that is linked into the executable, where
-/// ours hides it, or the next one in the order of loading.
+/// The `pthread_create()` behind ours.
 ///
 /// # Safety
 /// As `pthread_create()`.
@@ -56,17 +55,7 @@ pub unsafe extern "C" fn rkcov_create_dynamic(
     static NEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
     let mut next = NEXT.load(Ordering::Relaxed);
     if next.is_null() {
-        let candidates = [
-            (libc::RTLD_DEFAULT, c"___interceptor_pthread_create"),
-            (libc::RTLD_DEFAULT, c"__interceptor_pthread_create"),
-            (libc::RTLD_NEXT, c"pthread_create"),
-        ];
-        for (from, name) in candidates {
-            if next.is_null() {
-                // SAFETY: a handle and a name for `dlsym()`.
-                next = unsafe { libc::dlsym(from, name.as_ptr()) };
-            }
-        }
+        next = behind_ours();
         NEXT.store(next, Ordering::Relaxed);
     }
     if next.is_null() {
@@ -76,6 +65,34 @@ pub unsafe extern "C" fn rkcov_create_dynamic(
     let create = unsafe { core::mem::transmute::<*mut c_void, Create>(next) };
     // SAFETY: the caller's contract.
     unsafe { create(thread, attributes, routine, argument) }
+}
+
+/// A sanitizer's `pthread_create()` that is linked into our own module, where ours hides it, or the
+/// next one in the order of loading. A sanitizer in another module may be the one that calls us.
+fn behind_ours() -> *mut c_void {
+    let hidden = [
+        c"___interceptor_pthread_create",
+        c"__interceptor_pthread_create",
+    ];
+    let ours = module_of(rkcov_create_dynamic as *const c_void);
+    for name in hidden {
+        // SAFETY: a handle and a name for `dlsym()`.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        if !found.is_null() && module_of(found) == ours {
+            return found;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr()) }
+}
+
+/// Where the module begins that has this address.
+fn module_of(address: *const c_void) -> Option<NonNull<c_void>> {
+    // SAFETY: all zeros is a value of `Dl_info`, which `dladdr()` fills in.
+    let mut info: libc::Dl_info = unsafe { core::mem::zeroed() };
+    // SAFETY: takes any address.
+    let found = unsafe { libc::dladdr(address, &mut info) } != 0;
+    NonNull::new(info.dli_fbase).filter(|_| found)
 }
 
 /// The `pthread_create()` of a static program that was linked with `--wrap=pthread_create`.

@@ -6,6 +6,7 @@ use core::arch::asm;
 use core::ffi::CStr;
 use core::ops::Range;
 use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// An error number, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,6 +364,51 @@ pub(crate) fn map_again(
     }
 }
 
+/// Whether [`map_again`] works. Valgrind refuses it.
+pub(crate) fn can_map_again() -> bool {
+    static REFUSED: AtomicU32 = AtomicU32::new(UNKNOWN);
+    const UNKNOWN: u32 = u32::MAX;
+    let known = REFUSED.load(Ordering::Relaxed);
+    if known != UNKNOWN {
+        return known == 0;
+    }
+    let Ok(page) = map_shared_anonymous(PAGE) else {
+        return true;
+    };
+    let again = map_again(page, PAGE, 0, libc::PROT_READ, false);
+    // SAFETY: made just now, and nobody knows of them.
+    unsafe {
+        unmap(page, PAGE);
+        if let Ok(again) = again {
+            unmap(ptr::with_exposed_provenance_mut(again), PAGE);
+        }
+    }
+    let refused = again == Err(Error(libc::EINVAL));
+    REFUSED.store(u32::from(refused), Ordering::Relaxed);
+    !refused
+}
+
+/// Maps the beginning of a file, at `wish` if that is not 0 and free, or exactly there.
+pub(crate) fn map_file(
+    fd: i32,
+    len: usize,
+    wish: usize,
+    protection: i32,
+    fixed: bool,
+) -> Result<usize, Error> {
+    let mut flags = libc::MAP_SHARED as usize;
+    if fixed {
+        flags |= libc::MAP_FIXED as usize;
+    }
+    // SAFETY: placed by the kernel, or where the caller of a fixed mapping answers for it.
+    unsafe {
+        syscall(
+            libc::SYS_mmap,
+            [wish, len, protection as usize, flags, fd as usize, 0],
+        )
+    }
+}
+
 /// Gives the pages of shared anonymous memory back; they read as zeros.
 ///
 /// # Safety
@@ -389,6 +435,12 @@ pub(crate) fn memory_file(name: &CStr) -> Result<Fd, Error> {
     ];
     // SAFETY: the name is a C string.
     unsafe { syscall(libc::SYS_memfd_create, args) }.map(|fd| Fd(fd as i32))
+}
+
+/// Makes a file of this size, zeros.
+pub(crate) fn set_size(fd: i32, bytes: usize) -> Result<(), Error> {
+    // SAFETY: touches no memory.
+    unsafe { syscall(libc::SYS_ftruncate, [fd as usize, bytes, 0, 0, 0, 0]) }.map(|_| ())
 }
 
 /// Opens the file of `fd` anew: a position and locks of its own.

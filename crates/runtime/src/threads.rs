@@ -18,6 +18,42 @@ const KEYS_WITHOUT_ALLOCATION: u32 = 32;
 /// How often a thread that ends goes round its keys, `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const ROUNDS: u32 = 4;
 
+/// The round in which the thread ends for us: the last one. The thread sanitizer, which has a key
+/// too, takes its own leave of the thread there, and libc's locks must not be used after it.
+fn last_round() -> u32 {
+    if is_thread_sanitizer_here() {
+        ROUNDS - 1
+    } else {
+        ROUNDS
+    }
+}
+
+fn is_thread_sanitizer_here() -> bool {
+    let at: usize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads the address of a symbol that need not be there.
+    unsafe {
+        core::arch::asm!(
+            ".weak __tsan_init",
+            "mov {0}, qword ptr [rip + __tsan_init@GOTPCREL]",
+            out(reg) at,
+            options(pure, readonly, nostack),
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!(
+            ".weak __tsan_init",
+            "adrp {0}, :got:__tsan_init",
+            "ldr {0}, [{0}, :got_lo12:__tsan_init]",
+            out(reg) at,
+            options(pure, readonly, nostack),
+        );
+    }
+    at != 0
+}
+
 static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Watches the process for ends of threads and for forks.
@@ -52,7 +88,7 @@ unsafe extern "C" fn ended(_value: *mut c_void) {
     let tls = tls::current();
     let round = tls.ends.load(Ordering::Relaxed) + 1;
     tls.ends.store(round, Ordering::Relaxed);
-    if round < ROUNDS {
+    if round < last_round() {
         announce_end(tls);
     } else {
         device::thread_ended(tls);

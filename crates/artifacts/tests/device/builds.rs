@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ways in which a client is built, linked and loaded.
 
+use crate::rounds::{goes_its_round, goes_its_round_and_forks};
 use crate::support::{covered, finish, lists, succeed, told, Compiler, Lab};
 use crate::support::{LIBRARY, OBJECT, PCS, STATIC};
 use std::path::PathBuf;
 use std::process::Command;
 
 /// What an executable shows to modules that are loaded later.
-const EXPORTS: &[&str] = &[
+pub(crate) const EXPORTS: &[&str] = &[
     "-Wl,--export-dynamic-symbol=*rkcov_*",
     "-Wl,--export-dynamic-symbol=__sanitizer_cov_*",
 ];
-
-/// What a client covers that goes its round once: itself, and a thread that works for it.
-const ROUND: [(&str, &[&str]); 2] = [("mine", &["own_work"]), ("theirs", &["thread_work"])];
-
-#[track_caller]
-fn goes_its_round(program: &mut Command) {
-    let printed = succeed(program);
-    assert_eq!(covered(&printed), lists(ROUND), "{program:?}");
-}
 
 #[test]
 fn every_way_of_linking() {
@@ -143,5 +135,23 @@ fn programs_that_wrap_the_making_of_threads() {
         let own = own.to_str().unwrap();
         let runtime = [LIBRARY, &[own]].concat();
         wraps(Command::new(lab.client(compiler, "rounds.c", &runtime, &[])).arg("1"));
+    }
+}
+
+#[test]
+fn other_allocators() {
+    for compiler in Compiler::all() {
+        let lab = Lab::new();
+        let plain = lab.client(compiler, "rounds.c", OBJECT, &[]);
+        for allocator in ["jemalloc", "mimalloc"] {
+            let flag = format!("-l{allocator}");
+            let runtime = [OBJECT, &[&flag]].concat();
+            let linked = lab.client(compiler, "rounds.c", &runtime, &[]);
+            goes_its_round(Command::new(linked).args(["50", "256"]));
+            let mut preloaded = Command::new(&plain);
+            preloaded.env("LD_PRELOAD", format!("lib{allocator}.so.2"));
+            goes_its_round(preloaded.args(["50", "256"]));
+            goes_its_round_and_forks(&mut preloaded);
+        }
     }
 }

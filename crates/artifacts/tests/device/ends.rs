@@ -5,7 +5,7 @@ use crate::support::{covered, lists, succeed, Compiler, Lab, OBJECT, STATIC};
 use std::process::Command;
 
 /// What a way covers in its section.
-const WAYS: [(&str, &[&str]); 7] = [
+pub(crate) const WAYS: [(&str, &[&str]); 7] = [
     ("exception", &["throws"]),
     // It goes on until somebody stops it.
     ("unguarded", &["throws", "outside"]),

@@ -8,5 +8,7 @@ mod examples;
 mod interface;
 mod preload;
 mod processes;
+mod rounds;
 mod rust;
+mod sanitizers;
 mod support;

@@ -18,11 +18,11 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command to its end, for at most two minutes.
+/// Runs a command to its end, for at most five minutes.
 pub(crate) fn finish(command: &mut Command) -> Output {
     let mut limited = Command::new("timeout");
     limited
-        .args(["--kill-after=5", "120"])
+        .args(["--kill-after=5", "300"])
         .arg(command.get_program());
     limited.args(command.get_args());
     for (name, value) in command.get_envs() {

@@ -128,11 +128,11 @@ void usage_read(struct usage *usage)
 	usage->maps = lines("/proc/self/maps");
 }
 
-void usage_compare(const struct usage *was, const struct usage *now)
+void usage_compare(const struct usage *was, const struct usage *now, unsigned long pages)
 {
 	int grown = now->bytes > was->bytes || now->handles > was->handles ||
-		    now->files > was->files || now->maps > was->maps + 2 ||
-		    now->resident > was->resident + 256;
+		    now->files > was->files || now->maps > was->maps + 16 ||
+		    now->resident > was->resident + pages;
 
 	fprintf(stderr, "bytes %lu to %lu, handles %lu to %lu, files %lu to %lu, maps %lu to %lu, "
 			"resident pages %lu to %lu\n",

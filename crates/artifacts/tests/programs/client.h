@@ -48,8 +48,8 @@ struct usage {
 
 void usage_read(struct usage *usage);
 
-/* Fails if now is more than it was, but for some pages. */
-void usage_compare(const struct usage *was, const struct usage *now);
+/* Fails if now is more than it was, but for this many pages, and some mappings: libc keeps stacks. */
+void usage_compare(const struct usage *was, const struct usage *now, unsigned long pages);
 
 #ifdef __cplusplus
 }

@@ -88,7 +88,7 @@ UNINSTRUMENTED static void server(int children)
 	client_disable(&client);
 	client_print(&client, "parent");
 	usage_read(&now);
-	usage_compare(&was, &now);
+	usage_compare(&was, &now, 256);
 	client_close(&client);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A client that does the same again and again. What its last round covered is printed; nothing of
- * the others is left.
+ * A client that does the same again and again. What its last round covered is printed; in the
+ * second half of the rounds nothing grows, but resident memory by as many pages as are said.
  *
- * Usage: rounds ROUNDS [fork]
+ * Usage: rounds ROUNDS [PAGES [fork | pair]]. Of a pair, two threads go their rounds at once.
  */
 #include <pthread.h>
 #include <string.h>
@@ -11,10 +11,7 @@
 #include <unistd.h>
 #include "client.h"
 
-/* Before these many rounds have passed, allocators and sanitizers are still growing. */
-#define WARM (rounds / 2)
-
-static volatile int sink;
+static _Thread_local volatile int sink;
 
 __attribute__((noinline)) static void own_work(void)
 {
@@ -46,13 +43,13 @@ UNINSTRUMENTED static void work_in_thread(void)
 	CHECK(!pthread_create(&id, NULL, thread, NULL) && !pthread_join(id, NULL));
 }
 
-UNINSTRUMENTED static void work_in_child(void)
+UNINSTRUMENTED static void work_in_child(uint64_t handle)
 {
 	pid_t child = fork();
 	int status;
 
 	if (!child) {
-		kcov_remote_start(HANDLE);
+		kcov_remote_start(handle);
 		child_work();
 		kcov_remote_stop();
 		_exit(0);
@@ -60,18 +57,18 @@ UNINSTRUMENTED static void work_in_child(void)
 	CHECK(child > 0 && waitpid(child, &status, 0) == child && !status);
 }
 
-UNINSTRUMENTED static void one_round(int forks, int last)
+UNINSTRUMENTED static void one_round(uint64_t number, int forks, int last)
 {
 	struct client mine, theirs;
 
 	client_open(&mine);
 	client_open(&theirs);
-	client_listen(&theirs, HANDLE, 5);
+	client_listen(&theirs, HANDLE + number, 5 + number);
 	client_enable(&mine);
 	own_work();
 	work_in_thread();
 	if (forks)
-		work_in_child();
+		work_in_child(HANDLE + number);
 	client_disable(&mine);
 	client_disable(&theirs);
 	CHECK(client_count(&mine) == 1 && client_count(&theirs) == (forks ? 2 : 1));
@@ -83,20 +80,41 @@ UNINSTRUMENTED static void one_round(int forks, int last)
 	client_close(&theirs);
 }
 
+static int rounds = 1;
+static unsigned long pages;
+
+UNINSTRUMENTED static void *second(void *unused)
+{
+	for (int i = 1; i <= rounds; i++)
+		one_round(1, 0, 0);
+	return unused;
+}
+
 UNINSTRUMENTED int main(int argc, char **argv)
 {
-	int rounds = argc > 1 ? atoi(argv[1]) : 1;
-	int forks = argc > 2 && !strcmp(argv[2], "fork");
+	const char *how = argc > 3 ? argv[3] : "";
+	int pair = !strcmp(how, "pair");
 	struct usage was, now;
+	pthread_t other;
 
+	if (argc > 1)
+		rounds = atoi(argv[1]);
+	if (argc > 2)
+		pages = strtoul(argv[2], NULL, 10);
+	/* What reading takes itself is there from now on. */
+	usage_read(&now);
+	if (pair)
+		CHECK(!pthread_create(&other, NULL, second, NULL));
 	for (int i = 1; i <= rounds; i++) {
-		one_round(forks, i == rounds);
-		if (i == WARM)
+		one_round(0, !strcmp(how, "fork"), i == rounds);
+		if (i == rounds / 2)
 			usage_read(&was);
 	}
+	if (pair)
+		CHECK(!pthread_join(other, NULL));
 	usage_read(&now);
 	CHECK(!now.handles);
 	if (rounds > 1)
-		usage_compare(&was, &now);
+		usage_compare(&was, &now, pages);
 	return 0;
 }

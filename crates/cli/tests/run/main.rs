@@ -7,5 +7,6 @@ mod linking;
 mod modes;
 mod output;
 mod processes;
+mod sanitizers;
 mod support;
 mod threads;

@@ -35,7 +35,7 @@ impl Compiler {
             .filter(|compiler| compiler.command().is_some())
     }
 
-    fn command(self) -> Option<Command> {
+    pub(crate) fn command(self) -> Option<Command> {
         match self {
             Self::Gcc => Some(Command::new("gcc")),
             Self::Clang => {

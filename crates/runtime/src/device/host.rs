@@ -133,11 +133,13 @@ fn is_another_program(pid: u32) -> bool {
 }
 
 /// A client's buffer: anonymous memory that forked children share, and that every `mmap()` of the
-/// device maps once more.
+/// device maps once more. Where that is refused (by valgrind), a memory file that is kept open.
 pub(crate) struct Shared {
     id: u64,
     base: *mut Word,
     bytes: usize,
+    /// The file, or -1.
+    file: i32,
 }
 
 // SAFETY: memory that is tied to no thread.
@@ -148,14 +150,25 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new(words: Words, id: u64) -> Option<Self> {
         let bytes = words.bytes().next_multiple_of(sys::PAGE);
-        let base = sys::map_shared_anonymous(bytes).ok()?.cast::<Word>();
-        let buffer = Self { id, base, bytes };
-        if HERE.insert(id) {
-            return Some(buffer);
+        let (base, file) = if sys::can_map_again() {
+            (sys::map_shared_anonymous(bytes).ok()?, None)
+        } else {
+            let file = sys::memory_file(c"kcov buffer").ok()?;
+            let file = sys::duplicate(file.raw(), sys::FD_FLOOR).unwrap_or(file);
+            sys::set_size(file.raw(), bytes).ok()?;
+            (sys::map_shared(file.raw(), 0, bytes).ok()?, Some(file))
+        };
+        if !HERE.insert(id) {
+            // SAFETY: made just now, and nobody knows of it.
+            unsafe { sys::unmap(base, bytes) };
+            return None;
         }
-        // SAFETY: made just now, and nobody knows of it.
-        unsafe { sys::unmap(base.cast(), bytes) };
-        None
+        Some(Self {
+            id,
+            base: base.cast(),
+            bytes,
+            file: file.map_or(-1, sys::Fd::into_raw),
+        })
     }
 
     /// Maps the buffer once more.
@@ -165,6 +178,9 @@ impl Shared {
         protection: i32,
         fixed: bool,
     ) -> Result<usize, sys::Error> {
+        if self.file >= 0 {
+            return sys::map_file(self.file, self.bytes, wish, protection, fixed);
+        }
         sys::map_again(self.base.cast(), self.bytes, wish, protection, fixed)
     }
 }
@@ -187,6 +203,9 @@ impl Drop for Shared {
         if HERE.remove(self.id) {
             // SAFETY: this process has the mapping, and there are no more references to it.
             unsafe { sys::unmap(self.base.cast(), self.bytes) };
+            if self.file >= 0 {
+                let _ = sys::close(self.file);
+            }
         }
     }
 }

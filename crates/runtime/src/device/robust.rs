@@ -23,14 +23,21 @@ unsafe impl RawLock for Robust {
 
     unsafe fn init(slot: *mut Self) {
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        let mut mutex = MaybeUninit::<libc::pthread_mutex_t>::uninit();
         let at = attributes.as_mut_ptr();
-        // SAFETY: initialised by the first call; the mutex is the caller's `slot`.
+        // A mutex of this thread's own is moved to its place before anybody uses it. The thread
+        // sanitizer does not know that the arena's memory is used anew, and would take making a
+        // mutex there for a race with whoever used another one at that address.
+        // SAFETY: initialised by the first call; the mutex is ours, and `slot` the caller's.
         unsafe {
             libc::pthread_mutexattr_init(at);
             libc::pthread_mutexattr_setpshared(at, libc::PTHREAD_PROCESS_SHARED);
             libc::pthread_mutexattr_setrobust(at, libc::PTHREAD_MUTEX_ROBUST);
-            libc::pthread_mutex_init(slot.cast(), at);
+            libc::pthread_mutex_init(mutex.as_mut_ptr(), at);
             libc::pthread_mutexattr_destroy(at);
+            slot.cast::<libc::pthread_mutex_t>()
+                .write(mutex.assume_init_read());
+            libc::pthread_mutex_destroy(mutex.as_mut_ptr());
         }
     }
 
