@@ -401,6 +401,22 @@ fn a_section_is_never_delivered_to_the_next_client() {
 }
 
 #[test]
+fn a_section_of_one_handle_is_never_delivered_to_who_enables_for_another() {
+    model(|world| {
+        let (a, b, device) = (world.task(), world.task(), world.device());
+        a.listen(&device, &[USB1]).unwrap();
+        let worker = world.task();
+        let section = thread::spawn(move || worker.section(USB1, &[7]));
+        a.disable(&device);
+        device.word(0).store(0, Ordering::Relaxed);
+        b.listen(&device, &[USB2]).unwrap();
+        section.join().unwrap();
+        assert_eq!(device.pcs(), [], "of a handle that nobody listens to");
+        b.disable(&device);
+    });
+}
+
+#[test]
 fn merged_records_are_written_before_they_are_counted() {
     model(|world| {
         let (client, device) = (world.task(), world.device());

@@ -99,6 +99,9 @@ impl<H: Host> Kcov<H> {
         choose: impl Fn(&Memory<H::Buffer>) -> Result<(Mode, Words), Errno>,
     ) -> Result<(), Errno> {
         let owner = self.host().owner();
+        // Taken before the state says so: a task that is killed in between leaves one reference
+        // too many, which costs memory, and never one too few.
+        let reference = descriptor.clone();
         let (memory, mode, bitmap) = self.claim(descriptor, |state| {
             let memory = descriptor.memory().ok_or(Errno::Inval)?;
             if task.has_local(self.host()) {
@@ -113,7 +116,7 @@ impl<H: Host> Kcov<H> {
             });
             Ok((memory, mode, bitmap))
         })?;
-        task.set_local(self.host(), descriptor.clone(), mode, memory, bitmap);
+        task.set_local(self.host(), reference, mode, memory, bitmap);
         Ok(())
     }
 
@@ -126,6 +129,8 @@ impl<H: Host> Kcov<H> {
     ) -> Result<(), Errno> {
         let request = self.copy_request(descriptor, address)?;
         let owner = self.host().owner();
+        // First, as above: registering takes its time.
+        let reference = descriptor.clone();
         let claimed = self.claim(descriptor, |state| {
             if task.pinned(self.host(), |own| own.remote.is_some()) {
                 return Err(Errno::Busy);
@@ -140,6 +145,7 @@ impl<H: Host> Kcov<H> {
                 area,
                 handles: request.handles,
             }));
+            request.handles.number(state.sequence);
             Ok(())
         });
         if let Err(errno) = claimed {
@@ -165,7 +171,7 @@ impl<H: Host> Kcov<H> {
         }
         drop(state);
         task.pinned(self.host(), |own| {
-            own.remote = Some(descriptor.clone());
+            own.remote = Some(reference);
             own.common = request.handles.common.or(own.common);
         });
         Ok(())

@@ -3,7 +3,7 @@
 
 use crate::abi::{Errno, Handle};
 use crate::rules::area::{AreaBox, Source};
-use crate::rules::descriptor::{Descriptor, Phase, Ref};
+use crate::rules::descriptor::{Descriptor, Ref};
 use crate::rules::drops::{self, Drops};
 use crate::rules::host::{Buffer, Context, Host, Nesting, Warning};
 use crate::rules::merge;
@@ -119,13 +119,13 @@ impl<H: Host> Kcov<H> {
             }
             return None;
         };
-        let descriptor = self.registry.find(handle)?;
+        let (descriptor, sequence) = self.registry.find(handle)?;
         let mut state = descriptor.state.lock();
-        let Phase::Remote(listener) = &state.phase else {
+        let Some(listener) = state.listener(sequence) else {
             drop(state);
             return None;
         };
-        let (mode, words, sequence) = (listener.mode, listener.area, state.sequence);
+        let (mode, words) = (listener.mode, listener.area);
         let is_here = descriptor
             .memory()
             .is_some_and(|memory| memory.buffer.is_here());

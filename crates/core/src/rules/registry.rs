@@ -27,6 +27,8 @@ pub(crate) struct Node<H: Host> {
     handle: u64,
     next: *mut Node<H>,
     descriptor: *const Descriptor<H>,
+    /// The descriptor's number for the enable that this is of.
+    sequence: u64,
 }
 
 /// The nodes of one descriptor, in one block of memory; whoever may free it holds the only one.
@@ -62,6 +64,7 @@ impl<H: Host> Handles<H> {
                 handle: 0,
                 next: ptr::null_mut(),
                 descriptor,
+                sequence: 0,
             };
             // SAFETY: i < len nodes in a new block.
             unsafe { nodes.as_ptr().wrapping_add(i).write(node) };
@@ -78,6 +81,16 @@ impl<H: Host> Handles<H> {
         if let Some(node) = self.node(i) {
             // SAFETY: a node of a block that is not registered yet is its maker's alone.
             unsafe { (*node).handle = raw_handle };
+        }
+    }
+
+    /// Says which enable of the descriptor they are of, before they are registered.
+    pub(crate) fn number(&self, sequence: u64) {
+        for i in 0..self.len {
+            if let Some(node) = self.node(i) {
+                // SAFETY: as in `set`.
+                unsafe { (*node).sequence = sequence };
+            }
         }
     }
 
@@ -294,14 +307,16 @@ impl<H: Host> Registry<H> {
         }
     }
 
-    /// Who listens to `handle`.
-    pub(crate) fn find(&self, handle: Handle) -> Option<Ref<H>> {
+    /// Who listens to `handle`, and under which sequence number. By the time that the descriptor is
+    /// looked at it may have been enabled anew, for other handles.
+    pub(crate) fn find(&self, handle: Handle) -> Option<(Ref<H>, u64)> {
         let hash = self.hash(handle.raw());
         let shard = self.shard(hash).lock();
         let node = shard.find(hash, handle.raw())?;
         // SAFETY: a registered descriptor is kept by the task that enabled it until its nodes are
         // out of the table, which the shard's lock prevents now.
-        Some(unsafe { Ref::get(node.descriptor) })
+        let descriptor = unsafe { Ref::get(node.descriptor) };
+        Some((descriptor, node.sequence))
     }
 
     /// Begins a change of the registry; changes come one after the other, so that of two clients

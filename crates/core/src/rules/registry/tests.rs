@@ -21,7 +21,7 @@ fn grows_finds_all_and_gives_its_memory_back() {
     assert_eq!(registry.len(), 200 * 250);
     for (n, (_, device)) in clients.iter().enumerate() {
         for i in [0, 17, 249] {
-            let found = registry
+            let (found, _) = registry
                 .find(Handle::from_raw(handle(n, i)).unwrap())
                 .unwrap();
             assert!(found.is(device));
