@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov report`: what trace files say, for people and for tools.
 
-use crate::error::{say, CLOSED_PIPE};
+use crate::error::{say, Chain, CLOSED_PIPE};
 use clap::ValueEnum;
 use rkcov::program::limits_are_errors;
 use rkcov_report::coverage::{Coverage, MixedModes, Named, Selection, Thread, UnknownThread, View};
@@ -144,7 +144,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         traces.push(if args.salvage {
             let (trace, wrong) = file.salvage()?;
             if let Some(wrong) = wrong {
-                warn(&wrong);
+                warn(&Chain(&wrong));
             }
             trace
         } else {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov run` on real programs, from end to end.
 
+mod binaries;
 mod command;
+mod damaged;
 mod killed;
 mod linking;
 mod modes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is read of a linked file apart from its debug information.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -41,10 +41,11 @@ pub(crate) struct Function {
 
 impl ElfFile {
     pub(crate) fn open(path: &Path) -> Result<Self, ElfError> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // Looked at first: to open a pipe would wait for who writes to it.
+        if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("not a regular file").into());
         }
+        let file = File::open(path)?;
         // SAFETY: linkers and package managers put new files in place of old ones. Were this one
         // changed in place, we would read other bytes, which all readers of it stand, or get
         // SIGBUS if it became shorter.
@@ -84,6 +85,12 @@ impl ElfFile {
                 .unwrap_or(false)
         };
         has(".debug_line") && has(".debug_info")
+    }
+
+    /// Whether it has symbols beside those for the dynamic linker.
+    pub(crate) fn has_symbols(&self) -> bool {
+        let object = self.object();
+        object.is_some_and(|object| object.symbol_table().is_some())
     }
 
     /// The functions that its symbols name and, where none does, its unwind information, sorted

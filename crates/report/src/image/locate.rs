@@ -86,10 +86,10 @@ pub enum Problem {
         /// The path.
         path: PathBuf,
     },
-    /// There are neither line tables nor symbols.
+    /// There are neither line tables nor symbols, other than for the dynamic linker.
     #[error(
-        "{} is stripped and has no separate debug information: neither functions nor lines are \
-         known; give its folder with `--debug-dir DIR`",
+        "{} is stripped and has no separate debug information: lines are not known, nor functions \
+         but those that it exports; give its folder with `--debug-dir DIR`",
         path.display()
     )]
     Stripped {
@@ -151,13 +151,11 @@ pub(crate) fn locate(path: &Path, build_id: &BuildId, search: &Search) -> Locate
         }
     } else if let Some(binary) = &found.binary {
         let path = path.to_owned();
-        found
-            .problems
-            .push(if binary.functions().iter().any(|f| !f.name.is_empty()) {
-                Problem::NoLines { path }
-            } else {
-                Problem::Stripped { path }
-            });
+        found.problems.push(if binary.has_symbols() {
+            Problem::NoLines { path }
+        } else {
+            Problem::Stripped { path }
+        });
     }
     found
 }
@@ -238,7 +236,9 @@ fn debug(path: &Path, build_id: &BuildId, search: &Search, found: &mut Located) 
     }
     let mut beside = binary.path().as_os_str().to_owned();
     beside.push(".debug");
-    names.push((beside.into(), None));
+    if names.iter().all(|(name, _)| *name != *beside) {
+        names.push((beside.into(), None));
+    }
     for (candidate, sum) in names {
         let Ok(file) = ElfFile::open(&candidate) else {
             continue;

@@ -66,11 +66,11 @@ pub enum TraceError {
     },
 }
 
-/// Why a trace file cannot be read.
+/// Why a trace file cannot be read: which one; the source says why.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// It is not a trace.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Trace {
         /// The file.
         path: PathBuf,

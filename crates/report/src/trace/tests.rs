@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The writer against the reader, and the reader against everything else.
 
+use std::error::Error;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{symlink, PermissionsExt};
@@ -396,14 +397,15 @@ fn a_pipe_is_read_to_its_end() {
 
 #[test]
 fn files_that_cannot_be_read_are_named() {
-    let message = |path: &str| TraceFile::open(path).unwrap_err().to_string();
+    let said = |error: &dyn Error| format!("{error}: {}", error.source().unwrap());
+    let message = |path: &str| said(&TraceFile::open(path).unwrap_err());
     assert!(message("/no/such").starts_with("cannot read /no/such: "));
     assert!(message("/usr").contains("directory"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty");
     fs::write(&path, "").unwrap();
     let wrong = TraceFile::open(&path).unwrap().trace().unwrap_err();
-    assert!(wrong.to_string().contains("/empty: the file is empty"));
+    assert!(said(&wrong).contains("/empty: the file is empty"));
 }
 
 fn mode() -> impl Strategy<Value = Mode> {

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reports of programs that have moved, changed or gone since, and of debug information that is
+//! elsewhere, compressed or not there.
+
+use crate::support::{succeed, Compiler, Lab, RKCOV};
+use object::Object;
+use rkcov_report::trace::Mode;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program that was recorded, and what is reported of it as long as all is in its place.
+struct Scene {
+    lab: Lab,
+    program: PathBuf,
+    whole: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::of(|lab| lab.program(Compiler::Gcc, "mix"))
+    }
+
+    fn of(build: impl FnOnce(&Lab) -> PathBuf) -> Self {
+        let lab = Lab::new();
+        let program = build(&lab);
+        lab.run(Mode::Unique).of::<&str>(&program, &[]).exited(0);
+        let mut scene = Self {
+            lab,
+            program,
+            whole: String::new(),
+        };
+        (scene.whole, _) = scene.report(&[]);
+        assert!(scene.whole.contains("\nFN:") && scene.whole.contains("\nDA:"));
+        scene
+    }
+
+    /// What is reported for tools, and the warnings.
+    fn report(&self, more: &[&str]) -> (String, String) {
+        self.report_as(&[&["--format", "lcov"], more].concat())
+    }
+
+    fn report_as(&self, options: &[&str]) -> (String, String) {
+        let output = Command::new(RKCOV)
+            .args(["report", "--all-sources"])
+            .args(options)
+            .arg(self.lab.path("trace.rkcov"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let folder = self.lab.path("");
+        let said = said.replace(folder.to_str().unwrap(), "LAB/");
+        (String::from_utf8(output.stdout).unwrap(), said)
+    }
+
+    /// Nothing is missing in the report, and nothing is to be said.
+    #[track_caller]
+    fn is_whole(&self, more: &[&str]) {
+        assert_eq!(self.report(more), (self.whole.clone(), String::new()));
+    }
+
+    /// Lines are not known. Gives the warnings.
+    #[track_caller]
+    fn has_no_lines(&self, more: &[&str]) -> String {
+        let (report, said) = self.report(more);
+        assert!(!report.contains("\nDA:"), "{report}");
+        said
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.lab.path(name)
+    }
+
+    fn build_id(&self) -> String {
+        let bytes = fs::read(&self.program).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let id = file.build_id().unwrap().unwrap();
+        id.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Moves the debug information into a file.
+    fn split_debug(&self, into: &Path) {
+        fs::create_dir_all(into.parent().unwrap()).unwrap();
+        objcopy(&["--only-keep-debug"], &self.program, into);
+        objcopy(&["--strip-debug"], &self.program, &self.program);
+    }
+
+    fn add_debuglink(&self, debug: &Path) {
+        let link = format!("--add-gnu-debuglink={}", debug.display());
+        objcopy(&[&link], &self.program, &self.program);
+    }
+}
+
+/// The same program with other code.
+fn built_otherwise(lab: &Lab) -> PathBuf {
+    let object = lab.object(Compiler::Gcc, "mix", &["-O2"]);
+    let parts = [object, lab.artifact("rkcov.o"), "-pthread".into()];
+    lab.link("mix", &parts)
+}
+
+fn objcopy(options: &[&str], from: &Path, to: &Path) {
+    succeed(Command::new("objcopy").args(options).args([from, to]));
+}
+
+#[test]
+fn compressed_debug_sections() {
+    for how in ["zlib", "zstd", "zlib-gnu"] {
+        let scene = Scene::new();
+        let option = format!("--compress-debug-sections={how}");
+        let size = || fs::metadata(&scene.program).unwrap().len();
+        let before = size();
+        objcopy(&[&option], &scene.program, &scene.program);
+        assert!(size() < before, "{how}");
+        scene.is_whole(&[]);
+    }
+}
+
+#[test]
+fn debug_information_by_build_id() {
+    let scene = Scene::new();
+    let id = scene.build_id();
+    let name = format!("debug/.build-id/{}/{}.debug", &id[..2], &id[2..]);
+    scene.split_debug(&scene.path(&name));
+    insta::assert_snapshot!("no_lines", scene.has_no_lines(&[]));
+    let folder = scene.path("debug");
+    scene.is_whole(&["--debug-dir", folder.to_str().unwrap()]);
+    let option = "--compress-debug-sections=zstd";
+    objcopy(&[option], &scene.path(&name), &scene.path(&name));
+    scene.is_whole(&["--debug-dir", folder.to_str().unwrap()]);
+}
+
+#[test]
+fn debug_information_by_link() {
+    for place in ["lines", ".debug/lines"] {
+        let scene = Scene::new();
+        let debug = scene.path(place);
+        scene.split_debug(&debug);
+        scene.has_no_lines(&[]);
+        scene.add_debuglink(&debug);
+        scene.is_whole(&[]);
+    }
+    // Without a build id, the link's checksum says what belongs together.
+    let bare = |lab: &Lab| {
+        let parts = [
+            lab.object(Compiler::Gcc, "mix", &[]),
+            lab.artifact("rkcov.o"),
+        ];
+        let options = ["-pthread", "-Wl,--build-id=none"].map(PathBuf::from);
+        lab.link("mix", &[parts, options].concat())
+    };
+    let scene = Scene::of(bare);
+    let debug = scene.path("lines");
+    scene.split_debug(&debug);
+    scene.has_no_lines(&[]);
+    scene.add_debuglink(&debug);
+    let (report, said) = scene.report(&[]);
+    assert_eq!(report, scene.whole);
+    insta::assert_snapshot!("no_build_id", said);
+    // One byte more, and it is another file.
+    let mut bytes = fs::read(&debug).unwrap();
+    bytes.push(0);
+    fs::write(&debug, bytes).unwrap();
+    insta::assert_snapshot!("other_checksum", scene.has_no_lines(&[]));
+}
+
+#[test]
+fn debug_information_of_another_build_is_refused() {
+    let scene = Scene::new();
+    let debug = scene.path("mix.debug");
+    scene.split_debug(&debug);
+    let other = Scene::of(built_otherwise);
+    other.split_debug(&debug);
+    scene.add_debuglink(&debug);
+    insta::assert_snapshot!("other_build", scene.has_no_lines(&[]));
+}
+
+#[test]
+fn neither_lines_nor_symbols() {
+    let scene = Scene::new();
+    objcopy(&["--strip-all"], &scene.program, &scene.program);
+    insta::assert_snapshot!("stripped", scene.has_no_lines(&[]));
+    // What is there can still be said, for people and for tools.
+    let (text, _) = scene.report_as(&["--functions"]);
+    assert!(!text.is_empty());
+    let (pcs, said) = scene.report_as(&["--format", "pcs"]);
+    assert!(pcs.lines().count() > 20 && said.is_empty());
+}
+
+#[test]
+fn a_program_that_has_gone_or_moved() {
+    let scene = Scene::new();
+    let folder = scene.path("elsewhere");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(&scene.program, folder.join("mix")).unwrap();
+    insta::assert_snapshot!("gone", scene.has_no_lines(&[]));
+    scene.is_whole(&["--binaries", folder.to_str().unwrap()]);
+}
+
+#[test]
+fn a_program_that_was_built_again() {
+    let scene = Scene::new();
+    let id = scene.build_id();
+    let folder = scene.path("old");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(&scene.program, folder.join("mix")).unwrap();
+    built_otherwise(&scene.lab);
+    let new = scene.build_id();
+    assert_ne!(id, new);
+    let said = scene.has_no_lines(&[]).replace(&id, "OLD");
+    insta::assert_snapshot!("changed", said.replace(&new, "NEW"));
+    scene.is_whole(&["--binaries", folder.to_str().unwrap()]);
+}
+
+#[test]
+fn something_else_in_a_programs_place() {
+    let scene = Scene::new();
+    let bytes = fs::read(&scene.program).unwrap();
+    let mut said = String::new();
+    for end in [0, 40, 4000, bytes.len() / 2] {
+        fs::write(&scene.program, &bytes[..end]).unwrap();
+        said += &scene.has_no_lines(&[]);
+    }
+    fs::remove_file(&scene.program).unwrap();
+    succeed(Command::new("mkfifo").arg(&scene.program));
+    said += &scene.has_no_lines(&[]);
+    fs::remove_file(&scene.program).unwrap();
+    fs::create_dir(&scene.program).unwrap();
+    said += &scene.has_no_lines(&[]);
+    let warnings: Vec<&str> = said.lines().collect();
+    assert_eq!(warnings.len(), 6, "{said}");
+    for warning in warnings {
+        assert!(warning.starts_with("rkcov: LAB/mix "), "{warning}");
+        assert!(warning.contains("`--binaries DIR`"), "{warning}");
+    }
+}
