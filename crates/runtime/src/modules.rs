@@ -5,7 +5,10 @@
 //! constructors run. All modules that are there when the process starts are taken down as well,
 //! so that a PC of a library that was linked otherwise finds its name.
 //!
-//! While a collector is attached, a module that registers is pinned: `dlclose()` does not unmap
+//! So is a module with guards, which has them numbered when it comes; one that gcc instrumented and
+//! that was linked otherwise is not known if it is loaded later.
+//!
+//! While somebody collects, a module that registers is pinned: `dlclose()` does not unmap
 //! it, and no address ever means two things.
 
 use crate::{linkage, run};
@@ -339,7 +342,7 @@ pub unsafe extern "C" fn __rkcov_module_register(record: *mut Record) {
         *head = record;
         REGISTERED.fetch_add(1, Ordering::Relaxed);
     }
-    if run::is_active() || OPEN.load(Ordering::Relaxed) {
+    if is_known_now() {
         add_containing(record as u64);
         open(this);
     }
@@ -383,6 +386,11 @@ pub(crate) fn open_gates() {
         open(this);
         record = this.next.load(Ordering::Relaxed);
     }
+}
+
+/// Whether a module that comes now is taken down: somebody collects, or has collected.
+pub(crate) fn is_known_now() -> bool {
+    run::is_active() || OPEN.load(Ordering::Relaxed)
 }
 
 /// Whether the gates are open for clients in this process.

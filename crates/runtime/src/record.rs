@@ -4,7 +4,7 @@
 //! The assembly decides what a callback has to do and does the common part; it comes here with
 //! the return address of the callback, and with the thread's block where it has it.
 
-use crate::modules::{range_of, reserve_indices, Range};
+use crate::modules::{self, range_of, reserve_indices, Range};
 use crate::run;
 use crate::tls::{self, Tls, UNATTACHED};
 use core::ptr;
@@ -205,7 +205,7 @@ pub(crate) unsafe extern "C" fn number_guards(start: *mut u32, stop: *mut u32) {
     for (guard, index) in guards.iter().zip(first..) {
         guard.store(index as u32, Ordering::Relaxed);
     }
-    if run::is_active() {
-        crate::modules::add_containing(start as u64);
+    if modules::is_known_now() {
+        modules::add_containing(start as u64);
     }
 }

@@ -11,4 +11,5 @@ mod processes;
 mod rounds;
 mod rust;
 mod sanitizers;
+mod signals;
 mod support;

@@ -11,7 +11,7 @@ fn covers(compiler: Compiler, runtime: &[&str], arguments: &[&str]) {
     let printed = succeed(Command::new(program).args(arguments));
     let parent = ("parent", &["parent_work"][..]);
     let expected = match arguments {
-        ["run" | "raw"] => lists([parent]),
+        ["run" | "raw" | "leave"] => lists([parent]),
         _ => lists([parent, ("child", &["child_work"])]),
     };
     assert_eq!(covered(&printed), expected, "{compiler:?} {arguments:?}");
@@ -52,5 +52,12 @@ fn programs_that_are_run_are_not_their_parents_work() {
 fn children_made_behind_libcs_back() {
     for compiler in Compiler::all() {
         covers(compiler, OBJECT, &["raw"]);
+    }
+}
+
+#[test]
+fn children_that_leave_from_inside_of_a_section() {
+    for compiler in Compiler::all() {
+        covers(compiler, OBJECT, &["leave"]);
     }
 }

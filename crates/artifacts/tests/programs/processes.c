@@ -2,7 +2,7 @@
 /*
  * A program that forks and executes with a descriptor open.
  *
- * Usage: processes server CHILDREN | both | exec | run | raw
+ * Usage: processes server CHILDREN | both | exec | run | raw | leave
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -215,6 +215,34 @@ UNINSTRUMENTED static void raw(void)
 	}
 }
 
+/* What a child did in a section that it leaves by _exit() is not delivered; nothing is in the way of
+ * who comes next. */
+UNINSTRUMENTED static void leave(void)
+{
+	struct client client;
+
+	client_open(&client);
+	for (int i = 0; i < 100; i++) {
+		pid_t child;
+
+		client_listen(&client, HANDLE, 5);
+		child = fork();
+		if (!child) {
+			kcov_remote_start(i % 2 ? HANDLE : kcov_common_handle());
+			child_work();
+			_exit(0);
+		}
+		CHECK(wait_for(child) == 0 && !client_count(&client));
+		kcov_remote_start(HANDLE);
+		parent_work();
+		kcov_remote_stop();
+		client_disable(&client);
+		CHECK(client_count(&client) == 1);
+		client_print(&client, "parent");
+	}
+	client_close(&client);
+}
+
 UNINSTRUMENTED int main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
@@ -231,6 +259,8 @@ UNINSTRUMENTED int main(int argc, char **argv)
 		run(argv[0]);
 	else if (!strcmp(how, "raw"))
 		raw();
+	else if (!strcmp(how, "leave"))
+		leave();
 	else
 		return 2;
 	return 0;
