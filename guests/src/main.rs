@@ -5,8 +5,10 @@
 //! A command's own module has both halves: `run()` on this machine, `inside()` in the guest, where
 //! this program is also the first process.
 
+mod differential;
 mod documentation;
 mod guest;
+mod stress;
 mod subjects;
 mod symbols;
 
@@ -29,6 +31,10 @@ enum Command {
     Usb(guest::Kernel),
     /// vhost: a worker's work by a common handle
     Vhost(guest::Kernel),
+    /// The same system calls under both kcovs: the same code has to be recorded
+    Differential(differential::Differential),
+    /// Everything at once, for long, with checks throughout
+    Stress(stress::Stress),
     /// What the first process of a guest is called with
     #[command(hide = true)]
     Linux { guest: String },
@@ -42,6 +48,7 @@ enum Inside {
     Documentation { program: PathBuf },
     Usb,
     Vhost,
+    Stress { minutes: u64, seed: u64 },
 }
 
 fn main() -> ExitCode {
@@ -49,10 +56,13 @@ fn main() -> ExitCode {
         Command::Documentation(kernel) => documentation::run(&kernel),
         Command::Usb(kernel) => subjects::usb(&kernel),
         Command::Vhost(kernel) => subjects::vhost(&kernel),
+        Command::Differential(differential) => differential::run(&differential),
+        Command::Stress(stress) => stress::run(&stress),
         Command::Linux { .. } => rkcov_linux::guest::main().map_err(Into::into),
         Command::Inside(Inside::Documentation { program }) => documentation::inside(&program),
         Command::Inside(Inside::Usb) => subjects::usb_inside(),
         Command::Inside(Inside::Vhost) => subjects::vhost_inside(),
+        Command::Inside(Inside::Stress { minutes, seed }) => stress::inside(minutes, seed),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ use rkcov_abi::{CommonHandle, Handle, Subsystem, TraceMode};
 use rkcov_linux::hardware::{self, UsbDevice, Vhost};
 use rkcov_linux::Device;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use std::thread;
 
 /// Words of a listener's buffer, and of an area.
 const WORDS: u32 = 1 << 18;
-const TEST_MODULE: &str = "/sys/kernel/debug/rkcov_test";
+pub(crate) const TEST_MODULE: &str = "/sys/kernel/debug/rkcov_test";
 /// The handle of the client that listens to the noise.
 const NOISE: u32 = 0x6e6f;
 /// The handle under which a vhost worker is made.
@@ -122,7 +123,7 @@ fn check(subject: &Subject, kernel: &Kernel) -> Result<()> {
             }
             *found.entry(name).or_default() += 1;
         }
-        if let Some(marker) = heard.marker(*pc) {
+        if let Some(marker) = heard.markers.index(*pc) {
             wrong.insert(format!("marker {marker} ran elsewhere"));
         }
     }
@@ -147,7 +148,8 @@ fn check(subject: &Subject, kernel: &Kernel) -> Result<()> {
     let per_round = NOISE_MARKERS.end - NOISE_MARKERS.start;
     let is_noise = |pc: &u64| {
         heard
-            .marker(*pc)
+            .markers
+            .index(*pc)
             .is_some_and(|m| NOISE_MARKERS.contains(&m))
     };
     if heard.rounds == 0
@@ -167,10 +169,49 @@ fn check(subject: &Subject, kernel: &Kernel) -> Result<()> {
     }
 }
 
+/// Where the test module's markers are.
+#[derive(Clone, Copy)]
+pub(crate) struct Markers {
+    first: u64,
+    stride: u64,
+    count: u64,
+}
+
+impl Markers {
+    /// As the module tells it. For guests.
+    pub(crate) fn read() -> Result<Self> {
+        let facts = fs::read_to_string(TEST_MODULE).map_err(|e| format!("{TEST_MODULE}: {e}"))?;
+        let line = facts.lines().find_map(|l| l.strip_prefix("markers "));
+        Self::parse(line.ok_or("the test module has no markers")?)
+    }
+
+    fn parse(line: &str) -> Result<Self> {
+        let mut words = line.split(' ');
+        let mut next = || words.next().ok_or("a bad line of markers");
+        let (count, first, stride) = (next()?, next()?, next()?);
+        Ok(Self {
+            first: hexadecimal(first).ok_or("a bad PC of a marker")?,
+            stride: stride.parse()?,
+            count: count.parse()?,
+        })
+    }
+
+    /// Which marker a PC is of.
+    pub(crate) fn index(self, pc: u64) -> Option<u64> {
+        let index = pc.checked_sub(self.first)? / self.stride;
+        (index < self.count).then_some(index)
+    }
+}
+
+impl fmt::Display for Markers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:#x} {}", self.count, self.first, self.stride)
+    }
+}
+
 /// What the guest's half prints.
 struct Heard {
-    /// The markers' first PC, their distance, and how many there are.
-    markers: (u64, u64, u64),
+    markers: Markers,
     /// PCs of the subject's listener.
     pcs: Vec<u64>,
     /// PCs of the noise's listener.
@@ -194,32 +235,17 @@ impl Heard {
                 .next()
                 .ok_or(format!("the guest said no {word}"))
         };
-        let markers = one("markers")?;
-        let mut words = markers.split(' ');
-        let mut next = || words.next().ok_or("a bad line of markers");
-        let (count, first, stride) = (next()?, next()?, next()?);
         Ok(Self {
-            markers: (
-                hexadecimal(first).ok_or("a bad PC of a marker")?,
-                stride.parse()?,
-                count.parse()?,
-            ),
+            markers: Markers::parse(&one("markers")?)?,
             pcs: lines("heard").filter_map(|pc| hexadecimal(&pc)).collect(),
             noise: lines("noise").filter_map(|pc| hexadecimal(&pc)).collect(),
             rounds: one("rounds")?.parse()?,
             without: one("without")?.parse()?,
         })
     }
-
-    /// Which marker a PC is of.
-    fn marker(&self, pc: u64) -> Option<u64> {
-        let (first, stride, count) = self.markers;
-        let index = pc.checked_sub(first)? / stride;
-        (index < count).then_some(index)
-    }
 }
 
-fn common(instance: u32) -> Option<CommonHandle> {
+pub(crate) fn common(instance: u32) -> Option<CommonHandle> {
     Handle::new(Subsystem::COMMON, instance).and_then(CommonHandle::new)
 }
 
@@ -309,9 +335,7 @@ fn print(heard: &[u64], without: &[u64]) {
 /// Does something while the test module runs code of others, and says how much of that there was.
 fn amid_noise<T>(work: impl FnOnce() -> io::Result<T>) -> Result<T> {
     static DONE: AtomicBool = AtomicBool::new(false);
-    let facts = fs::read_to_string(TEST_MODULE).map_err(|e| format!("{TEST_MODULE}: {e}"))?;
-    let markers = facts.lines().find(|l| l.starts_with("markers "));
-    println!("{}", markers.ok_or("the test module has no markers")?);
+    println!("markers {}", Markers::read()?);
 
     let (ready, is_ready) = mpsc::channel();
     let noise = thread::spawn(move || -> io::Result<(u64, Vec<u64>)> {
@@ -352,10 +376,10 @@ mod tests {
         let heard = Heard::parse(printed).unwrap();
         assert_eq!((heard.rounds, heard.without), (2, 0));
         assert_eq!(heard.pcs, [9, 0x1015]);
-        assert_eq!(heard.marker(9), None);
-        assert_eq!(heard.marker(0x1015), Some(1));
-        assert_eq!(heard.marker(heard.noise[0]), Some(300));
-        assert_eq!(heard.marker(0x1005 + 1024 * 16), None);
+        assert_eq!(heard.markers.index(9), None);
+        assert_eq!(heard.markers.index(0x1015), Some(1));
+        assert_eq!(heard.markers.index(heard.noise[0]), Some(300));
+        assert_eq!(heard.markers.index(0x1005 + 1024 * 16), None);
         assert!(Heard::parse("rounds 2\nwithout 0\n").is_err());
     }
 }

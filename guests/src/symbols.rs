@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What PCs of a kernel mean: functions, those that were inlined too, and files.
+//! What PCs of a kernel mean: symbols with offsets, functions (those that were inlined too), files.
 
 use crate::guest::Result;
-use object::Object;
+use object::{Object, ObjectSymbol, SymbolKind};
 use rkcov_linux::Image;
 use rkcov_report::image::{self, Frame, Search, Symbolizer};
 use rkcov_report::trace::BuildId;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The symbols of a kernel.
@@ -13,6 +14,8 @@ pub(crate) struct Symbols {
     image: image::Image,
     /// The folder of the sources.
     source: PathBuf,
+    /// Functions by their first address. Of several names of one the first of the alphabet.
+    table: BTreeMap<u64, String>,
 }
 
 impl Symbols {
@@ -20,10 +23,33 @@ impl Symbols {
         let data = std::fs::read(&kernel.vmlinux)?;
         let elf = object::File::parse(&*data)?;
         let build_id = BuildId(elf.build_id()?.unwrap_or_default().to_vec());
+        let mut table: BTreeMap<u64, String> = BTreeMap::new();
+        for symbol in elf.symbols().filter(|s| s.kind() == SymbolKind::Text) {
+            let name = symbol.name()?;
+            let known = table
+                .entry(symbol.address())
+                .or_insert_with(|| name.to_owned());
+            if *name < **known {
+                name.clone_into(known);
+            }
+        }
         let image = image::Image::find(&kernel.vmlinux, &build_id, &Search::default());
         let source = kernel.source();
         let source = source.canonicalize().unwrap_or(source);
-        Ok(Self { image, source })
+        Ok(Self {
+            image,
+            source,
+            table,
+        })
+    }
+
+    /// A return address as the symbol before it and an offset: the same in kernels that were built
+    /// alike, wherever the linker put the function.
+    pub(crate) fn place(&self, pc: u64) -> String {
+        match self.table.range(..pc).next_back() {
+            Some((start, name)) => format!("{name}+{:#x}", pc - start),
+            None => format!("{pc:#x}"),
+        }
     }
 
     /// The source file of the function that a PC is code of, below the kernel's sources.
