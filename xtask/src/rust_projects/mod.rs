@@ -2,12 +2,14 @@
 //! Projects of crates.io, as their authors published them, under `cargo rkcov`.
 
 mod mini_redis;
+mod regex;
 
 use crate::demo;
 use crate::lcov::{self, Coverage};
 use crate::shell::{self, heading, Error};
 use crate::{sources, work_dir};
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,12 +19,23 @@ use std::process::{Command, Stdio};
 pub struct Args {
     /// Only this project
     project: Option<Name>,
+    /// All tests of a large workspace, not only those of its libraries
+    #[arg(long)]
+    all_tests: bool,
+    /// Keep the result of a comparison in docs/
+    #[arg(long)]
+    write: bool,
+    /// Print this many lines of each kind of difference that nothing explains
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    show: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Name {
     /// A server of tokio, killed
     MiniRedis,
+    /// A large workspace, line by line beside -Cinstrument-coverage
+    Regex,
 }
 
 /// Runs the projects and checks what is reported.
@@ -34,6 +47,14 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let wanted = |name| args.project.is_none_or(|project| project == name);
     if wanted(Name::MiniRedis) {
         mini_redis::run(&cargo_rkcov)?;
+    }
+    if wanted(Name::Regex) {
+        let wanted = regex::Wanted {
+            all: args.all_tests,
+            write: args.write,
+            show: args.show,
+        };
+        regex::run(&cargo_rkcov, &wanted)?;
     }
     Ok(())
 }
@@ -62,10 +83,9 @@ impl Project {
         })
     }
 
-    /// `cargo rkcov` with the words of `line`, in the project, with none of the settings of the
-    /// cargo that runs us.
-    fn cargo_rkcov(&self, line: &str) -> Command {
-        let mut command = Command::new(&self.cargo_rkcov);
+    /// A program in the project, with none of the settings of the cargo that runs us.
+    fn plain(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
             let kept = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"].contains(&&*name);
@@ -73,11 +93,14 @@ impl Project {
                 command.env_remove(&*name);
             }
         }
+        command.current_dir(&self.folder).stdin(Stdio::null());
         command
-            .arg("rkcov")
-            .args(line.split_whitespace())
-            .current_dir(&self.folder)
-            .stdin(Stdio::null());
+    }
+
+    /// `cargo rkcov` with the words of `line`, in the project.
+    fn cargo_rkcov(&self, line: &str) -> Command {
+        let mut command = self.plain(&self.cargo_rkcov);
+        command.arg("rkcov").args(line.split_whitespace());
         command
     }
 
