@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The calls of `rkcov.h`.
 
-use crate::support::{finish, succeed, told, Lab, OBJECT, PCS, STATIC};
+use crate::support::{finish, succeed, told, Compiler, Lab, OBJECT, PCS, STATIC};
 use std::process::Command;
 
 #[test]
@@ -32,5 +32,33 @@ fn the_devices_calls() {
     for runtime in [OBJECT, STATIC] {
         let lab = Lab::new();
         succeed(&mut Command::new(lab.program("device.c", runtime)));
+    }
+}
+
+#[test]
+fn the_header_is_clean_in_every_language() {
+    let lab = Lab::new();
+    let source = lab.path("header.c");
+    let text = "#include \"rkcov.h\"\nint main(void) { return rkcov_is_kcov(-1); }\n";
+    std::fs::write(&source, text).unwrap();
+    let warnings = [
+        "-Wall",
+        "-Wextra",
+        "-Wpedantic",
+        "-Wconversion",
+        "-Wundef",
+        "-Werror",
+        "-fsyntax-only",
+    ];
+    let languages = ["c99", "c11", "gnu17", "c++11", "c++20"];
+    for compiler in Compiler::all() {
+        for standard in languages {
+            let language = if standard.contains("++") { "c++" } else { "c" };
+            let mut command = Command::new(compiler.name("header.c"));
+            command.args(warnings).args(["-x", language]);
+            command.arg(format!("-std={standard}"));
+            command.arg("-I").arg(lab.path("")).arg(&source);
+            succeed(&mut command);
+        }
     }
 }

@@ -48,7 +48,15 @@ use std::sync::OnceLock;
 /// Where Linux has its kcov.
 pub const LINUX_DEVICE: &str = "/sys/kernel/debug/kcov";
 
-/// An open descriptor. It is closed when dropped; whoever it collects from goes on until the end
+/// An open descriptor, which any thread may use:
+///
+/// ```
+/// fn goes_elsewhere<T: Send + Sync>() {}
+/// goes_elsewhere::<rkcov::kcov::Kcov>();
+/// goes_elsewhere::<rkcov::kcov::Buffer>();
+/// ```
+///
+/// It is closed when dropped; whoever it collects from goes on until the end
 /// of its [`Collecting`].
 #[derive(Debug)]
 pub struct Kcov {
@@ -219,6 +227,11 @@ impl RemoteOptions {
 }
 
 /// A descriptor that is enabled. Only the thread that enabled it may disable it, so it stays there.
+///
+/// ```compile_fail,E0277
+/// fn goes_elsewhere<T: Send>() {}
+/// goes_elsewhere::<rkcov::kcov::Collecting<'static>>();
+/// ```
 ///
 /// Forgotten (`std::mem::forget`), it collects until the thread ends.
 #[derive(Debug)]

@@ -32,6 +32,11 @@ pub fn common_handle() -> Option<CommonHandle> {
 
 /// A section, which ends when this is dropped, also by a panic. It belongs to its thread; several
 /// are dropped in the reverse order of their beginnings.
+///
+/// ```compile_fail,E0277
+/// fn goes_elsewhere<T: Send>() {}
+/// goes_elsewhere::<rkcov::kcov::Section>();
+/// ```
 #[derive(Debug)]
 #[must_use = "a section ends when this is dropped"]
 pub struct Section {

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the pages refer to is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The README and all of docs/.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = docs
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+        .chain([root().join("README.md"), root().join("CONTRIBUTING.md")])
+        .collect();
+    assert!(pages.len() > 10);
+    pages
+}
+
+/// The targets of a page's links to files.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|s| s.split(')').next());
+    targets
+        .filter(|target| !target.contains("://"))
+        .filter_map(|target| target.split('#').next())
+        .filter(|file| !file.is_empty())
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text) {
+            let target = page.parent().unwrap().join(link);
+            assert!(target.exists(), "{}: {link}", page.display());
+        }
+    }
+}
+
+/// All Rust and C in a folder.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs" || e == "h") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// The names in backticks of the review's column "here": functions, types, fields, tests.
+fn names(page: &str) -> Vec<&str> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let here = rows.skip(1).filter_map(|row| row.split(" | ").nth(1));
+    let quoted = here.flat_map(|text| text.split('`').skip(1).step_by(2));
+    quoted
+        .map(|name| name.trim_end_matches("()"))
+        .flat_map(|name| name.split("::"))
+        .filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+        .collect()
+}
+
+#[test]
+fn the_review_is_answered_where_the_page_says() {
+    let page = fs::read_to_string(root().join("docs/review.md")).unwrap();
+    let mut all = String::new();
+    for folder in ["crates", "conformance", "examples"] {
+        sources(&root().join(folder), &mut all);
+    }
+    let names = names(&page);
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let found = all.split(|c| !is_name(c)).any(|word| word == name);
+        assert!(found, "docs/review.md: there is no {name}");
+    }
+}
