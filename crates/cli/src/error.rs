@@ -98,9 +98,9 @@ impl Error {
             | Self::Report(_)
             | Self::Files(_)
             | Self::Install(_)
-            | Self::Linux(_)
             | Self::Guest { .. }
             | Self::Env(_) => ExitCode::FAILURE,
+            Self::Linux(failure) => ExitCode::from(failure.exit_status()),
             Self::Cc(failure) => failure.exit_code(),
             Self::Cargo(failure) => failure.exit_code(),
         }

@@ -52,6 +52,9 @@ pub enum Error {
         /// Those that are in it.
         found: Vec<Kcov>,
     },
+    /// There is no such program.
+    #[error("cannot run {}: there is no such program", .0.to_string_lossy())]
+    NoProgram(OsString),
     /// A program cannot be put into a guest.
     #[error("{}: cannot be run in a guest: {why}", program.to_string_lossy())]
     Program {
@@ -84,6 +87,18 @@ pub enum Error {
         /// What it printed.
         console: PathBuf,
     },
+}
+
+impl Error {
+    /// The exit status of a command that failed this way: a shell's, if it is the program's fault.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::NoProgram(_) => 127,
+            Self::Program { .. } => 126,
+            _ => 1,
+        }
+    }
 }
 
 /// The result of a step.

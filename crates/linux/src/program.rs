@@ -14,9 +14,9 @@ use std::{env, fs, str};
 /// Finds a program as a shell does: by its path if it has a slash, else in the folders of `$PATH`.
 ///
 /// # Errors
-/// [`Error::Program`] if there is none.
+/// [`Error::NoProgram`] if there is none, [`Error::Program`] if there is only what cannot be run.
 pub fn find(program: &OsStr) -> Result<PathBuf> {
-    let is_program = |path: &PathBuf| {
+    let is_program = |path: &Path| {
         fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
     };
     let candidates: Vec<PathBuf> = if program.as_bytes().contains(&b'/') {
@@ -27,14 +27,16 @@ pub fn find(program: &OsStr) -> Result<PathBuf> {
             .map(|dir| dir.join(program))
             .collect()
     };
-    candidates
-        .into_iter()
-        .find(is_program)
-        .and_then(|path| std::path::absolute(path).ok())
-        .ok_or_else(|| Error::Program {
-            program: program.to_owned(),
-            why: String::from("there is no such program"),
-        })
+    if let Some(path) = candidates.iter().find(|path| is_program(path)) {
+        return std::path::absolute(path).map_err(io_error(path));
+    }
+    let program = program.to_owned();
+    Err(if candidates.iter().any(|path| path.exists()) {
+        let why = String::from("it is not an executable file");
+        Error::Program { program, why }
+    } else {
+        Error::NoProgram(program)
+    })
 }
 
 /// The files without which `program` does not start, besides itself: its dynamic linker, and the
@@ -132,7 +134,12 @@ mod tests {
             let error = libraries(&file).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        assert!(find(OsStr::new("./no/such")).is_err());
+        let status = |name: &OsStr| find(name).unwrap_err().exit_status();
+        assert_eq!(status(OsStr::new("./no/such")), 127);
+        assert_eq!(status(OsStr::new("no-such-in-any-folder")), 127);
+        assert_eq!(status(file.as_os_str()), 126);
+        assert_eq!(status(OsStr::new("/")), 126);
+        assert_eq!(libraries(&file).unwrap_err().exit_status(), 126);
         assert!(find(OsStr::new("sh")).unwrap().is_absolute());
     }
 }

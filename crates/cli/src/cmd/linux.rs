@@ -159,12 +159,13 @@ fn build(workshop: &Workshop, kernel: &Kernel) -> Result<Image, Error> {
 }
 
 fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
-    let workshop = workshop()?;
-    let image = build(&workshop, &run.kernel)?;
+    // Looked for first: a kernel takes long to build.
     let mut command = run.command.clone();
     if let Some(program) = command.first_mut() {
         *program = program::find(program)?.into();
     }
+    let workshop = workshop()?;
+    let image = build(&workshop, &run.kernel)?;
     let collect = (!run.no_coverage).then_some(BUFFER_WORDS);
     let machine = Machine {
         workshop: &workshop,
