@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The programs that are measured.
+//! The sources of what is measured, its input, and how it is built.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,135 +7,105 @@ use std::process::Command;
 use xtask::shell::{self, Error};
 use xtask::{demo, sources, work_dir};
 
-/// A compiler.
+/// The clang that is measured: one that has gates.
+pub(crate) const CLANG: &str = "clang-22";
+
+/// A library under measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compiler {
-    /// gcc.
-    Gcc,
-    /// clang, new enough for gates.
-    Clang,
+pub(crate) enum Program {
+    /// Inflates, in C.
+    Zlib,
+    /// Parses and writes JSON, in C.
+    CJson,
 }
 
-/// What calls the compiler puts into zlib.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Instrumentation {
-    /// None.
-    None,
-    /// `trace-pc`.
-    TracePc,
-    /// `trace-pc-guard` without a gate.
-    Guard,
-    /// What `rkcov cc` chooses.
-    Wrapper,
-}
+impl Program {
+    pub(crate) const ALL: [Self; 2] = [Self::Zlib, Self::CJson];
 
-/// Who has the callbacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Collection {
-    /// Nobody.
-    None,
-    /// The C implementation to compare with.
-    Reference,
-    /// rkcov's runtime.
-    Rkcov,
-}
-
-/// One program and one way to run it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Variant {
-    /// Compiles zlib, and the reference.
-    pub(crate) compiler: Compiler,
-    /// In zlib.
-    pub(crate) instrumentation: Instrumentation,
-    /// Behind it.
-    pub(crate) collection: Collection,
-    /// Whether a client collects.
-    pub(crate) on: bool,
-}
-
-impl Compiler {
-    fn command(self) -> &'static str {
+    /// The name in the rows.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Gcc => "gcc",
-            Self::Clang => "clang-22",
+            Self::Zlib => "zlib",
+            Self::CJson => "cJSON",
         }
     }
-}
 
-impl Variant {
-    /// The name in the rows.
-    #[must_use]
-    pub(crate) fn name(&self) -> String {
-        let collection = if self.on { "on" } else { "off" };
-        format!("{}-{collection}", self.program())
+    fn source(self) -> &'static str {
+        match self {
+            Self::CJson => "cjson",
+            Self::Zlib => "zlib",
+        }
     }
 
-    fn program(&self) -> String {
-        format!(
-            "{:?}-{:?}-{:?}",
-            self.compiler, self.instrumentation, self.collection
-        )
-        .to_lowercase()
-    }
-
-    /// Whether it can be built here.
-    #[must_use]
-    pub(crate) fn compiler_is_here(&self) -> bool {
-        shell::has(self.compiler.command())
+    /// The files of the library that its work needs, and what calls them.
+    fn files(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Self::CJson => (&["cJSON.c"], "cjson.c"),
+            Self::Zlib => (
+                &[
+                    "adler32.c",
+                    "crc32.c",
+                    "inffast.c",
+                    "inflate.c",
+                    "inftrees.c",
+                    "zutil.c",
+                ],
+                "zlib.c",
+            ),
+        }
     }
 }
 
 /// What all builds need.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    zlib: PathBuf,
-    out: PathBuf,
-    artifacts: PathBuf,
+    /// Where everything is built.
+    pub(crate) out: PathBuf,
+    /// The runtime, as files.
+    pub(crate) artifacts: PathBuf,
+    /// The command.
     rkcov: PathBuf,
 }
 
-/// Bytes of padding before the code. Where a function happens to lie costs or saves as much as what
-/// is compared here; so each program is linked at several places, and rounds go through them.
-pub(crate) const LAYOUTS: [u32; 4] = [16, 48, 2096, 4064];
-
-/// The files of zlib that inflate needs, and those that make what is inflated.
-const INFLATE: [&str; 6] = [
-    "adler32", "crc32", "inffast", "inflate", "inftrees", "zutil",
-];
-
 impl Bench {
-    /// Fetches zlib, builds rkcov, and packs the file that is inflated: the C sources of zlib,
-    /// several times over.
+    /// Fetches the sources in C, builds rkcov, and makes the files that are worked on: the C sources
+    /// of zlib, several times over, packed; and the same lines as JSON.
     ///
     /// # Errors
-    /// zlib cannot be had, or something does not build.
+    /// The sources cannot be had, or something does not build.
     pub(crate) fn prepare() -> Result<Self, Error> {
         let out = work_dir("bench");
         fs::create_dir_all(&out)?;
         let artifacts = out.join("artifacts");
         rkcov_artifacts::install(&artifacts)?;
-        let zlib = sources::debian("zlib")?;
-        if !zlib.join("zconf.h").is_file() {
-            return Err("zlib's sources have no zconf.h".into());
-        }
         let bench = Self {
-            zlib,
             out,
             artifacts,
             rkcov: demo::build_rkcov()?,
         };
-        bench.pack()?;
+        bench.make_inputs()?;
         Ok(bench)
     }
 
-    /// The file that is inflated.
-    #[must_use]
-    pub(crate) fn packed(&self) -> PathBuf {
-        self.out.join("packed.zlib")
+    /// The file that a program works on.
+    pub(crate) fn input(&self, program: Program) -> PathBuf {
+        self.out.join(match program {
+            Program::Zlib => "packed.zlib",
+            Program::CJson => "lines.json",
+        })
     }
 
-    fn pack(&self) -> Result<(), Error> {
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.zlib)?
+    /// How often it does so in one run: a tenth of a second or so without instrumentation.
+    pub(crate) fn repeat(program: Program) -> &'static str {
+        match program {
+            Program::Zlib => "10",
+            Program::CJson => "4",
+        }
+    }
+
+    fn make_inputs(&self) -> Result<(), Error> {
+        let zlib = sources::debian("zlib")?;
+        let mut files: Vec<PathBuf> = fs::read_dir(&zlib)?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_, std::io::Error>>()?;
         files.retain(|path| path.extension().is_some_and(|e| e == "c" || e == "h"));
@@ -146,93 +116,91 @@ impl Bench {
         }
         let input = self.out.join("plain");
         fs::write(&input, plain.repeat(3))?;
-        // Python has zlib in it, and is where there is a compiler.
-        let program = "import sys,zlib;open(sys.argv[2],'wb').write(zlib.compress(open(sys.argv[1],'rb').read(),6))";
-        shell::run(
-            Command::new("python3")
-                .args(["-c", program])
-                .arg(input)
-                .arg(self.packed()),
-        )
+        // Python has zlib and JSON in it, and is where there is a compiler.
+        let program = "
+import json, sys, zlib
+plain = open(sys.argv[1], 'rb').read()
+open(sys.argv[2], 'wb').write(zlib.compress(plain, 6))
+lines = plain.decode('latin-1').splitlines()
+with open(sys.argv[3], 'w') as out:
+    for at in range(0, len(lines), 200):
+        piece = lines[at:at + 200]
+        values = [dict(line=at + i, text=text, share=len(text) / 80, words=text.split(),
+                       blank=not text, of=None) for i, text in enumerate(piece)]
+        out.write(json.dumps(values) + '\\n')
+";
+        let mut python = Command::new("python3");
+        python.args(["-c", program]).arg(input);
+        python.arg(self.input(Program::Zlib));
+        shell::run(python.arg(self.input(Program::CJson)))
     }
 
-    /// Builds a variant's program, once in each of [`LAYOUTS`].
+    /// The folder of the benches' own sources.
+    pub(crate) fn here(folder: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+    }
+
+    /// Compiles a library in C, and what calls it, into `folder`, with the compiler and the flags
+    /// that `cc` begins with.
     ///
     /// # Errors
-    /// It does not build.
-    pub(crate) fn build(&self, variant: Variant) -> Result<Vec<PathBuf>, Error> {
-        let folder = self.out.join(variant.program());
-        fs::create_dir_all(&folder)?;
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
-        let cc = || match variant.instrumentation {
-            Instrumentation::Wrapper => {
-                let mut wrapper = Command::new(&self.rkcov);
-                wrapper.args(["cc", variant.compiler.command()]);
-                wrapper
-            }
-            _ => Command::new(variant.compiler.command()),
+    /// It does not compile.
+    pub(crate) fn compile_library(
+        &self,
+        program: Program,
+        cc: &[&str],
+        folder: &Path,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let source = sources::debian(program.source())?;
+        let (files, work) = program.files();
+        let files = files.iter().map(|file| source.join(file));
+        files
+            .chain([Self::here("c").join(work)])
+            .map(|file| self.compile(&file, cc, folder, &["-I", &source.to_string_lossy()]))
+            .collect()
+    }
+
+    /// Compiles a file into `folder`, with `-O2`.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub(crate) fn compile(
+        &self,
+        source: &Path,
+        cc: &[&str],
+        folder: &Path,
+        flags: &[&str],
+    ) -> Result<PathBuf, Error> {
+        fs::create_dir_all(folder)?;
+        let object = folder.join(source.file_name().unwrap_or_default());
+        let object = object.with_extension(if source.starts_with(Self::here("c")) {
+            "bench.o"
+        } else {
+            "o"
+        });
+        let mut command = self.compiler(cc);
+        // The libraries are written in the C of their day; its warnings are not ours.
+        command
+            .args(["-O2", "-w", "-c", "-DHAVE_UNISTD_H"])
+            .args(flags);
+        command.arg("-I").arg(&self.artifacts);
+        shell::run(
+            command
+                .arg(source)
+                .arg("-o")
+                .arg(&object)
+                .current_dir(folder),
+        )?;
+        Ok(object)
+    }
+
+    /// The compiler, and the flags, of these words; the first may be rkcov.
+    pub(crate) fn compiler(&self, cc: &[&str]) -> Command {
+        let mut command = match cc {
+            ["rkcov", ..] => Command::new(&self.rkcov),
+            _ => Command::new(cc[0]),
         };
-        let flags: &[&str] = match variant.instrumentation {
-            Instrumentation::None | Instrumentation::Wrapper => &[],
-            Instrumentation::TracePc => &["-fsanitize-coverage=trace-pc"],
-            Instrumentation::Guard => &[
-                "-Xclang",
-                "-fsanitize-coverage-type=3",
-                "-Xclang",
-                "-fsanitize-coverage-trace-pc-guard",
-            ],
-        };
-        let compile = |mut cc: Command, source: &Path, flags: &[&str]| -> Result<PathBuf, Error> {
-            let object = folder
-                .join(source.file_name().unwrap_or_default())
-                .with_extension("o");
-            // zlib is written in the C of its day; its warnings are not ours.
-            cc.args(["-O2", "-w", "-c", "-DHAVE_UNISTD_H"]).args(flags);
-            cc.arg("-I").arg(&self.zlib).arg("-I").arg(&self.artifacts);
-            shell::run(cc.arg(source).arg("-o").arg(&object))?;
-            Ok(object)
-        };
-        let mut objects = Vec::new();
-        for file in INFLATE {
-            objects.push(compile(
-                cc(),
-                &self.zlib.join(file).with_extension("c"),
-                flags,
-            )?);
-        }
-        let plain = || Command::new(variant.compiler.command());
-        let cover: &[&str] = match variant.collection {
-            Collection::None => &[],
-            _ => &["-DCOVER"],
-        };
-        objects.push(compile(plain(), &here.join("driver.c"), cover)?);
-        match variant.collection {
-            Collection::None => {}
-            Collection::Reference => {
-                // As code that may end up in a shared library, like the runtime: without -fPIC the
-                // compiler would use addresses that only an executable's own storage has.
-                objects.push(compile(plain(), &here.join("reference.c"), &["-fPIC"])?);
-            }
-            Collection::Rkcov => {
-                objects.push(compile(plain(), &here.join("device.c"), &[])?);
-                if variant.instrumentation != Instrumentation::Wrapper {
-                    objects.push(self.artifacts.join(rkcov_artifacts::OBJECT.name));
-                }
-            }
-        }
-        let mut programs = Vec::new();
-        for bytes in LAYOUTS {
-            let padding = folder.join(format!("padding-{bytes}.s"));
-            fs::write(
-                &padding,
-                format!(".text\n.skip {bytes}, 0xcc\n.section .note.GNU-stack\n"),
-            )?;
-            let program = folder.join(format!("driver-{bytes}"));
-            let mut link = cc();
-            link.arg(&padding).args(&objects).args(["-pthread", "-o"]);
-            shell::run(link.arg(&program))?;
-            programs.push(program);
-        }
-        Ok(programs)
+        command.args(&cc[1..]);
+        command
     }
 }
