@@ -9,7 +9,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rkcov_abi::{CmpType, Comparison, Errno};
 use rkcov_model::host::Site;
@@ -426,6 +427,28 @@ impl<'h> Stage<'h> {
     pub fn memory(&mut self) -> Checked<u64> {
         self.needs(Need::Memory)?;
         Ok(self.host.memory()?)
+    }
+
+    /// Fails unless no more memory is held than before, but for what varies by itself. In a kernel
+    /// the last that was given back may still be on its way.
+    ///
+    /// # Errors
+    /// If there is more, or the host cannot tell.
+    pub fn memory_is_back(&mut self, before: u64) -> Checked {
+        const LOOKS: u32 = 100;
+        const PAUSE: Duration = Duration::from_millis(20);
+        let most = before + self.traits.memory_noise;
+        let mut after = self.memory()?;
+        for _ in 1..self.traits.patience.map_or(1, |_| LOOKS) {
+            if after <= most {
+                break;
+            }
+            thread::sleep(PAUSE);
+            after = self.memory()?;
+        }
+        expect(after <= most, || {
+            format!("{before} bytes were held at first, {after} after many rounds")
+        })
     }
 
     /// Whether the allocation that was to fail did.

@@ -26,6 +26,7 @@ const DROPS: &str = "/sys/kernel/debug/kcov_drops";
 /// If this program cannot find itself.
 pub fn setup(device: &Path) -> Result<Setup, Trouble> {
     let program = std::env::current_exe().map_err(|e| Trouble::Broken(e.to_string()))?;
+    let_all_fail();
     let mut agent = Command::new(program);
     agent.arg("agent").arg("--device").arg(device);
     let kernel = |name: &str| Traits {
@@ -54,16 +55,35 @@ pub fn setup(device: &Path) -> Result<Setup, Trouble> {
 /// as long as on the machine itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a kernel's memory varies by itself, in bytes: stacks of threads are of the same sort.
-const MEMORY_NOISE: u64 = 4 << 20;
+/// What a kernel's memory varies by itself, in bytes: threads and their stacks are of the same sorts.
+const MEMORY_NOISE: u64 = 1 << 20;
 
-/// Bytes of the sort of memory that buffers and areas are of.
+/// Bytes of the sorts of memory that kcov has: buffers and areas, and descriptors and references.
 fn memory() -> Result<u64, Trouble> {
     let text = fs::read_to_string("/proc/meminfo").map_err(|e| Trouble::Broken(e.to_string()))?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmallocUsed:"));
-    let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kib.map(|kib| kib * 1024)
-        .ok_or_else(|| Trouble::Lacks(Need::Memory, "no VmallocUsed in /proc/meminfo".into()))
+    let bytes = |sort: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(sort));
+        let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| Trouble::Lacks(Need::Memory, format!("no {sort} in /proc/meminfo")))
+    };
+    Ok(bytes("VmallocUsed:")? + bytes("SUnreclaim:")?)
+}
+
+/// Unless it is told otherwise, a kernel with fault injection spares what may sleep, single pages and
+/// what could be in high memory: all that kcov allocates. Where there is none, there is nothing to
+/// tell.
+fn let_all_fail() {
+    for (file, value) in [
+        ("failslab/ignore-gfp-wait", "N"),
+        ("failslab/verbose", "0"),
+        ("fail_page_alloc/ignore-gfp-wait", "N"),
+        ("fail_page_alloc/ignore-gfp-highmem", "N"),
+        ("fail_page_alloc/min-order", "0"),
+        ("fail_page_alloc/verbose", "0"),
+    ] {
+        let _ = fs::write(Path::new("/sys/kernel/debug").join(file), value);
+    }
 }
 
 fn warnings() -> Result<u64, Trouble> {
@@ -357,42 +377,46 @@ impl Device for KernelDevice {
     }
 }
 
-/// `ioctl()` through the entry for 32-bit programs: its number is 54 there. The answer is a negated
-/// error number or not negative.
-#[cfg(target_arch = "x86_64")]
+/// `ioctl()` through the entry for 32-bit programs. The answer is a negated error number or not
+/// negative.
 fn ioctl_as_32_bits(fd: i32, number: u32, arg: u32) -> i32 {
+    call_as_32_bits(54, fd as u32, number, arg)
+}
+
+/// Whether the kernel answers 32-bit calls. One that does not kills who makes them, or takes the
+/// number for that of a 64-bit call, as User Mode Linux does.
+fn can_call_as_32_bits() -> bool {
+    const GETPID: u32 = 20;
+    device::survives(|| {
+        let (pid, _) = device::ids();
+        if call_as_32_bits(GETPID, 0, 0, 0) as u32 != pid {
+            std::process::abort();
+        }
+    })
+}
+
+/// A call through the entry for 32-bit programs, by its number there.
+#[cfg(target_arch = "x86_64")]
+fn call_as_32_bits(call: u32, first: u32, second: u32, third: u32) -> i32 {
     let answer: i32;
     // SAFETY: the kernel's entry for 32-bit calls changes nothing but eax and, on some kernels,
     // r8 to r11. ebx is the compiler's own, so it is put back.
     unsafe {
         std::arch::asm!(
-            "xchg rbx, {fd}",
+            "xchg rbx, {first}",
             "int 0x80",
-            "xchg rbx, {fd}",
-            fd = inout(reg) u64::from(fd as u32) => _,
-            inlateout("eax") 54 => answer,
-            in("ecx") number,
-            in("edx") arg,
+            "xchg rbx, {first}",
+            first = inout(reg) u64::from(first) => _,
+            inlateout("eax") call => answer,
+            in("ecx") second,
+            in("edx") third,
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }
     answer
 }
 
-/// Whether the kernel answers 32-bit calls; one that does not kills who makes them.
-#[cfg(target_arch = "x86_64")]
-fn can_call_as_32_bits() -> bool {
-    device::survives(|| {
-        ioctl_as_32_bits(-1, 0, 0);
-    })
-}
-
 #[cfg(not(target_arch = "x86_64"))]
-fn ioctl_as_32_bits(_: i32, _: u32, _: u32) -> i32 {
+fn call_as_32_bits(_: u32, _: u32, _: u32, _: u32) -> i32 {
     -libc::ENOSYS
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn can_call_as_32_bits() -> bool {
-    false
 }
