@@ -18,6 +18,8 @@ enum Command {
     RustProjects(xtask::rust_projects::Args),
     /// Install what the tests need, or say what is missing
     Setup,
+    /// Count the instructions that run in a kernel for one call of either kcov, and compare
+    HotPath(xtask::hot_path::Args),
     /// Compare two lcov tracefiles of the same run, line by line
     CompareLines(xtask::compare::Args),
 }
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Projects(args) => xtask::projects::run(&args).map(succeeded),
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
         Command::Setup => xtask::setup::run().map(succeeded),
+        Command::HotPath(args) => xtask::hot_path::run(&args).map(succeeded),
         Command::CompareLines(args) => xtask::compare::run(&args),
     };
     match done {
