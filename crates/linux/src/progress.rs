@@ -3,16 +3,21 @@
 
 use crate::error::{io_error, Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Where progress is shown: on a terminal a line that moves; elsewhere one line a step.
+/// Where progress is shown: on a terminal a line that moves; elsewhere one line a step, and one a
+/// minute of what the step prints.
 pub struct Progress {
     bar: ProgressBar,
+    shown: Cell<Instant>,
 }
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Progress {
     /// On standard error.
@@ -24,14 +29,14 @@ impl Progress {
         {
             bar.set_style(style);
         }
-        Self { bar }
+        let shown = Cell::new(Instant::now());
+        Self { bar, shown }
     }
 
     /// A step begins.
     pub(crate) fn step(&self, what: &str) {
         if self.bar.is_hidden() {
-            // Nobody may listen.
-            let _ = writeln!(std::io::stderr(), "{what} ...");
+            self.say(&format!("{what} ..."));
         }
         self.bar.reset_elapsed();
         self.bar.set_prefix(what.to_owned());
@@ -42,6 +47,15 @@ impl Progress {
     /// Something happened in the step.
     pub(crate) fn detail(&self, line: &str) {
         self.bar.set_message(line.trim().to_owned());
+        if self.bar.is_hidden() && self.shown.get().elapsed() > MINUTE {
+            self.say(&format!("  ... {}", line.trim()));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        // Nobody may listen.
+        let _ = writeln!(std::io::stderr(), "{line}");
+        self.shown.set(Instant::now());
     }
 
     /// The step is over.

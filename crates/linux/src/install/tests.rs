@@ -182,3 +182,10 @@ fn torn_marks_are_an_error() {
         assert!(matches!(error, Error::Unpaired { .. }), "{error}");
     }
 }
+
+#[test]
+fn the_shim_is_small() {
+    let shim = SOURCES.iter().find(|(name, _)| *name == "shim.c");
+    let lines = shim.map(|(_, data)| data.split(|b| *b == b'\n').count());
+    assert!(lines.is_some_and(|n| n < 200), "{lines:?}");
+}
