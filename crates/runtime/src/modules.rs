@@ -5,8 +5,8 @@
 //! constructors run. All modules that are there when the process starts are taken down as well,
 //! so that a PC of a library that was linked otherwise finds its name.
 //!
-//! So is a module with guards, which has them numbered when it comes; one that gcc instrumented and
-//! that was linked otherwise is not known if it is loaded later.
+//! So is a module with guards, which has them numbered when it comes. One that gcc instrumented and
+//! that was linked otherwise is taken down when the process exits, if it is still loaded.
 //!
 //! While somebody collects, a module that registers is pinned: `dlclose()` does not unmap
 //! it, and no address ever means two things.

@@ -382,8 +382,12 @@ pub(crate) fn leave(tls: &Tls, state: SlotState) {
     }
 }
 
-/// The thread's process is exiting in order.
+/// The thread's process is exiting in order. Modules that came without a word are taken down now, if
+/// they are still there.
 pub(crate) fn exiting() {
+    if is_active() {
+        modules::scan();
+    }
     let slot = tls::current().slot.load(Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
     if let Some(slot) = unsafe { slot.as_ref() }.filter(|slot| is_ours(slot)) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ways in which programs and shared objects are linked and loaded.
 
-use crate::support::{Compiler, Lab, Ran, Symbols};
+use crate::support::{succeed, Compiler, Lab, Ran, Symbols};
 use rkcov_report::trace::Mode;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -166,6 +166,35 @@ fn shared_object_that_is_linked_in() {
         assert_eq!(ran.stdout(), "22\n");
         let expect = set(&[&["main", "call"], &PLUGIN]);
         assert_eq!(functions(&ran, 1), expect, "{compiler:?}");
+    }
+}
+
+#[test]
+fn modules_that_the_wrapper_has_not_seen() {
+    for compiler in Compiler::all() {
+        // Guards tell of their module when it comes; what gcc does nobody hears of, until the end.
+        let (instrumentation, keep): (_, &[&str]) = match compiler {
+            Compiler::Gcc => ("-fsanitize-coverage=trace-pc", &["-DKEEP"]),
+            Compiler::Clang => ("-fsanitize-coverage=trace-pc-guard", &[]),
+        };
+        let lab = Lab::new();
+        let plugin = lab.path("plugin.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run/programs/plugin.c");
+        let mut build = compiler.command().expect("the compiler is installed");
+        build.args(["-g", "-O1", "-fPIC", "-shared", instrumentation, "-o"]);
+        succeed(build.arg(&plugin).arg(source));
+        let object = lab.object(compiler, "host", keep);
+        let runtime = lab.artifact("rkcov.o");
+        let export = OsStr::new("-Wl,--export-dynamic-symbol=__sanitizer_cov_*");
+        let host = lab.link("host", &[object.as_os_str(), runtime.as_os_str(), export]);
+        for mode in [Mode::Unique, Mode::Trace] {
+            let ran = lab.run(mode).of(&host, &[&plugin]);
+            let found = functions(&ran, 1);
+            assert!(
+                found.is_superset(&set(&[&PLUGIN])),
+                "{compiler:?} {mode:?}: {found:?}"
+            );
+        }
     }
 }
 
