@@ -24,6 +24,8 @@ pub enum Format {
     Text,
     /// An lcov tracefile, for genhtml and editors
     Lcov,
+    /// All of it, for programs; docs/report.schema.json says what stands where
+    Json,
     /// The bare PCs, one a line
     Pcs,
 }
@@ -274,6 +276,7 @@ fn report(
     Ok(match args.format {
         Format::Lcov if args.by_thread => threads.iter().try_for_each(|one| render::lcov(one, to)),
         Format::Lcov => render::lcov(&view, to),
+        Format::Json => render::json(&view, to),
         Format::Text | Format::Pcs => render::text(&view, &threads, &options, to),
     })
 }

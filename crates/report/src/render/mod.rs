@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports: what a view or a trace looks like to people and to other tools.
 
+mod json;
 mod lcov;
 mod pcs;
 mod style;
 mod text;
 mod tree;
 
+pub use json::json;
 pub use lcov::lcov;
 pub use pcs::{pcs, PcOptions};
 pub use style::Style;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report for people.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::style::{harmless, head, number, plural, ranges, tail, width, wrapped, Role, Style};
-use super::tree::{Folder, Totals};
+use super::tree::{crate_of, Folder, Totals};
 use crate::coverage::{FileView, Seen, StreamSummary, View};
 use crate::trace::Mode;
 
@@ -174,6 +175,26 @@ impl Page<'_> {
         self.folder(&tree, 0, &columns)?;
         if view.files.len() > 1 {
             self.row("total", 0, Role::Heading, totals, &columns)?;
+            writeln!(self.to)?;
+        }
+        self.crates(view, &columns)
+    }
+
+    /// A row for each Rust package, if there are several.
+    fn crates(&mut self, view: &View<'_>, columns: &Columns) -> io::Result<()> {
+        let mut crates: BTreeMap<String, Totals> = BTreeMap::new();
+        for file in &view.files {
+            if let Some(package) = crate_of(file.path) {
+                crates.entry(package).or_default().add(Totals::of(file));
+            }
+        }
+        if crates.len() < 2 {
+            return Ok(());
+        }
+        let heading = self.options.style.paint(Role::Aside, "by crate");
+        writeln!(self.to, "\n{heading}")?;
+        for (name, totals) in crates {
+            self.row(&harmless(&name), 0, Role::Folder, totals, columns)?;
             writeln!(self.to)?;
         }
         Ok(())
@@ -451,6 +472,14 @@ impl Page<'_> {
             plural(lines, "line"),
             plural(selected.len() as u64, "thread"),
         )?;
+        let unknown: u64 = view.files.iter().map(|file| file.unknown as u64).sum();
+        if unknown > 0 && !view.selection.exclusive {
+            let text = format!(
+                "{} with code may have run or not: nothing recorded tells, and no number has them",
+                plural(unknown, "line"),
+            );
+            self.paragraph(&text, Role::Aside)?;
+        }
         self.missing(view, &selected)
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Totals {
     pub(super) functions: u64,
     pub(super) lines_ran: u64,
     pub(super) lines: u64,
+    /// Lines of which it is not known whether they ran.
+    pub(super) unknown: u64,
     /// Some file does not know what did not run, so `functions` and `lines` say too little.
     pub(super) partial: bool,
 }
@@ -31,6 +33,7 @@ impl Totals {
             functions: file.functions.len() as u64,
             lines_ran: file.lines_ran() as u64,
             lines: file.lines.len() as u64,
+            unknown: file.unknown as u64,
             partial: !file.complete,
         }
     }
@@ -40,6 +43,7 @@ impl Totals {
         self.functions += other.functions;
         self.lines_ran += other.lines_ran;
         self.lines += other.lines;
+        self.unknown += other.unknown;
         self.partial |= other.partial;
     }
 }
@@ -91,6 +95,26 @@ impl<'v, 'a> Folder<'v, 'a> {
     }
 }
 
+/// The Rust package that a file is of: the next `Cargo.toml` above it that names one.
+pub(super) fn crate_of(path: &Path) -> Option<String> {
+    path.extension().filter(|end| *end == "rs")?;
+    let folders = path.ancestors().skip(1);
+    folders
+        .filter_map(|folder| std::fs::read_to_string(folder.join("Cargo.toml")).ok())
+        .find_map(|manifest| package_name(&manifest))
+}
+
+fn package_name(manifest: &str) -> Option<String> {
+    let mut lines = manifest.lines().map(str::trim);
+    lines.find(|line| *line == "[package]")?;
+    let mut table = lines.take_while(|line| !line.starts_with('['));
+    let name = table.find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "name").then_some(value)
+    })?;
+    name.split(['"', '\'']).nth(1).map(str::to_owned)
+}
+
 fn name(component: Component<'_>) -> String {
     match component {
         Component::RootDir => String::new(),
@@ -112,6 +136,13 @@ fn common_folder<'p>(paths: impl IntoIterator<Item = &'p Path>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_names_its_package() {
+        let manifest = "[workspace]\nname = \"no\"\n[package]\nversion = \"1\"\nname = 'a-b' # x\n";
+        assert_eq!(package_name(manifest).as_deref(), Some("a-b"));
+        assert_eq!(package_name("[package]\n[lib]\nname = \"c\"\n"), None);
+    }
 
     #[test]
     fn the_common_folder_is_the_deepest() {

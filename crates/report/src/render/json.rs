@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The report for programs. `docs/report.schema.json` says what stands where.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::tree::{crate_of, Totals};
+use crate::coverage::{FileView, StreamSummary, View};
+
+/// Grows when something changes that a reader could have relied on.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    mode: &'static str,
+    runs: Vec<Run<'a>>,
+    threads: Vec<Thread<'a>>,
+    totals: Sum,
+    /// By path, with all that is below.
+    folders: BTreeMap<String, Sum>,
+    /// By name, for files of Rust packages.
+    crates: BTreeMap<String, Sum>,
+    files: Vec<File>,
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    name: &'a str,
+    command: Vec<String>,
+    directory: String,
+    finished: bool,
+}
+
+#[derive(Serialize)]
+struct Thread<'a> {
+    run: usize,
+    pid: u32,
+    tid: u32,
+    name: &'a str,
+    label: &'a str,
+    main: bool,
+    records: u64,
+    pcs: u64,
+    lossy: bool,
+}
+
+/// How much of something ran.
+#[derive(Serialize)]
+struct Sum {
+    lines: Part,
+    functions: Part,
+    unknown_lines: u64,
+    complete: bool,
+}
+
+#[derive(Serialize)]
+struct Part {
+    ran: u64,
+    known: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct File {
+    path: String,
+    #[serde(rename = "crate", skip_serializing_if = "Option::is_none")]
+    package: Option<String>,
+    totals: Sum,
+    lines: Vec<Line>,
+    functions: Vec<Function>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    line: u32,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Function {
+    name: String,
+    first: u32,
+    last: u32,
+    count: u64,
+}
+
+impl From<Totals> for Sum {
+    fn from(totals: Totals) -> Self {
+        let part = |ran: u64, known: u64| Part {
+            ran,
+            known,
+            percent: (!totals.partial).then(|| percent(ran, known)).flatten(),
+        };
+        Self {
+            lines: part(totals.lines_ran, totals.lines),
+            functions: part(totals.functions_ran, totals.functions),
+            unknown_lines: totals.unknown,
+            complete: !totals.partial,
+        }
+    }
+}
+
+/// With two digits behind the point, rounded down: 100 is all.
+#[expect(clippy::cast_precision_loss)]
+fn percent(ran: u64, known: u64) -> Option<f64> {
+    (known > 0).then(|| (ran.saturating_mul(10_000) / known) as f64 / 100.0)
+}
+
+/// Writes a view as JSON.
+///
+/// # Errors
+/// What `to` says.
+pub fn json(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
+    let coverage = view.coverage;
+    let mut totals = Totals::default();
+    let mut folders: BTreeMap<String, Totals> = BTreeMap::new();
+    let mut crates: BTreeMap<String, Totals> = BTreeMap::new();
+    let mut files = Vec::new();
+    for file in &view.files {
+        let sum = Totals::of(file);
+        totals.add(sum);
+        let parents = file.path.ancestors().skip(1);
+        for folder in parents.filter(|folder| !folder.as_os_str().is_empty()) {
+            let folder = folder.to_string_lossy().into_owned();
+            folders.entry(folder).or_default().add(sum);
+        }
+        let package = crate_of(file.path);
+        if let Some(package) = &package {
+            crates.entry(package.clone()).or_default().add(sum);
+        }
+        files.push(of_file(file, package));
+    }
+    let threads = view.selection.streams.iter();
+    let report = Report {
+        version: VERSION,
+        mode: coverage.mode.name(),
+        runs: coverage
+            .runs
+            .iter()
+            .map(|run| Run {
+                name: &run.name,
+                command: run
+                    .info
+                    .command
+                    .iter()
+                    .map(|arg| arg.to_string_lossy().into_owned())
+                    .collect(),
+                directory: run.info.directory.to_string_lossy().into_owned(),
+                finished: run.finished,
+            })
+            .collect(),
+        threads: threads
+            .filter_map(|index| coverage.streams.get(index))
+            .map(of_thread)
+            .collect(),
+        totals: totals.into(),
+        folders: folders.into_iter().map(|(k, v)| (k, v.into())).collect(),
+        crates: crates.into_iter().map(|(k, v)| (k, v.into())).collect(),
+        files,
+    };
+    serde_json::to_writer_pretty(&mut *to, &report)?;
+    writeln!(to)
+}
+
+fn of_thread(stream: &StreamSummary) -> Thread<'_> {
+    Thread {
+        run: stream.run,
+        pid: stream.process.pid,
+        tid: stream.info.tid,
+        name: &stream.info.name,
+        label: &stream.info.label,
+        main: stream.info.main,
+        records: stream.records,
+        pcs: stream.pcs,
+        lossy: stream.is_lossy(),
+    }
+}
+
+fn of_file(file: &FileView<'_>, package: Option<String>) -> File {
+    let lines = file.lines.iter();
+    let functions = file.functions.iter();
+    File {
+        path: file.path.to_string_lossy().into_owned(),
+        package,
+        totals: Totals::of(file).into(),
+        lines: lines.map(|(&line, &count)| Line { line, count }).collect(),
+        functions: functions
+            .map(|(function, count)| Function {
+                name: function.name.to_string(),
+                first: function.lines.0,
+                last: function.lines.1,
+                count: *count,
+            })
+            .collect(),
+    }
+}
