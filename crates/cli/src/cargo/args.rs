@@ -96,7 +96,7 @@ impl Known {
         let mut rest = cargo.iter().take_while(|arg| *arg != "--");
         while let Some(arg) = rest.next() {
             let text = arg.to_string_lossy();
-            let short = ["-p", "-C", "-Z"]
+            let short = ["-p", "-C", "-Z", "-F"]
                 .into_iter()
                 .find(|short| text.starts_with(short) && text.len() > 2);
             let (name, attached) = match (short, text.split_once('=')) {
@@ -114,11 +114,16 @@ impl Known {
                 "--target-dir" => known.target_dir = Some(value().into()),
                 "-p" | "--package" => known.packages.push(text(value())),
                 "--exclude" => known.exclude.push(text(value())),
-                "--manifest-path" | "--config" | "-Z" | "--lockfile-path" => {
+                // Features decide which dependencies there are.
+                "--manifest-path" | "--config" | "-Z" | "--lockfile-path" | "--features" | "-F" => {
                     let value = value();
                     known.project.extend([name.into(), value]);
                 }
-                "--offline" | "--locked" | "--frozen" => known.project.push(name.into()),
+                "--offline"
+                | "--locked"
+                | "--frozen"
+                | "--all-features"
+                | "--no-default-features" => known.project.push(name.into()),
                 "--no-run" => known.no_run = true,
                 _ => {}
             }
@@ -181,7 +186,7 @@ mod tests {
     fn what_cargo_is_told() {
         let known = Known::read(&words(
             "-pa --package=b -p c --target t --target=u --target-dir d --exclude x --no-run \
-             --manifest-path m --offline --config=k=v -- -p z",
+             --manifest-path m --offline --config=k=v --features=f -Fg --all-features -- -p z",
         ));
         assert_eq!(known.packages, ["a", "b", "c"]);
         assert_eq!(known.targets, ["t", "u"]);
@@ -189,7 +194,7 @@ mod tests {
         assert_eq!(known.exclude, ["x"]);
         assert_eq!(
             known.project,
-            words("--manifest-path m --offline --config k=v")
+            words("--manifest-path m --offline --config k=v --features f -F g --all-features")
         );
         assert!(known.no_run);
     }

@@ -113,6 +113,34 @@ fn features_choose_code() {
 }
 
 #[test]
+fn a_dependency_of_a_feature_is_included() {
+    let project = Project::new(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+             [dependencies]\nextra = { path = \"extra\", optional = true }\n\
+             [workspace]\nexclude = [\"extra\"]\n",
+        ),
+        (
+            "src/main.rs",
+            "fn main() {\n    #[cfg(feature = \"extra\")]\n    extra::extra(); // ran\n}\n",
+        ),
+        (
+            "extra/Cargo.toml",
+            "[package]\nname = \"extra\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+        ),
+        (
+            "extra/src/lib.rs",
+            "#[inline(never)]\npub fn extra() {\n    println!(\"extra\"); // ran\n}\n",
+        ),
+    ]);
+    for features in ["--features extra", "-Fextra", "--all-features"] {
+        let coverage = project.coverage(&format!("run {features} --include extra"));
+        project.assert_marks(&coverage, "extra/src/lib.rs");
+    }
+}
+
+#[test]
 fn profiles_with_lto_panic_abort_strip_and_split_lines() {
     let two = Project::new(TWO);
     for profile in ["--release", "--profile tiny", "--profile=thin"] {
