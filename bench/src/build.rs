@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The sources of what is measured, its input, and how it is built.
+//! The sources of what is measured, its input, and how both benches build it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use xtask::shell::{self, Error};
-use xtask::{demo, sources, work_dir};
+use xtask::{demo, root, sources, target_dir, work_dir};
 
 /// The clang that is measured: one that has gates.
 pub(crate) const CLANG: &str = "clang-22";
@@ -17,23 +17,41 @@ pub(crate) enum Program {
     Zlib,
     /// Parses and writes JSON, in C.
     CJson,
+    /// Inflates, in Rust.
+    MinizOxide,
+    /// Parses and writes JSON, in Rust.
+    SerdeJson,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 2] = [Self::Zlib, Self::CJson];
+    pub(crate) const IN_C: [Self; 2] = [Self::Zlib, Self::CJson];
+    pub(crate) const IN_RUST: [Self; 2] = [Self::MinizOxide, Self::SerdeJson];
 
     /// The name in the rows.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Zlib => "zlib",
             Self::CJson => "cJSON",
+            Self::MinizOxide => "miniz_oxide",
+            Self::SerdeJson => "serde_json",
+        }
+    }
+
+    /// The program of `bench/rust` that has it, and the packages that it is made of.
+    pub(crate) fn in_rust(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::SerdeJson => (
+                "json",
+                &["serde_json", "serde_core", "itoa", "memchr", "zmij"],
+            ),
+            _ => ("inflate", &["miniz_oxide", "adler2"]),
         }
     }
 
     fn source(self) -> &'static str {
         match self {
             Self::CJson => "cjson",
-            Self::Zlib => "zlib",
+            _ => "zlib",
         }
     }
 
@@ -41,7 +59,7 @@ impl Program {
     fn files(self) -> (&'static [&'static str], &'static str) {
         match self {
             Self::CJson => (&["cJSON.c"], "cjson.c"),
-            Self::Zlib => (
+            _ => (
                 &[
                     "adler32.c",
                     "crc32.c",
@@ -63,25 +81,35 @@ pub(crate) struct Bench {
     pub(crate) out: PathBuf,
     /// The runtime, as files.
     pub(crate) artifacts: PathBuf,
-    /// The command.
-    rkcov: PathBuf,
+    /// The folder of rkcov's commands.
+    commands: PathBuf,
 }
 
 impl Bench {
     /// Fetches the sources in C, builds rkcov, and makes the files that are worked on: the C sources
-    /// of zlib, several times over, packed; and the same lines as JSON.
+    /// of zlib, several times over, packed; and the same lines as JSON. rkcov is compiled for speed if
+    /// it is a part of what is measured.
     ///
     /// # Errors
     /// The sources cannot be had, or something does not build.
-    pub(crate) fn prepare() -> Result<Self, Error> {
+    pub(crate) fn prepare(rkcov_runs: bool) -> Result<Self, Error> {
         let out = work_dir("bench");
         fs::create_dir_all(&out)?;
         let artifacts = out.join("artifacts");
         rkcov_artifacts::install(&artifacts)?;
+        let commands = match rkcov_runs {
+            false => demo::build_rkcov()?.with_file_name(""),
+            true => {
+                let mut build = Command::new("cargo");
+                build.args(["build", "--quiet", "--release", "--package", "rkcov-cli"]);
+                shell::run(build.current_dir(root()))?;
+                target_dir().join("release")
+            }
+        };
         let bench = Self {
             out,
             artifacts,
-            rkcov: demo::build_rkcov()?,
+            commands,
         };
         bench.make_inputs()?;
         Ok(bench)
@@ -90,16 +118,16 @@ impl Bench {
     /// The file that a program works on.
     pub(crate) fn input(&self, program: Program) -> PathBuf {
         self.out.join(match program {
-            Program::Zlib => "packed.zlib",
-            Program::CJson => "lines.json",
+            Program::Zlib | Program::MinizOxide => "packed.zlib",
+            Program::CJson | Program::SerdeJson => "lines.json",
         })
     }
 
     /// How often it does so in one run: a tenth of a second or so without instrumentation.
     pub(crate) fn repeat(program: Program) -> &'static str {
         match program {
-            Program::Zlib => "10",
-            Program::CJson => "4",
+            Program::Zlib | Program::MinizOxide => "10",
+            Program::CJson | Program::SerdeJson => "4",
         }
     }
 
@@ -133,6 +161,11 @@ with open(sys.argv[3], 'w') as out:
         python.args(["-c", program]).arg(input);
         python.arg(self.input(Program::Zlib));
         shell::run(python.arg(self.input(Program::CJson)))
+    }
+
+    /// One of rkcov's commands.
+    pub(crate) fn command(&self, name: &str) -> PathBuf {
+        self.commands.join(name)
     }
 
     /// The folder of the benches' own sources.
@@ -184,6 +217,7 @@ with open(sys.argv[3], 'w') as out:
             .args(["-O2", "-w", "-c", "-DHAVE_UNISTD_H"])
             .args(flags);
         command.arg("-I").arg(&self.artifacts);
+        // gcov writes beside the object, by the name that it was compiled to.
         shell::run(
             command
                 .arg(source)
@@ -197,10 +231,47 @@ with open(sys.argv[3], 'w') as out:
     /// The compiler, and the flags, of these words; the first may be rkcov.
     pub(crate) fn compiler(&self, cc: &[&str]) -> Command {
         let mut command = match cc {
-            ["rkcov", ..] => Command::new(&self.rkcov),
+            ["rkcov", ..] => Command::new(self.command("rkcov")),
             _ => Command::new(cc[0]),
         };
         command.args(&cc[1..]);
         command
     }
+
+    /// Cargo on the programs in Rust, with these flags for all that is built for the target, which
+    /// is this machine.
+    pub(crate) fn cargo(&self, folder: &Path, rustflags: &str) -> Command {
+        let mut cargo = Self::in_rust(Path::new("cargo"), folder);
+        cargo.env("RUSTFLAGS", rustflags);
+        cargo
+    }
+
+    /// The same by `cargo rkcov`.
+    pub(crate) fn cargo_rkcov(&self, folder: &Path) -> Command {
+        let mut cargo = Self::in_rust(&self.command("cargo-rkcov"), folder);
+        cargo.arg("rkcov");
+        cargo
+    }
+
+    fn in_rust(program: &Path, folder: &Path) -> Command {
+        let mut cargo = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_") && name != "CARGO_HOME"
+                || name.starts_with("RUSTC_")
+                || name == "RUSTFLAGS"
+            {
+                cargo.env_remove(&*name);
+            }
+        }
+        cargo
+            .current_dir(Self::here("rust"))
+            .env("CARGO_TARGET_DIR", folder);
+        cargo
+    }
+}
+
+/// The host, as Rust names it.
+pub(crate) fn host() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }

@@ -2,10 +2,11 @@
 //! What one callback after the other costs: libraries with instrumentation and nothing else, called
 //! by a driver that has none, with rkcov's runtime or with the same protocol in C behind them.
 
-use crate::build::{Bench, Program, CLANG};
-use crate::measure::Candidate;
+use crate::build::{host, Bench, Program, CLANG};
+use crate::measure::{Candidate, Clock};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use xtask::shell::{self, Error};
 
 /// Bytes of padding before the code. Where a function happens to lie costs or saves as much as what
@@ -47,6 +48,12 @@ const GUARD: &[&str] = &[
     "-Xclang",
     "-fsanitize-coverage-trace-pc-guard",
 ];
+const RUST_GUARD: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=3",
+    "-Cllvm-args=-sanitizer-coverage-trace-pc-guard",
+];
+
 const fn variant(
     name: &'static str,
     cc: &'static [&'static str],
@@ -63,7 +70,7 @@ const fn variant(
     }
 }
 
-const VARIANTS: &[Variant] = &[
+const IN_C: &[Variant] = &[
     variant("gcc-plain", &["gcc"], &[], Behind::Nobody, OFF),
     variant("gcc-c", &["gcc"], TRACE_PC, Behind::C, BOTH),
     variant("gcc-rkcov", &["gcc"], TRACE_PC, Behind::Rkcov, BOTH),
@@ -79,6 +86,12 @@ const VARIANTS: &[Variant] = &[
     ),
 ];
 
+const IN_RUST: &[Variant] = &[
+    variant("rustc-plain", &["gcc"], &[], Behind::Nobody, OFF),
+    variant("rustc-c", &["gcc"], RUST_GUARD, Behind::C, BOTH),
+    variant("rustc-rkcov", &["gcc"], RUST_GUARD, Behind::Rkcov, BOTH),
+];
+
 /// Builds all that is compared.
 ///
 /// # Errors
@@ -88,8 +101,12 @@ pub(crate) fn candidates(
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Candidate>, Error> {
     let mut candidates = Vec::new();
-    for program in Program::ALL.into_iter().filter(|p| wanted(p.name())) {
-        for variant in VARIANTS {
+    let programs = Program::IN_C.map(|program| (program, IN_C));
+    let programs = programs
+        .into_iter()
+        .chain(Program::IN_RUST.map(|p| (p, IN_RUST)));
+    for (program, variants) in programs.filter(|(program, _)| wanted(program.name())) {
+        for variant in variants {
             let drivers = build(bench, program, variant)?;
             for (state, name) in variant.states {
                 let line = |driver: &PathBuf| {
@@ -99,7 +116,9 @@ pub(crate) fn candidates(
                 candidates.push(Candidate {
                     program: program.name(),
                     variant: format!("{}-{name}", variant.name),
+                    clock: Clock::Program,
                     layouts: drivers.iter().map(line).collect(),
+                    leaves: None,
                 });
             }
         }
@@ -112,8 +131,12 @@ fn build(bench: &Bench, program: Program, variant: &Variant) -> Result<Vec<PathB
     let folder = bench.out.join("callbacks").join(program.name());
     let folder = folder.join(variant.name);
     fs::create_dir_all(&folder)?;
-    let cc = [variant.cc, variant.instrumentation].concat();
-    let mut objects = bench.compile_library(program, &cc, &folder)?;
+    let mut objects = if Program::IN_RUST.contains(&program) {
+        vec![archive(bench, program, variant, &folder)?]
+    } else {
+        let cc = [variant.cc, variant.instrumentation].concat();
+        bench.compile_library(program, &cc, &folder)?
+    };
     let plain = &variant.cc[variant.cc.len() - 1..];
     let own = |file: &str, flags: &[&str]| {
         bench.compile(&Bench::here("c").join(file), plain, &folder, flags)
@@ -141,9 +164,26 @@ fn build(bench: &Bench, program: Program, variant: &Variant) -> Result<Vec<PathB
         let driver = folder.join(format!("driver-{bytes}"));
         let mut link = bench.compiler(variant.cc);
         link.arg(&padding).args(&objects);
-        link.args(["-pthread", "-lm", "-o"]).arg(&driver);
+        link.args(["-pthread", "-ldl", "-lm", "-o"]).arg(&driver);
         shell::run(&mut link)?;
         programs.push(driver);
     }
     Ok(programs)
+}
+
+/// A library in Rust, with all that it needs, for the driver in C.
+fn archive(
+    bench: &Bench,
+    program: Program,
+    variant: &Variant,
+    folder: &Path,
+) -> Result<PathBuf, Error> {
+    let mut cargo: Command = bench.cargo(folder, &variant.instrumentation.join(" "));
+    cargo.args(["rustc", "--quiet", "--release", "--locked", "--lib"]);
+    cargo.args(["--crate-type=staticlib", "--target", &host()]);
+    cargo.args(["--features", &format!("driver,{}", program.name())]);
+    shell::run(&mut cargo)?;
+    Ok(folder
+        .join(host())
+        .join("release/librkcov_bench_programs.a"))
 }

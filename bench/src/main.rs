@@ -4,6 +4,7 @@
 mod build;
 mod callbacks;
 mod measure;
+mod programs;
 mod rows;
 mod tables;
 
@@ -24,6 +25,8 @@ struct Args {
 enum Bench {
     /// What the callbacks cost, beside the same in C and beside no instrumentation
     Callbacks(Rounds),
+    /// What whole programs cost under `rkcov run`, beside gcov, clang's and rustc's source coverage
+    Programs(Rounds),
     /// Make the tables of docs/bench.md from the raw rows
     Tables,
 }
@@ -52,23 +55,34 @@ fn main() -> ExitCode {
 fn run(bench: &Bench) -> Result<(), Error> {
     match bench {
         Bench::Callbacks(rounds) => {
-            let rows = measured(rounds)?;
+            let rows = measured(rounds, "callbacks", false, callbacks::candidates)?;
             print!("{}", tables::callbacks(&rows));
+        }
+        Bench::Programs(rounds) => {
+            let rows = measured(rounds, "programs", true, programs::candidates)?;
+            print!("{}", tables::programs(&rows));
         }
         Bench::Tables => tables::write()?,
     }
     Ok(())
 }
 
-fn measured(args: &Rounds) -> Result<Rows, Error> {
+fn measured(
+    args: &Rounds,
+    name: &str,
+    rkcov_runs: bool,
+    candidates: impl FnOnce(&build::Bench, &dyn Fn(&str) -> bool) -> Result<Candidates, Error>,
+) -> Result<Rows, Error> {
     let wanted = |program: &str| args.only.as_deref().is_none_or(|o| program.contains(o));
-    let candidates = callbacks::candidates(&build::Bench::prepare()?, &wanted)?;
+    let candidates = candidates(&build::Bench::prepare(rkcov_runs)?, &wanted)?;
     let rows = measure::rounds(&candidates, args.rounds)?;
     if args.only.is_none() {
-        rows.write(&results("callbacks"))?;
+        rows.write(&results(name))?;
     }
     Ok(rows)
 }
+
+type Candidates = Vec<measure::Candidate>;
 
 /// The file of a bench's raw rows.
 fn results(name: &str) -> PathBuf {

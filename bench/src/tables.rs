@@ -20,11 +20,22 @@ const CALLBACKS: [Column; 5] = [
     ("gate closed: to plain", "gate-off", "plain-off"),
 ];
 
-const COMPILERS: [&str; 2] = ["gcc", "clang"];
+const PROGRAMS: [Column; 3] = [
+    ("rkcov run: to plain", "rkcov", "plain"),
+    ("gcov: to plain", "gcov", "plain"),
+    ("source coverage: to plain", "source", "plain"),
+];
+
+const COMPILERS: [&str; 3] = ["gcc", "clang", "rustc"];
 
 /// The table of the callbacks.
 pub(crate) fn callbacks(rows: &Rows) -> String {
     table(rows, &CALLBACKS)
+}
+
+/// The table of whole programs.
+pub(crate) fn programs(rows: &Rows) -> String {
+    table(rows, &PROGRAMS)
 }
 
 fn table(rows: &Rows, columns: &[Column]) -> String {
@@ -83,11 +94,15 @@ pub(crate) fn write() -> Result<(), Error> {
 
 /// The page with its tables as the rows give them.
 fn with_tables(page: &str) -> Result<String, Error> {
-    with_table(
-        page,
-        "callbacks",
-        &callbacks(&Rows::read(&results("callbacks"))?),
-    )
+    let made = [
+        ("callbacks", callbacks(&Rows::read(&results("callbacks"))?)),
+        ("programs", programs(&Rows::read(&results("programs"))?)),
+    ];
+    let mut page = page.to_owned();
+    for (name, table) in made {
+        page = with_table(&page, name, &table)?;
+    }
+    Ok(page)
 }
 
 /// The page with `table` in the place of that name.
@@ -118,18 +133,14 @@ mod tests {
     fn a_table_has_a_row_for_what_was_measured() {
         let mut rows = Rows::default();
         rows.machine = "A machine".into();
-        for (variant, time) in [
-            ("gcc-plain-off", 10),
-            ("gcc-rkcov-off", 15),
-            ("gcc-c-off", 10),
-        ] {
+        for (variant, time) in [("gcc-plain", 10), ("gcc-rkcov", 15), ("gcc-gcov", 25)] {
             rows.push(0, "zlib", variant, time);
         }
         assert_eq!(
-            callbacks(&rows),
-            "| program | compiler | off: rkcov to C | on: rkcov to C | off: to plain | on: to plain | gate closed: to plain |\n\
-             | --- | --- | --- | --- | --- | --- | --- |\n\
-             | zlib | gcc | **1.50** (1.50-1.50) | | **1.50** (1.50-1.50) | | |\n\
+            programs(&rows),
+            "| program | compiler | rkcov run: to plain | gcov: to plain | source coverage: to plain |\n\
+             | --- | --- | --- | --- | --- |\n\
+             | zlib | gcc | **1.50** (1.50-1.50) | **2.50** (2.50-2.50) | |\n\
              \n\
              Medians (and quartiles) of 1 rounds. A machine.\n"
         );
