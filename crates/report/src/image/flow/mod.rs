@@ -14,9 +14,10 @@
 
 mod callees;
 mod graph;
+mod held;
 mod x86;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use object::{Architecture, Object};
@@ -85,10 +86,11 @@ impl Flow {
         if !callees.has_callbacks() {
             return None;
         }
-        let scans: Vec<Scan> = functions
+        let mut scans: Vec<Scan> = functions
             .par_iter()
             .map(|function| x86::scan(&callees, &function.range))
             .collect();
+        follow_registers(&mut scans, functions, &callees);
         let groups = groups(functions, &scans);
         let endless = endless(&groups, functions, &scans, &callees);
 
@@ -341,6 +343,29 @@ fn routine(
 /// Whether it is the part of a function that a compiler put elsewhere since it seldom runs.
 fn is_cold(function: &Function) -> bool {
     function.name.contains(".cold")
+}
+
+/// Finds out where calls through registers lead, in the functions that put addresses there.
+fn follow_registers(scans: &mut [Scan], functions: &[Function], callees: &Callees<'_>) {
+    if !scans.iter().any(|scan| scan.holds) {
+        return;
+    }
+    let entered: BTreeSet<u64> = functions
+        .iter()
+        .zip(&*scans)
+        .flat_map(|(function, scan)| {
+            let targets = scan.branches.iter().flat_map(Branch::jump_targets);
+            targets.filter(|target| !function.range.contains(target))
+        })
+        .copied()
+        .collect();
+    let with = scans.par_iter_mut().zip(functions);
+    with.filter(|(scan, _)| scan.holds)
+        .for_each(|(scan, function)| {
+            if let Some(code) = callees.code(&function.range) {
+                held::resolve(scan, function.range.start, code, &entered);
+            }
+        });
 }
 
 /// Which functions are parts of one routine: those that jump into each other's middle, and a

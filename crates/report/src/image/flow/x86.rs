@@ -7,6 +7,7 @@ use std::ops::Range;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::callees::{Callee, Callees, Endless};
+use super::held;
 
 /// The instructions of one function at which control may go elsewhere than on.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Scan {
     pub(super) branches: Vec<Branch>,
     /// Where the code could not be read any further.
     pub(super) end: u64,
+    /// Whether addresses are put into registers that calls may go through.
+    pub(super) holds: bool,
 }
 
 /// One such instruction.
@@ -103,6 +106,7 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
     let mut scan = Scan {
         branches: Vec::new(),
         end: range.start,
+        holds: false,
     };
     let Some(bytes) = callees.code(range) else {
         return scan;
@@ -133,6 +137,7 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
                 kind,
             });
         }
+        scan.holds |= held::is_put(&instruction);
         tables.note(&instruction);
     }
     if !open.is_empty() {
