@@ -31,9 +31,22 @@ pub struct Mutant {
     find: String,
     /// What the bug makes of it.
     replace: String,
-    /// Only other tasks can tell: the models of concurrency have to catch it.
+    /// What has to catch it.
     #[serde(default)]
-    concurrent: bool,
+    judge: Judge,
+}
+
+/// What a mutant is put before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Judge {
+    /// The suite on the rules in one process, and random histories.
+    #[default]
+    Rules,
+    /// The models of concurrency: only other tasks can tell.
+    Models,
+    /// The tests of the userspace host, the suite on it, and programs.
+    Process,
 }
 
 /// What became of a mutant.
@@ -43,8 +56,8 @@ pub struct Caught {
     pub cases: Vec<String>,
     /// Whether the histories found it.
     pub histories: bool,
-    /// Models of concurrency that failed.
-    pub models: Vec<String>,
+    /// Tests that failed: models of concurrency, or those of a host.
+    pub tests: Vec<String>,
     /// Whether the suite did not even come to its end.
     pub crashed: bool,
 }
@@ -53,22 +66,15 @@ impl Caught {
     /// Whether anything noticed.
     #[must_use]
     pub fn is_caught(&self) -> bool {
-        self.crashed || self.histories || !self.cases.is_empty() || !self.models.is_empty()
+        self.crashed || self.histories || !self.cases.is_empty() || !self.tests.is_empty()
     }
 }
 
-/// What a copy is made of: the rules, what tests them, and what that depends on.
-const COPIED: [&str; 6] = [
-    "crates/abi",
-    "crates/core",
-    "crates/region",
-    "crates/client",
-    "crates/artifacts",
-    "conformance",
-];
+/// What a copy is made without.
+const NOT_COPIED: [&str; 2] = [".git", "target"];
 
 /// The time that the suite may take on a mutant, which may loop for ever.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Mutants {
     /// Those of `mutants.toml`.
@@ -125,40 +131,51 @@ impl Copy {
     pub fn new() -> Result<Self, String> {
         let say = |e: std::io::Error| e.to_string();
         let folder = tempfile::tempdir().map_err(say)?;
-        for part in COPIED {
-            copy(&root().join(part), &folder.path().join(part)).map_err(say)?;
-        }
-        let manifest = fs::read_to_string(root().join("Cargo.toml")).map_err(say)?;
-        let lock = root().join("Cargo.lock");
-        fs::copy(lock, folder.path().join("Cargo.lock")).map_err(say)?;
-        fs::write(folder.path().join("Cargo.toml"), members(&manifest)?).map_err(say)?;
+        copy(&root(), folder.path(), &NOT_COPIED).map_err(say)?;
         // The pages are made of the results that are kept, which a mutant does not renew.
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), Into::into);
         let target = target.join("mutants");
         Ok(Self { folder, target })
     }
 
-    /// Tests the sources with this bug; without one, if there is none.
+    /// Tests the sources with this bug.
     ///
     /// # Errors
     /// If they cannot be built.
-    pub fn test(&self, mutant: Option<&Mutant>) -> Result<Caught, String> {
+    pub fn test(&self, mutant: &Mutant) -> Result<Caught, String> {
         let say = |e: std::io::Error| e.to_string();
-        if let Some(mutant) = mutant {
-            let mutated = mutant.apply(&root())?;
-            fs::write(self.folder.path().join(&mutant.file), mutated).map_err(say)?;
-        }
-        let caught = match mutant {
-            Some(mutant) if mutant.concurrent => self.run_models(),
-            _ => self.build_and_run(),
-        };
-        if let Some(mutant) = mutant {
-            let original = root().join(&mutant.file);
-            // Written, not copied with its time, so that cargo sees the change.
-            let text = fs::read_to_string(original).map_err(say)?;
-            fs::write(self.folder.path().join(&mutant.file), text).map_err(say)?;
-        }
+        let mutated = mutant.apply(&root())?;
+        let place = self.folder.path().join(&mutant.file);
+        fs::write(&place, mutated).map_err(say)?;
+        let caught = self.judge(mutant.judge);
+        // Written, not copied with its time, so that cargo sees the change.
+        let text = fs::read_to_string(root().join(&mutant.file)).map_err(say)?;
+        fs::write(place, text).map_err(say)?;
         caught
+    }
+
+    /// Puts the sources as they are before whatever these bugs will be put before.
+    ///
+    /// # Errors
+    /// If they cannot be built, or do not pass: then nothing could be said of a bug.
+    pub fn test_without(&self, mutants: &[&Mutant]) -> Result<(), String> {
+        for judge in [Judge::Rules, Judge::Models, Judge::Process] {
+            if mutants.iter().any(|m| m.judge == judge) {
+                let caught = self.judge(judge)?;
+                if caught.is_caught() {
+                    return Err(format!("without any bug there is {caught:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, judge: Judge) -> Result<Caught, String> {
+        match judge {
+            Judge::Rules => self.build_and_run(),
+            Judge::Models => self.run_models(),
+            Judge::Process => self.run_process(),
+        }
     }
 
     fn build_and_run(&self) -> Result<Caught, String> {
@@ -200,37 +217,63 @@ impl Copy {
 
     /// As `.ci/loom` does.
     fn run_models(&self) -> Result<Caught, String> {
-        let models = |more: &[&str]| {
-            let mut cargo = Command::new("cargo");
-            cargo.args(["test", "--quiet", "--release", "--package", "rkcov-core"]);
-            cargo.args(["--test", "loom"]).args(more);
-            cargo.env("RUSTFLAGS", "--cfg loom");
-            cargo.env("CARGO_TARGET_DIR", self.target.join("loom"));
-            cargo.env("RUST_BACKTRACE", "0");
-            cargo.current_dir(self.folder.path());
-            cargo
-        };
-        let built = models(&["--no-run"]).output();
+        let mut models = self.cargo_test("loom", "rkcov-core", &["--release", "--test", "loom"]);
+        self.run_tests(models.env("RUSTFLAGS", "--cfg loom"))
+    }
+
+    /// The cheapest first: the first that catches it is enough.
+    fn run_process(&self) -> Result<Caught, String> {
+        let tests: [(&str, &[&str]); 3] = [
+            ("rkcov-runtime", &["--lib"]),
+            ("rkcov-conformance", &["--test", "process"]),
+            ("rkcov-artifacts", &["--test", "device"]),
+        ];
+        for (package, which) in tests {
+            let caught = self.run_tests(&mut self.cargo_test("", package, which))?;
+            if caught.is_caught() {
+                return Ok(caught);
+            }
+        }
+        Ok(Caught::default())
+    }
+
+    fn cargo_test(&self, target: &str, package: &str, which: &[&str]) -> Command {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--quiet", "--package", package]);
+        cargo.args(which);
+        cargo.env("CARGO_TARGET_DIR", self.target.join(target));
+        cargo.env("RUST_BACKTRACE", "0");
+        cargo.current_dir(self.folder.path());
+        cargo
+    }
+
+    fn run_tests(&self, cargo: &mut Command) -> Result<Caught, String> {
+        let mut built = Command::new(cargo.get_program());
+        built.args(cargo.get_args()).arg("--no-run");
+        for (name, value) in cargo.get_envs() {
+            built.env(name, value.unwrap_or_default());
+        }
+        let built = built.current_dir(self.folder.path()).output();
         let built = built.map_err(|e| format!("cargo: {e}"))?;
         if !built.status.success() {
             let errors = String::from_utf8_lossy(&built.stderr).into_owned();
             return Err(format!("cannot be built: {errors}"));
         }
-        let said = self.folder.path().join("models.txt");
+        let said = self.folder.path().join("tests.txt");
         let file = fs::File::create(&said).map_err(|e| e.to_string())?;
         // One after the other, so that one that crashes is known by the line that it did not end.
-        let mut tests = models(&["--", "--test-threads=1", "--format=pretty"]);
-        let passed = run(tests.stdout(file).stderr(Stdio::null()))?;
-        let said = fs::read_to_string(&said).map_err(|e| e.to_string())?;
-        let models: Vec<String> = said
+        cargo.args(["--", "--test-threads=1", "--format=pretty"]);
+        let passed = run(cargo.stdout(file).stderr(Stdio::null()))?;
+        let said = fs::read(&said).map_err(|e| e.to_string())?;
+        let tests: Vec<String> = String::from_utf8_lossy(&said)
             .lines()
             .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
             .filter(|(_, verdict)| *verdict != "ok")
             .map(|(name, _)| name.to_owned())
             .collect();
         Ok(Caught {
-            crashed: !passed && models.is_empty(),
-            models,
+            crashed: !passed && tests.is_empty(),
+            tests,
             ..Caught::default()
         })
     }
@@ -265,27 +308,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The root's manifest with only those members that are copied.
-fn members(manifest: &str) -> Result<String, String> {
-    let mut table: toml::Table = toml::from_str(manifest).map_err(|e| e.to_string())?;
-    let members = ["conformance/agent", "conformance/model"];
-    let members = COPIED.into_iter().chain(members);
-    let members = members.map(|m| toml::Value::String(m.into())).collect();
-    table
-        .get_mut("workspace")
-        .and_then(toml::Value::as_table_mut)
-        .ok_or("no workspace in Cargo.toml")?
-        .insert("members".into(), toml::Value::Array(members));
-    toml::to_string(&table).map_err(|e| e.to_string())
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+fn copy(from: &Path, to: &Path, without: &[&str]) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let name = entry.file_name();
+        if without.iter().any(|w| name == *w) {
+            continue;
+        }
+        let (from, to) = (entry.path(), to.join(name));
         if entry.file_type()?.is_dir() {
-            copy(&from, &to)?;
+            copy(&from, &to, &[])?;
         } else {
             fs::copy(from, to)?;
         }
@@ -311,7 +344,7 @@ pub fn page(mutants: &Mutants, tested: &[(&Mutant, Caught)], kept: &str) -> Stri
 }
 
 fn row(mutant: &Mutant, caught: &Caught) -> String {
-    let names = caught.cases.iter().chain(&caught.models);
+    let names = caught.cases.iter().chain(&caught.tests);
     let few: Vec<String> = names.clone().take(3).map(|n| format!("`{n}`")).collect();
     let more = names.count() - few.len();
     let mut by = few.join(", ");
@@ -324,10 +357,10 @@ fn row(mutant: &Mutant, caught: &Caught) -> String {
     if by.is_empty() {
         by.push_str("none");
     }
-    let histories = match (mutant.concurrent, caught.histories) {
-        (true, _) => "",
-        (false, true) => "yes",
-        (false, false) => "no",
+    let histories = match (mutant.judge, caught.histories) {
+        (Judge::Rules, true) => "yes",
+        (Judge::Rules, false) => "no",
+        _ => "",
     };
     let Mutant {
         name, what, file, ..
@@ -339,7 +372,7 @@ fn row(mutant: &Mutant, caught: &Caught) -> String {
 const PREFACE: &str = "\
 # Deliberate bugs, and what catches them
 
-Each of these one-line bugs is put into a copy of `crates/core`, alone, by
+Each of these one-line bugs is put into a copy of the sources, alone, by
 
 ```text
 cargo run -p rkcov-conformance -- mutants --write
@@ -347,10 +380,11 @@ cargo run -p rkcov-conformance -- mutants --write
 
 which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
 and tells 500 random histories of either sort to it and to the model. Those that only another task
-can notice are put before the models of concurrency instead (`.ci/loom`). It fails if one of them is
-caught by nothing. The bugs are in `conformance/mutants.toml`.
+can notice are put before the models of concurrency instead (`.ci/loom`); those in the userspace host
+before its own tests, the suite on it, and programs, as far as the first of these that notices. It
+fails if one of them is caught by nothing. The bugs are in `conformance/mutants.toml`.
 
-| bug | what goes wrong | in | cases or models that catch it | histories |
+| bug | what goes wrong | in | cases, models or tests that catch it | histories |
 | --- | --- | --- | --- | --- |
 ";
 

@@ -3,6 +3,8 @@
 //! linker and without), from C with the shared library, from Rust through the crate `rkcov`, and in a
 //! program that was written for Linux's device, under the preload library.
 
+#[path = "process/sanitizers.rs"]
+mod sanitizers;
 mod support;
 
 use rkcov_conformance::hosts::Kind;

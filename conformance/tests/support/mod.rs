@@ -60,6 +60,12 @@ impl Workshop {
         )
     }
 
+    /// The same, built for a sanitizer.
+    pub(crate) fn sanitized(&self, sanitizer: &str) -> Program {
+        let words = "-DGUARDS agent.c device-process.c subject.c subject.S rkcov.o rkcov-module.o";
+        self.agent(sanitizer, &format!("-fsanitize={sanitizer} {words}"))
+    }
+
     /// The same without a dynamic linker; markers have no guards.
     pub(crate) fn in_static_executable(&self) -> Program {
         self.agent(
