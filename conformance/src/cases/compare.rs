@@ -118,10 +118,11 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 client f1
          t0 thread t1
+         t0 thread t2
          t0 remote f0 cmp area 64 handles [ usb:8 ]
          t1 remote f1 pc area 64 handles [ usb:9 ]
-         t1 run start usb:8 pcs 0 2 cmp4 1 2 pcs 2 1 stop
-         t1 run start usb:9 pcs 0 2 cmp4 1 2 pcs 2 1 stop
+         t2 run start usb:8 pcs 0 2 cmp4 1 2 pcs 2 1 stop
+         t2 run start usb:9 pcs 0 2 cmp4 1 2 pcs 2 1 stop
          ? t0 m0 recorded cmp4 1 2
          ? t0 m1 recorded pcs 0 3",
     ),

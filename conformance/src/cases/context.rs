@@ -55,9 +55,10 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 client f1
          t0 thread t1
+         t0 thread t2
          t0 remote f0 pc area 64 handles [ usb:8 ]
          t1 remote f1 pc area 64 handles [ usb:9 ]
-         t1 run start usb:8 pcs 0 2 softirq { start usb:9 pcs 10 2 stop } pcs 2 2 stop
+         t2 run start usb:8 pcs 0 2 softirq { start usb:9 pcs 10 2 stop } pcs 2 2 stop
          ? t0 m0 recorded pcs 0 4
          ? t0 m1 recorded pcs 10 2",
     ),
@@ -103,9 +104,10 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 client f1
          t0 thread t1
+         t0 thread t2
          t0 remote f0 cmp area 64 handles [ usb:8 ]
          t1 remote f1 pc area 64 handles [ usb:9 ]
-         t1 run start usb:8 cmp4 1 2 softirq { start usb:9 pcs 10 2 cmp4 5 6 stop } pcs 2 2 cmp8 3 4 stop
+         t2 run start usb:8 cmp4 1 2 softirq { start usb:9 pcs 10 2 cmp4 5 6 stop } pcs 2 2 cmp8 3 4 stop
          ? t0 m0 recorded cmp4 1 2 cmp8 3 4
          ? t0 m1 recorded pcs 10 2",
     ),
@@ -158,9 +160,10 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 client f1
          t0 thread t1
+         t0 thread t2
          t0 remote f0 pc area 64 handles [ usb:8 ]
          t1 remote f1 pc area 64 handles [ usb:9 ]
-         t1 run start usb:8 pcs 0 1 softirq { start usb:9 pcs 10 1 hardirq { pcs 20 1 stop start usb:8 } pcs 11 1 stop } pcs 1 1 stop
+         t2 run start usb:8 pcs 0 1 softirq { start usb:9 pcs 10 1 hardirq { pcs 20 1 stop start usb:8 } pcs 11 1 stop } pcs 1 1 stop
          ? t0 m0 recorded pcs 0 2
          ? t0 m1 recorded pcs 10 2",
     ),
@@ -214,12 +217,13 @@ pub(super) const CASES: &[Case] = &[
                 "t0 client f0
                  t0 client f1
                  t0 thread t1
+                 t0 thread t2
                  t0 remote f0 pc area 64 handles [ usb:8 ]
                  t1 remote f1 pc area 64 handles [ usb:9 ]
-                 t1 run start usb:8 pcs 0 2 start usb:9 pcs 2 2 stop pcs 50 2 stop
+                 t2 run start usb:8 pcs 0 2 start usb:9 pcs 2 2 stop pcs 50 2 stop
                  ? t0 m0 recorded pcs 0 4
                  ? t0 m1 recorded
-                 t1 run start usb:9 pcs 10 2 stop
+                 t2 run start usb:9 pcs 10 2 stop
                  ? t0 m1 recorded pcs 10 2",
             )
         },
@@ -439,9 +443,10 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 client f1
          t0 thread t1
+         t0 thread t2
          t0 remote f0 pc area 64 handles [ usb:8 ]
          t1 remote f1 pc area 64 handles [ usb:9 ]
-         t1 run start usb:8 pcs 0 2 signal { start usb:9 pcs 10 2 stop } pcs 2 2 stop
+         t2 run start usb:8 pcs 0 2 signal { start usb:9 pcs 10 2 stop } pcs 2 2 stop
          ? t0 m0 recorded pcs 0 4
          ? t0 m1 recorded pcs 10 2",
     ),

@@ -97,9 +97,10 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 client f1
          t0 thread t1
+         t0 thread t2
          t1 remote f1 pc area 64 handles [ usb:9 ]
          t0 remote f0 pc area 64 handles [ usb:8 usb:9 ] -> EEXIST
-         t1 run start usb:8 pcs 0 3 stop
+         t2 run start usb:8 pcs 0 3 stop
          ? t0 m0 recorded
          ? t0 m1 recorded",
     ),

@@ -390,9 +390,10 @@ pub(super) const CASES: &[Case] = &[
         "t0 client f0
          t0 thread t1
          t1 client f1
+         t0 thread t2
          t0 remote f0 pc area 64 common common:9
          t1 remote f1 pc area 64 handles [ usb:9 ]
-         t0 run start common:9 pcs 0 3 stop start usb:9 pcs 10 3 stop
+         t2 run start common:9 pcs 0 3 stop start usb:9 pcs 10 3 stop
          ? t0 m0 recorded pcs 0 3
          ? t1 m1 recorded pcs 10 3",
     ),
