@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Ways out of C functions, and ways through them that are easily taken for one another.
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-volatile int sink, asleep;
+volatile int sink;
+static sem_t asleep;
 
 #define N __attribute__((noinline))
 
@@ -95,7 +97,7 @@ N void *forever(void *arg)
 		sink++;
 		if (*p == 77)
 			break;
-		asleep = 1;
+		sem_post(&asleep);
 		sleep(100);
 		sink += 2;
 	}
@@ -232,8 +234,7 @@ int main(void)
 	sink = shortcut(1, 0);
 	sorted();
 	quits(2);
-	while (!asleep)
-		usleep(1000);
+	sem_wait(&asleep);
 	quits(2);
 	puts("end");
 	fflush(stdout);
