@@ -2,6 +2,8 @@
 //! What a report says of lines is held against gcov, which counts them: no line is said to have run
 //! that did not, nor the other way round.
 
+mod small;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
