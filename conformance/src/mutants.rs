@@ -45,8 +45,6 @@ enum Judge {
     Rules,
     /// The models of concurrency: only other tasks can tell.
     Models,
-    /// The tests of the userspace host, the suite on it, and programs.
-    Process,
 }
 
 /// What became of a mutant.
@@ -56,8 +54,8 @@ pub struct Caught {
     pub cases: Vec<String>,
     /// Whether the histories found it.
     pub histories: bool,
-    /// Tests that failed: models of concurrency, or those of a host.
-    pub tests: Vec<String>,
+    /// Models of concurrency that failed.
+    pub models: Vec<String>,
     /// Whether the suite did not even come to its end.
     pub crashed: bool,
 }
@@ -66,7 +64,7 @@ impl Caught {
     /// Whether anything noticed.
     #[must_use]
     pub fn is_caught(&self) -> bool {
-        self.crashed || self.histories || !self.cases.is_empty() || !self.tests.is_empty()
+        self.crashed || self.histories || !self.cases.is_empty() || !self.models.is_empty()
     }
 }
 
@@ -159,7 +157,7 @@ impl Copy {
     /// # Errors
     /// If they cannot be built, or do not pass: then nothing could be said of a bug.
     pub fn test_without(&self, mutants: &[&Mutant]) -> Result<(), String> {
-        for judge in [Judge::Rules, Judge::Models, Judge::Process] {
+        for judge in [Judge::Rules, Judge::Models] {
             if mutants.iter().any(|m| m.judge == judge) {
                 let caught = self.judge(judge)?;
                 if caught.is_caught() {
@@ -174,7 +172,6 @@ impl Copy {
         match judge {
             Judge::Rules => self.build_and_run(),
             Judge::Models => self.run_models(),
-            Judge::Process => self.run_process(),
         }
     }
 
@@ -217,63 +214,37 @@ impl Copy {
 
     /// As `.ci/loom` does.
     fn run_models(&self) -> Result<Caught, String> {
-        let mut models = self.cargo_test("loom", "rkcov-core", &["--release", "--test", "loom"]);
-        self.run_tests(models.env("RUSTFLAGS", "--cfg loom"))
-    }
-
-    /// The cheapest first: the first that catches it is enough.
-    fn run_process(&self) -> Result<Caught, String> {
-        let tests: [(&str, &[&str]); 3] = [
-            ("rkcov-runtime", &["--lib"]),
-            ("rkcov-conformance", &["--test", "process"]),
-            ("rkcov-artifacts", &["--test", "device"]),
-        ];
-        for (package, which) in tests {
-            let caught = self.run_tests(&mut self.cargo_test("", package, which))?;
-            if caught.is_caught() {
-                return Ok(caught);
-            }
-        }
-        Ok(Caught::default())
-    }
-
-    fn cargo_test(&self, target: &str, package: &str, which: &[&str]) -> Command {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--quiet", "--package", package]);
-        cargo.args(which);
-        cargo.env("CARGO_TARGET_DIR", self.target.join(target));
-        cargo.env("RUST_BACKTRACE", "0");
-        cargo.current_dir(self.folder.path());
-        cargo
-    }
-
-    fn run_tests(&self, cargo: &mut Command) -> Result<Caught, String> {
-        let mut built = Command::new(cargo.get_program());
-        built.args(cargo.get_args()).arg("--no-run");
-        for (name, value) in cargo.get_envs() {
-            built.env(name, value.unwrap_or_default());
-        }
-        let built = built.current_dir(self.folder.path()).output();
+        let models = |more: &[&str]| {
+            let mut cargo = Command::new("cargo");
+            cargo.args(["test", "--quiet", "--release", "--package", "rkcov-core"]);
+            cargo.args(["--test", "loom"]).args(more);
+            cargo.env("RUSTFLAGS", "--cfg loom");
+            cargo.env("CARGO_TARGET_DIR", self.target.join("loom"));
+            cargo.env("RUST_BACKTRACE", "0");
+            cargo.current_dir(self.folder.path());
+            cargo
+        };
+        let built = models(&["--no-run"]).output();
         let built = built.map_err(|e| format!("cargo: {e}"))?;
         if !built.status.success() {
             let errors = String::from_utf8_lossy(&built.stderr).into_owned();
             return Err(format!("cannot be built: {errors}"));
         }
-        let said = self.folder.path().join("tests.txt");
+        let said = self.folder.path().join("models.txt");
         let file = fs::File::create(&said).map_err(|e| e.to_string())?;
         // One after the other, so that one that crashes is known by the line that it did not end.
-        cargo.args(["--", "--test-threads=1", "--format=pretty"]);
-        let passed = run(cargo.stdout(file).stderr(Stdio::null()))?;
-        let said = fs::read(&said).map_err(|e| e.to_string())?;
-        let tests: Vec<String> = String::from_utf8_lossy(&said)
+        let mut tests = models(&["--", "--test-threads=1", "--format=pretty"]);
+        let passed = run(tests.stdout(file).stderr(Stdio::null()))?;
+        let said = fs::read_to_string(&said).map_err(|e| e.to_string())?;
+        let models: Vec<String> = said
             .lines()
             .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
             .filter(|(_, verdict)| *verdict != "ok")
             .map(|(name, _)| name.to_owned())
             .collect();
         Ok(Caught {
-            crashed: !passed && tests.is_empty(),
-            tests,
+            crashed: !passed && models.is_empty(),
+            models,
             ..Caught::default()
         })
     }
@@ -344,7 +315,7 @@ pub fn page(mutants: &Mutants, tested: &[(&Mutant, Caught)], kept: &str) -> Stri
 }
 
 fn row(mutant: &Mutant, caught: &Caught) -> String {
-    let names = caught.cases.iter().chain(&caught.tests);
+    let names = caught.cases.iter().chain(&caught.models);
     let few: Vec<String> = names.clone().take(3).map(|n| format!("`{n}`")).collect();
     let more = names.count() - few.len();
     let mut by = few.join(", ");
@@ -380,11 +351,10 @@ cargo run -p rkcov-conformance -- mutants --write
 
 which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
 and tells 500 random histories of either sort to it and to the model. Those that only another task
-can notice are put before the models of concurrency instead (`.ci/loom`); those in the userspace host
-before its own tests, the suite on it, and programs, as far as the first of these that notices. It
-fails if one of them is caught by nothing. The bugs are in `conformance/mutants.toml`.
+can notice are put before the models of concurrency instead (`.ci/loom`). It fails if one of them is
+caught by nothing. The bugs are in `conformance/mutants.toml`.
 
-| bug | what goes wrong | in | cases, models or tests that catch it | histories |
+| bug | what goes wrong | in | cases or models that catch it | histories |
 | --- | --- | --- | --- | --- |
 ";
 
