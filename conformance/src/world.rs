@@ -61,16 +61,6 @@ fn listen(
     done.map(|()| count).map_err(said)
 }
 
-/// Waits for what is to come, or long enough to say that nothing does.
-fn hear(kcov: &Device, something: bool) -> io::Result<()> {
-    if something {
-        hardware::settle(kcov).map(drop)
-    } else {
-        hardware::quiet();
-        Ok(())
-    }
-}
-
 /// PCs of the hub's work when a device is plugged in, for who listens to its bus, or to another.
 ///
 /// # Errors
@@ -81,7 +71,7 @@ pub fn usb_hub_event(to_its_bus: bool) -> Result<u64, String> {
     let handle = Handle::new(Subsystem::USB, bus);
     listen(None, handle.as_slice(), |kcov| {
         drop(UsbDevice::plug()?);
-        hear(kcov, to_its_bus)
+        hardware::hear(kcov, to_its_bus)
     })
 }
 
@@ -95,7 +85,7 @@ pub fn vhost_worker(with_handle: bool) -> Result<u64, String> {
     if with_handle {
         return listen(common, &[], |kcov| {
             work()?;
-            hear(kcov, true)
+            hardware::hear(kcov, true)
         });
     }
     // Someone listens to the handle, but it is not the worker's maker's.
@@ -107,7 +97,7 @@ pub fn vhost_worker(with_handle: bool) -> Result<u64, String> {
                 // The other end is gone only if that thread failed.
                 let _ = ready.send(());
                 let _ = is_done.recv();
-                hear(kcov, false)
+                hardware::hear(kcov, false)
             })
         });
         let _ = is_ready.recv();

@@ -269,7 +269,7 @@ pub(crate) fn usb_inside() -> Result<()> {
     let (its, another) = (bus, bus + 100);
     let plug = |kcov: &Device, something: bool| {
         drop(UsbDevice::plug()?);
-        hear(kcov, something)
+        hardware::hear(kcov, something)
     };
     let heard = amid_noise(|| {
         listen(None, Handle::new(Subsystem::USB, its), |kcov| {
@@ -293,7 +293,7 @@ pub(crate) fn vhost_inside() -> Result<()> {
     let heard = amid_noise(|| {
         listen(common(WORKER), None, |kcov| {
             work()?;
-            hear(kcov, true)
+            hardware::hear(kcov, true)
         })
     })?;
     // Someone listens to that handle, but it is not the worker's maker's.
@@ -304,7 +304,7 @@ pub(crate) fn vhost_inside() -> Result<()> {
             // The other end is gone only if that thread failed.
             let _ = ready.send(());
             let _ = is_done.recv();
-            hear(kcov, false)
+            hardware::hear(kcov, false)
         })
     });
     is_ready.recv()?;
@@ -313,16 +313,6 @@ pub(crate) fn vhost_inside() -> Result<()> {
     let without = listener.join().map_err(|_| "the listener panicked")??;
     print(&heard, &without);
     Ok(())
-}
-
-/// Waits for what is to come, or long enough to say that nothing does.
-fn hear(kcov: &Device, something: bool) -> io::Result<()> {
-    if something {
-        hardware::settle(kcov).map(drop)
-    } else {
-        hardware::quiet();
-        Ok(())
-    }
 }
 
 fn print(heard: &[u64], without: &[u64]) {

@@ -174,15 +174,7 @@ impl Argument {
     /// # Errors
     /// If there is no memory for it.
     pub fn new(call: &RemoteCall) -> Result<Self, String> {
-        let mut bytes = Vec::new();
-        bytes.extend(call.mode.to_ne_bytes());
-        bytes.extend(call.area.to_ne_bytes());
-        bytes.extend(call.num_handles().to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(call.common.to_ne_bytes());
-        for handle in &call.handles {
-            bytes.extend(handle.to_ne_bytes());
-        }
+        let bytes = call.bytes();
         let readable = call.readable_bytes() as usize;
         let room = readable.next_multiple_of(PAGE);
         let len = room + PAGE;

@@ -248,6 +248,21 @@ impl RemoteCall {
             .unwrap_or_else(|| u32::try_from(self.handles.len()).unwrap_or(u32::MAX))
     }
 
+    /// The argument as it lies in the client's memory, all of it.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(self.mode.to_ne_bytes());
+        bytes.extend(self.area.to_ne_bytes());
+        bytes.extend(self.num_handles().to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(self.common.to_ne_bytes());
+        for handle in &self.handles {
+            bytes.extend(handle.to_ne_bytes());
+        }
+        bytes
+    }
+
     /// Bytes of the argument that can be read.
     #[must_use]
     pub fn readable_bytes(&self) -> u64 {

@@ -490,15 +490,7 @@ fn plain(words: &[Word]) -> Vec<u64> {
 
 /// The argument's bytes, as far as they can be read.
 fn lay_out(call: &RemoteCall) -> Argument {
-    let mut bytes = Vec::new();
-    bytes.extend(call.mode.to_ne_bytes());
-    bytes.extend(call.area.to_ne_bytes());
-    bytes.extend(call.num_handles().to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(call.common.to_ne_bytes());
-    for handle in &call.handles {
-        bytes.extend(handle.to_ne_bytes());
-    }
+    let mut bytes = call.bytes();
     debug_assert_eq!(bytes.len(), size_of::<RemoteArg>() + 8 * call.handles.len());
     bytes.truncate(call.readable_bytes() as usize);
     Argument {

@@ -82,6 +82,19 @@ pub fn quiet() {
     sleep(QUIET);
 }
 
+/// Waits for what is to come, as [`settle`] does, or long enough to say that nothing does.
+///
+/// # Errors
+/// What was to come did not.
+pub fn hear(device: &Device, something: bool) -> io::Result<()> {
+    if something {
+        settle(device).map(drop)
+    } else {
+        quiet();
+        Ok(())
+    }
+}
+
 /// A USB device, plugged into the hub of dummy_hcd as long as this lives.
 pub struct UsbDevice {
     _file: File,
