@@ -9,19 +9,21 @@ use crate::cpio::{Next, Reader};
 use crate::error::{io_error, Error, Result};
 use crate::flavor::Arch;
 use crate::guest::OUT_PARAMETER;
+use crate::interrupt::Watch;
 use crate::job::{write_initramfs, Job, INIT};
 use crate::kernel::Image;
+use crate::kvm::{self, Kvm};
 use crate::setup::Workshop;
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the guest.
-const PAUSE: Duration = Duration::from_millis(20);
-/// How long a kernel may take to find that it has nothing to run.
-const PROBE_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// What of a kernel's messages is a complaint.
 const COMPLAINTS: [&str; 9] = [
     "BUG: ",
@@ -63,6 +65,7 @@ impl Machine<'_> {
         files: &[PathBuf],
         mut answered: impl FnMut(&str, &[u8]),
     ) -> Result<()> {
+        let watch = Watch::begin();
         let folder = tempfile::Builder::new()
             .prefix("rkcov-guest-")
             .tempdir()
@@ -79,7 +82,7 @@ impl Machine<'_> {
             Arch::Uml => self.uml(&initramfs, &out, &console)?,
         };
         let guest = Guest::start(&mut command)?;
-        self.listen(guest, &out, &console, &mut answered)?;
+        self.listen(guest, &watch, &out, &console, &mut answered)?;
         match complaint(&console) {
             Some(report) if self.strict => Err(Error::Report { report, console }),
             Some(_) => Ok(()),
@@ -91,6 +94,7 @@ impl Machine<'_> {
     fn listen(
         &self,
         mut guest: Guest,
+        watch: &Watch,
         out: &Path,
         console: &Path,
         answered: &mut impl FnMut(&str, &[u8]),
@@ -112,14 +116,9 @@ impl Machine<'_> {
             }
             match ended {
                 Some(_) if complete => return Ok(()),
-                Some(how) => {
-                    let how = if complaint(console).is_some_and(|c| c.contains("panic")) {
-                        String::from("panicked")
-                    } else {
-                        format!("ended too early ({how})")
-                    };
+                Some(status) => {
                     return Err(Error::Died {
-                        how,
+                        how: self.early_end(status, console),
                         console: console.to_owned(),
                     });
                 }
@@ -131,23 +130,41 @@ impl Machine<'_> {
                 }
                 None => sleep(PAUSE),
             }
+            if let Some(signal) = watch.signal() {
+                return Err(Error::Interrupted {
+                    signal,
+                    console: console.to_owned(),
+                });
+            }
+        }
+    }
+
+    /// How a guest ended that had not come to its end.
+    fn early_end(&self, status: ExitStatus, console: &Path) -> String {
+        /// What a kernel says that has too little of it.
+        const NO_MEMORY: [&str; 3] = [
+            "Out of memory",
+            "deadlocked on memory",
+            "Initramfs unpacking failed: write error",
+        ];
+        let text = fs::read(console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        if NO_MEMORY.iter().any(|words| text.contains(words)) {
+            format!("had too little memory ({} MiB)", self.memory)
+        } else if complaint(console).is_some_and(|c| c.contains("panic")) {
+            String::from("panicked")
+        } else {
+            format!("ended too early ({status})")
         }
     }
 
     fn qemu(&self, acceleration: &str, initramfs: &Path, out: &Path, console: &Path) -> Command {
-        let file = |kind: &str, path: &Path| format!("{kind}{}", path.display());
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = qemu(acceleration, self.memory, &self.image.kernel, console);
         command
-            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-accel", acceleration, "-cpu", "max", "-smp", "2"])
-            .args(["-m", &self.memory.to_string()])
-            .arg("-kernel")
-            .arg(&self.image.kernel)
             .arg("-initrd")
             .arg(initramfs)
-            .args(["-serial", &file("file:", console)])
             .args(["-device", "virtio-serial-pci"])
-            .args(["-chardev", &file("file,id=out,path=", out)])
+            .args(["-chardev", &format!("file,id=out,path={}", out.display())])
             .args(["-device", "virtserialport,chardev=out,name=rkcov"])
             .arg("-append")
             .arg(format!(
@@ -175,89 +192,66 @@ impl Machine<'_> {
         Ok(command)
     }
 
-    /// Whether KVM works here, as an accelerator for QEMU: a device that is there may hang, or
-    /// stop a guest at once. Found out by booting this kernel without anything to run, once for
-    /// each boot of this machine.
+    /// What QEMU is told: KVM if it works, else emulation.
     fn acceleration(&self) -> Result<&'static str> {
-        const EMULATE: &str = "tcg,thread=multi";
-        if !Path::new("/dev/kvm").exists() {
-            return Ok(EMULATE);
-        }
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let known = self.workshop.root().join("kvm");
-        let works = match fs::read_to_string(&known) {
-            Ok(text) if text.starts_with(boot.trim()) => text.ends_with("yes"),
-            _ => {
-                let works = self.kvm_works();
-                let text = format!("{} {}", boot.trim(), if works { "yes" } else { "no" });
-                fs::write(&known, text).map_err(io_error(&known))?;
-                works
-            }
-        };
-        Ok(if works { "kvm" } else { EMULATE })
-    }
-
-    fn kvm_works(&self) -> bool {
-        let Ok(console) = tempfile::NamedTempFile::new() else {
-            return false;
-        };
-        let mut command = Command::new("qemu-system-x86_64");
-        command
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-no-reboot",
-                "-display",
-                "none",
-            ])
-            .args(["-accel", "kvm", "-cpu", "max", "-smp", "2", "-m", "512"])
-            .arg("-kernel")
-            .arg(&self.image.kernel)
-            .args(["-append", "console=ttyS0 panic=-1"])
-            .args(["-serial", &format!("file:{}", console.path().display())])
-            .stderr(Stdio::null());
-        let Ok(mut guest) = Guest::start(&mut command) else {
-            return false;
-        };
-        let began = Instant::now();
-        while began.elapsed() < PROBE_LIMIT {
-            match guest.ended() {
-                // It got as far as missing its root file system.
-                Ok(Some(_)) => {
-                    return complaint(console.path()).is_some_and(|c| c.contains("panic"))
-                }
-                Ok(None) => sleep(PAUSE),
-                Err(_) => return false,
-            }
-        }
-        false
+        let known = self.workshop.known_kvm();
+        Ok(match kvm::look(&known, Some(&self.image.kernel))? {
+            Kvm::Works => "kvm",
+            _ => "tcg,thread=multi",
+        })
     }
 }
 
+/// A PC with nothing but a processor, memory, a kernel and a console.
+pub(crate) fn qemu(acceleration: &str, memory: u32, kernel: &Path, console: &Path) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-display", "none", "-accel", acceleration])
+        .args(["-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
+        .arg("-kernel")
+        .arg(kernel)
+        .args(["-serial", &format!("file:{}", console.display())]);
+    command
+}
+
 /// A running guest; dropping it ends it.
-struct Guest(Child);
+pub(crate) struct Guest(Child);
 
 impl Guest {
-    fn start(command: &mut Command) -> Result<Self> {
-        let started = command.stdin(Stdio::null()).spawn();
+    /// Starts it in a process group of its own, which the terminal's signals do not reach: whoever
+    /// starts it ends it. If nobody is left who could, the kernel does.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let end_with_us = || {
+            // SAFETY: one system call without addresses, allowed between fork and exec.
+            match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: as its own comment says.
+        unsafe { command.pre_exec(end_with_us) };
+        let started = command.process_group(0).stdin(Stdio::null()).spawn();
         started.map(Self).map_err(io_error(command.get_program()))
     }
 
-    fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().map_err(io_error("the guest"))
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
+        if let Ok(None) = self.0.try_wait() {
+            // SAFETY: a number that is its group's until it has been waited for.
+            unsafe { libc::kill(-(self.0.id() as libc::pid_t), libc::SIGKILL) };
+        }
         let _ = self.0.wait();
     }
 }
 
 /// The first complaint in a kernel's messages.
-fn complaint(console: &Path) -> Option<String> {
+pub(crate) fn complaint(console: &Path) -> Option<String> {
     let text = fs::read(console).ok()?;
     let text = String::from_utf8_lossy(&text);
     let line = text

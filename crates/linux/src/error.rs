@@ -79,6 +79,14 @@ pub enum Error {
         /// What it printed.
         console: PathBuf,
     },
+    /// Somebody wanted this process to end while the guest ran; the guest was ended.
+    #[error("interrupted by signal {signal}; the guest is ended, its console is in {}", console.display())]
+    Interrupted {
+        /// The signal.
+        signal: i32,
+        /// What it printed.
+        console: PathBuf,
+    },
     /// The guest came to its end, but the kernel complained on the way.
     #[error("the kernel complained: {report}; its console is in {}", console.display())]
     Report {
@@ -90,12 +98,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit status of a command that failed this way: a shell's, if it is the program's fault.
+    /// The exit status of a command that failed this way: a shell's, if it is the program's fault
+    /// or the user's wish.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::NoProgram(_) => 127,
             Self::Program { .. } => 126,
+            Self::Interrupted { signal, .. } => 128_u8.wrapping_add(*signal as u8),
             _ => 1,
         }
     }

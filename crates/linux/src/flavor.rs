@@ -110,6 +110,16 @@ impl Kcov {
 }
 
 impl Flavor {
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let checks = [Checks::Plain, Checks::Kasan, Checks::Kcsan, Checks::Rt];
+        [Arch::X86_64, Arch::Uml].into_iter().flat_map(move |arch| {
+            checks.into_iter().flat_map(move |checks| {
+                [Kcov::Rust, Kcov::C].map(|kcov| Self { arch, kcov, checks })
+            })
+        })
+    }
+
     /// The build folder's name: both kcovs share one, and switching rebuilds what differs.
     #[must_use]
     pub fn build_name(self) -> String {

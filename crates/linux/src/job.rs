@@ -4,7 +4,8 @@
 
 use crate::cpio::{Kind, Writer};
 use crate::error::{io_error, Result};
-use crate::program::libraries;
+use crate::flavor::Arch;
+use crate::program::{fits, libraries};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -127,6 +128,27 @@ impl Coverage {
 /// # Errors
 /// A file cannot be read, or the program cannot run in a guest.
 pub fn write_initramfs(to: &Path, job: &Job, files: &[PathBuf]) -> Result<()> {
+    let contents = contents(job, files)?;
+    let out = fs::File::create(to).map_err(io_error(to))?;
+    let out = pack(Writer::new(io::BufWriter::new(out)), job, &contents)?;
+    out.into_inner()
+        .map(drop)
+        .map_err(|error| io_error(to)(error.into_error()))
+}
+
+/// Finds out what can be known of a job before there is a kernel.
+///
+/// # Errors
+/// The program cannot run in a guest of this sort, or one of `files` is not there.
+pub fn check(job: &Job, files: &[PathBuf], arch: Arch) -> Result<()> {
+    if let Some(program) = job.command.first() {
+        fits(Path::new(program), arch)?;
+    }
+    contents(job, files).map(drop)
+}
+
+/// All files of the guest, by their paths there.
+fn contents(job: &Job, files: &[PathBuf]) -> Result<BTreeMap<PathBuf, PathBuf>> {
     let me = env::current_exe().map_err(io_error("/proc/self/exe"))?;
     let mut contents: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     let mut add_program = |path: &Path, at: &Path| -> Result<()> {
@@ -142,30 +164,49 @@ pub fn write_initramfs(to: &Path, job: &Job, files: &[PathBuf]) -> Result<()> {
     }
     for file in files {
         let file = std::path::absolute(file).map_err(io_error(file))?;
-        add_all(&file, &mut contents)?;
+        let found = fs::metadata(&file).map_err(io_error(&file))?;
+        if found.is_dir() {
+            add_folder(&file, &mut Vec::new(), &mut contents)?;
+        } else if found.is_file() {
+            contents.insert(file.clone(), file);
+        } else {
+            return Err(io_error(&file)(io::Error::other(
+                "neither a file nor a folder",
+            )));
+        }
     }
-
-    let out = fs::File::create(to).map_err(io_error(to))?;
-    pack(Writer::new(io::BufWriter::new(out)), job, &contents).map_err(io_error(to))
+    Ok(contents)
 }
 
-/// All files of a folder, or the file itself.
-fn add_all(path: &Path, contents: &mut BTreeMap<PathBuf, PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        contents.insert(path.to_owned(), path.to_owned());
+/// All files of a folder. Links are followed, but not back into one of the folders `above`; what
+/// is no file (a socket, a link to nothing) is left out.
+fn add_folder(
+    path: &Path,
+    above: &mut Vec<PathBuf>,
+    contents: &mut BTreeMap<PathBuf, PathBuf>,
+) -> Result<()> {
+    let real = fs::canonicalize(path).map_err(io_error(path))?;
+    if above.contains(&real) {
         return Ok(());
     }
+    above.push(real);
     for entry in fs::read_dir(path).map_err(io_error(path))? {
-        add_all(&entry.map_err(io_error(path))?.path(), contents)?;
+        let entry = entry.map_err(io_error(path))?.path();
+        match fs::metadata(&entry) {
+            Ok(found) if found.is_dir() => add_folder(&entry, above, contents)?,
+            Ok(found) if found.is_file() => drop(contents.insert(entry.clone(), entry)),
+            _ => {}
+        }
     }
+    above.pop();
     Ok(())
 }
 
-fn pack(
-    mut archive: Writer<impl io::Write>,
+fn pack<W: io::Write>(
+    mut archive: Writer<W>,
     job: &Job,
     contents: &BTreeMap<PathBuf, PathBuf>,
-) -> io::Result<()> {
+) -> Result<W> {
     let mut folders: Vec<PathBuf> = ["dev", "proc", "sys", "tmp", "run"]
         .map(PathBuf::from)
         .into();
@@ -177,25 +218,30 @@ fn pack(
     // A folder sorts before what is in it.
     folders.sort();
     folders.dedup();
+    // What goes wrong is said of the file that it goes wrong with, on either side.
+    let mut add = |at: &Path, from: &Path, kind: Kind, data: &[u8]| {
+        let added =
+            name(at.strip_prefix("/").unwrap_or(at)).and_then(|name| archive.add(name, kind, data));
+        added.map_err(io_error(from))
+    };
     for folder in folders {
-        archive.add(name(&folder)?, Kind::Folder, &[])?;
+        add(&folder, &folder, Kind::Folder, &[])?;
     }
-    archive.add("dev/console", Kind::Device { major: 5, minor: 1 }, &[])?;
-    archive.add(JOB.trim_start_matches('/'), Kind::File, &job.encode())?;
+    let console = Path::new("/dev/console");
+    add(console, console, Kind::Device { major: 5, minor: 1 }, &[])?;
+    add(Path::new(JOB), Path::new(JOB), Kind::File, &job.encode())?;
     for (at, from) in contents {
-        let executable = fs::metadata(from)?.permissions().mode() & 0o111 != 0;
+        let found = fs::metadata(from).map_err(io_error(from))?;
+        let executable = found.permissions().mode() & 0o111 != 0;
         let kind = if executable {
             Kind::Program
         } else {
             Kind::File
         };
-        archive.add(
-            name(at.strip_prefix("/").unwrap_or(at))?,
-            kind,
-            &fs::read(from)?,
-        )?;
+        let data = fs::read(from).map_err(io_error(from))?;
+        add(at, from, kind, &data)?;
     }
-    archive.finish().map(drop)
+    archive.finish().map_err(io_error("the first file system"))
 }
 
 fn name(path: &Path) -> io::Result<&str> {
@@ -266,6 +312,37 @@ mod tests {
         );
         for file in libraries(&sh).unwrap().into_iter().chain([sh, INIT.into()]) {
             assert!(seen.contains_key(&file.display().to_string()), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_named_and_what_is_no_file_is_left_out() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("folder/file"), "content").unwrap();
+        symlink("file", at("folder/link")).unwrap();
+        symlink("nothing", at("folder/dangling")).unwrap();
+        symlink("..", at("folder/up")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("folder/socket")).unwrap();
+        let job = Job {
+            command: Vec::new(),
+            collect: None,
+        };
+        let found = contents(&job, &[at("folder")]).unwrap();
+        let here = |path: &&PathBuf| path.starts_with(dir.path());
+        let found: Vec<&PathBuf> = found.keys().filter(here).collect();
+        // The folder above is seen by its link, and is not entered again from there.
+        assert_eq!(found, [&at("folder/file"), &at("folder/link")], "{found:?}");
+        for (file, why) in [
+            ("folder/nothing", "No such file"),
+            ("folder/dangling", "No such file"),
+            ("folder/socket", "neither a file nor a folder"),
+        ] {
+            let error = check(&job, &[at(file)], Arch::Uml).unwrap_err().to_string();
+            let name = at(file).display().to_string();
+            assert!(error.starts_with(&name) && error.contains(why), "{error}");
         }
     }
 }

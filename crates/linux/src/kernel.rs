@@ -48,9 +48,8 @@ impl Workshop {
     /// Something is missing, or a step failed; its log is named.
     pub fn build(&self, flavor: Flavor, progress: &Progress) -> Result<Image> {
         let folder = self.version_folder()?;
-        let image = Image::in_folder(flavor, folder.join("image").join(flavor.to_string()));
-        let key = key(flavor);
-        if fs::read_to_string(image.key()).is_ok_and(|k| k == key) {
+        let image = Image::below(&folder, flavor);
+        if image.is_current() {
             return Ok(image);
         }
         self.check()?;
@@ -80,7 +79,7 @@ impl Workshop {
         build.make(targets, &format!("building {flavor}"), progress)?;
         verify::has_only(&build.folder.join("vmlinux"), flavor.kcov)?;
         build.keep(&image)?;
-        fs::write(image.key(), key).map_err(io_error(image.key()))?;
+        fs::write(image.key(), key(flavor)).map_err(io_error(image.key()))?;
         Ok(image)
     }
 
@@ -236,7 +235,9 @@ impl Image {
         self.folder.join("../../source")
     }
 
-    fn in_folder(flavor: Flavor, folder: PathBuf) -> Self {
+    /// Where it is kept in a version's folder.
+    pub(crate) fn below(version: &Path, flavor: Flavor) -> Self {
+        let folder = version.join("image").join(flavor.to_string());
         let (kernel, vmlinux) = (folder.join("kernel"), folder.join("vmlinux"));
         Self {
             flavor,
@@ -244,6 +245,11 @@ impl Image {
             kernel,
             vmlinux,
         }
+    }
+
+    /// Whether it is there, and is what would be built now.
+    pub(crate) fn is_current(&self) -> bool {
+        fs::read_to_string(self.key()).is_ok_and(|found| found == key(self.flavor))
     }
 
     /// Says of what the image was built: see [`key`].

@@ -2,7 +2,9 @@
 //! What a machine needs to build and boot a kernel, and how it gets that.
 
 use crate::error::{io_error, Error, Result};
+use crate::inventory::Item;
 use crate::progress::{run_logged, Progress};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -51,10 +53,16 @@ impl Workshop {
 
     /// The folder for what belongs to this version of the kernel's sources.
     pub(crate) fn version_folder(&self) -> Result<PathBuf> {
-        let version = package_version(SOURCE_PACKAGE)?.ok_or_else(|| Error::Missing {
+        let versions = package_versions(&[SOURCE_PACKAGE])?;
+        let version = versions.get(SOURCE_PACKAGE).ok_or_else(|| Error::Missing {
             missing: vec![format!("the package {SOURCE_PACKAGE}")],
         })?;
         Ok(self.root.join(version))
+    }
+
+    /// Where it is kept whether KVM works.
+    pub(crate) fn known_kvm(&self) -> PathBuf {
+        self.root.join("kvm")
     }
 
     /// The folder for consoles and other logs.
@@ -65,7 +73,8 @@ impl Workshop {
     }
 
     /// The folder itself.
-    pub(crate) fn root(&self) -> &Path {
+    #[must_use]
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -78,26 +87,55 @@ impl Workshop {
         self.bindgen_root().join("bin/bindgen")
     }
 
-    /// What this machine has of what is needed, line by line: the thing, what for, whether it is
-    /// there.
+    /// What is needed, with what of it is here.
     ///
     /// # Errors
     /// The package manager cannot be asked.
-    pub fn inventory(&self) -> Result<Vec<(String, &'static str, bool)>> {
-        let mut list = Vec::new();
-        for (package, purpose) in PACKAGES {
-            list.push((
-                package.to_owned(),
-                purpose,
-                package_version(package)?.is_some(),
-            ));
+    pub fn inventory(&self) -> Result<Vec<Item>> {
+        let names = PACKAGES.map(|(name, _)| name);
+        let mut versions = package_versions(&names)?;
+        let packages = PACKAGES.map(|(name, purpose)| Item {
+            name,
+            purpose,
+            version: versions.remove(name),
+        });
+        let mut items = Vec::from(packages);
+        items.push(Item {
+            name: "bindgen",
+            purpose: "the kernel's Rust",
+            version: version_of(&self.bindgen()),
+        });
+        Ok(items)
+    }
+
+    /// The commands that install what these lack, with what to say of each.
+    #[must_use]
+    pub fn remedies(&self, items: &[Item]) -> Vec<(&'static str, Command)> {
+        let missing = items.iter().filter(|item| item.version.is_none());
+        let (packages, others): (Vec<&str>, Vec<&str>) = missing
+            .map(|item| item.name)
+            .partition(|name| PACKAGES.iter().any(|(package, _)| package == name));
+        let mut remedies = Vec::new();
+        if !packages.is_empty() {
+            let mut update = Command::new("apt-get");
+            update.arg("update");
+            remedies.push(("reading the package lists", update));
+            let mut install = Command::new("apt-get");
+            install
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(packages)
+                .env("DEBIAN_FRONTEND", "noninteractive");
+            remedies.push(("installing packages", install));
         }
-        list.push((
-            "bindgen".to_owned(),
-            "the kernel's Rust",
-            self.bindgen().is_file(),
-        ));
-        Ok(list)
+        if !others.is_empty() {
+            let mut install = Command::new("cargo");
+            install
+                .args(["install", "--locked", "--root"])
+                .arg(self.bindgen_root())
+                .arg(format!("bindgen-cli@{BINDGEN}"));
+            remedies.push(("building bindgen", install));
+        }
+        remedies
     }
 
     /// Fails if something is missing.
@@ -108,8 +146,8 @@ impl Workshop {
         let missing: Vec<String> = self
             .inventory()?
             .into_iter()
-            .filter(|l| !l.2)
-            .map(|l| l.0)
+            .filter(|item| item.version.is_none())
+            .map(|item| item.name.to_owned())
             .collect();
         if missing.is_empty() {
             Ok(())
@@ -124,44 +162,84 @@ impl Workshop {
     /// An installation failed; its log is named.
     pub fn setup(&self, progress: &Progress) -> Result<()> {
         let log = self.logs()?.join("setup.log");
-        let missing: Vec<&str> = PACKAGES
-            .iter()
-            .map(|(package, _)| *package)
-            .filter(|package| !matches!(package_version(package), Ok(Some(_))))
-            .collect();
-        if !missing.is_empty() {
-            let mut update = Command::new("apt-get");
-            update.arg("update");
-            run_logged(&mut update, "reading the package lists", &log, progress)?;
-            let mut install = Command::new("apt-get");
-            install
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(&missing)
-                .env("DEBIAN_FRONTEND", "noninteractive");
-            run_logged(&mut install, "installing packages", &log, progress)?;
-        }
-        if !self.bindgen().is_file() {
-            let mut install = Command::new("cargo");
-            install
-                .args(["install", "--locked", "--root"])
-                .arg(self.bindgen_root())
-                .arg(format!("bindgen-cli@{BINDGEN}"));
-            run_logged(&mut install, "building bindgen", &log, progress)?;
+        for (what, mut command) in self.remedies(&self.inventory()?) {
+            run_logged(&mut command, what, &log, progress)?;
         }
         self.check()
     }
 }
 
-/// The installed version of a package.
-fn package_version(package: &str) -> Result<Option<String>> {
+/// A command as one types it.
+#[must_use]
+pub fn words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+/// The versions of those of these packages that are installed.
+fn package_versions(packages: &[&str]) -> Result<HashMap<String, String>> {
+    // It complains of each that it does not know.
     let out = Command::new("dpkg-query")
         .args([
             "--show",
-            "--showformat=${db:Status-Status} ${Version}",
-            package,
+            "--showformat=${Package} ${db:Status-Status} ${Version}\n",
         ])
+        .args(packages)
         .output()
         .map_err(io_error("dpkg-query"))?;
     let text = String::from_utf8_lossy(&out.stdout);
-    Ok(text.strip_prefix("installed ").map(str::to_owned))
+    let installed = text.lines().filter_map(|line| {
+        let (name, state) = line.split_once(' ')?;
+        let version = state.strip_prefix("installed ")?;
+        Some((name.to_owned(), version.to_owned()))
+    });
+    Ok(installed.collect())
+}
+
+/// What a program says of its version, if it runs.
+fn version_of(program: &Path) -> Option<String> {
+    let out = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let version = text.split_whitespace().nth(1)?;
+    out.status.success().then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_installed_by_its_own_means() {
+        let workshop = Workshop::new(Path::new("/cache"));
+        let item = |name, version: Option<&str>| Item {
+            name,
+            purpose: "",
+            version: version.map(str::to_owned),
+        };
+        let said = |items: &[Item]| -> Vec<String> {
+            let remedies = workshop.remedies(items).into_iter();
+            remedies.map(|(_, command)| words(&command)).collect()
+        };
+        let here = [item("flex", Some("2")), item("bindgen", Some("0"))];
+        assert_eq!(said(&here), [""; 0]);
+        let missing = [item("flex", None), item("bc", None), item("bindgen", None)];
+        assert_eq!(
+            said(&missing),
+            [
+                "apt-get update".to_owned(),
+                "apt-get install --yes --no-install-recommends flex bc".to_owned(),
+                format!("cargo install --locked --root /cache/bindgen bindgen-cli@{BINDGEN}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn programs_say_their_version() {
+        // "cargo 1.88.0 (...)"
+        let cargo = version_of(Path::new("cargo")).unwrap();
+        assert!(cargo.starts_with("1."), "{cargo}");
+        assert_eq!(version_of(Path::new("/no/such/program")), None);
+        assert_eq!(version_of(Path::new("false")), None);
+    }
 }

@@ -1,43 +1,257 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `rkcov doctor`: what this machine has for rkcov, and how to get what is missing.
+//! `rkcov doctor`: what this machine has for rkcov, and how to get what is missing. The part about
+//! Linux is `rkcov linux doctor`, too.
 
+use crate::cmd::linux::workshop;
 use crate::error::{Chain, Error};
-use crate::toolchain::{find, name, Compiler, Program};
+use crate::toolchain::{find, name, Compiler, Instrumentation, Program};
+use rkcov_linux::setup::words;
+use rkcov_linux::{Kept, Kvm, Workshop};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::process::ExitCode;
-use std::{env, fs};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::{env, fmt, fs};
 
 /// Arguments of `rkcov doctor`: none.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Prints what is here, one thing a line.
+/// Prints what is here, one thing a line. It fails without a compiler.
 ///
 /// # Errors
 /// Standard output cannot be written to.
 pub fn run(_: &Args) -> Result<ExitCode, Error> {
-    let mut out = io::stdout().lock();
-    let compilers = compilers();
-    for program in &compilers {
-        let path = program.path.display();
-        match Compiler::of(program) {
-            Ok(compiler) => {
-                let best = compiler.best(true).map_or_else(
-                    || String::from("no instrumentation that rkcov knows"),
-                    |best| best.to_string(),
-                );
-                writeln!(out, "{path}: {compiler}: {best}")?;
-            }
-            Err(error) => writeln!(out, "{path}: {}", Chain(&error))?,
+    let c = c_programs();
+    let has_compiler = c.lines.iter().any(|line| line.state == State::Here);
+    let mut page = Page(vec![c, rust_programs()]);
+    page.0.extend(linux(&workshop()?)?.0);
+    print(&page, has_compiler)
+}
+
+/// Prints what is here of what Linux needs, one thing a line. It fails if something is missing.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run_linux() -> Result<ExitCode, Error> {
+    let page = linux(&workshop()?)?;
+    let mut lines = page.0.iter().flat_map(|part| &part.lines);
+    let complete = lines.all(|line| line.state != State::Missing);
+    print(&page, complete)
+}
+
+fn print(page: &Page, good: bool) -> Result<ExitCode, Error> {
+    write!(io::stdout(), "{page}")?;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What is said of a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Here,
+    /// It is needed.
+    Missing,
+    /// It is not there, and one can do without.
+    Without,
+}
+
+/// A thing, and what is to be known of it.
+struct Line {
+    state: State,
+    text: String,
+}
+
+/// A use of rkcov.
+#[derive(Default)]
+struct Part {
+    title: String,
+    lines: Vec<Line>,
+    /// What is to be done, or is to be known besides.
+    notes: Vec<String>,
+}
+
+/// All that is said.
+struct Page(Vec<Part>);
+
+impl Part {
+    fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            ..Self::default()
         }
     }
-    Ok(if compilers.is_empty() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+
+    fn line(&mut self, state: State, text: impl Into<String>) {
+        let text = text.into();
+        self.lines.push(Line { state, text });
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in &self.0 {
+            writeln!(f, "{}", part.title)?;
+            for Line { state, text } in &part.lines {
+                let state = match state {
+                    State::Here => "here",
+                    State::Missing => "missing",
+                    State::Without => "without",
+                };
+                writeln!(f, "  {state:8} {text}")?;
+            }
+            for note in &part.notes {
+                writeln!(f, "  {note}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn c_programs() -> Part {
+    let mut part = Part::new("programs in C and C++: rkcov cc, rkcov c++, rkcov run");
+    let mut gated = false;
+    for program in compilers() {
+        let path = program.path.display();
+        match Compiler::of(&program) {
+            Ok(compiler) => match compiler.best(true) {
+                Some(best) => {
+                    gated |= best == Instrumentation::GatedGuard;
+                    part.line(State::Here, format!("{path}: {compiler}: {best}"));
+                }
+                None => part.line(
+                    State::Without,
+                    format!("{path}: {compiler}: no instrumentation that rkcov knows"),
+                ),
+            },
+            Err(error) => part.line(State::Without, format!("{path}: {}", Chain(&error))),
+        }
+    }
+    if !part.lines.iter().any(|line| line.state == State::Here) {
+        part.line(
+            State::Missing,
+            "a C compiler: apt-get install gcc, or clang",
+        );
+    }
+    if !gated {
+        let text =
+            "code that costs little while nobody collects: clang 20 or later, as by apt-get \
+                    install clang-22";
+        part.line(State::Without, text);
+    }
+    part
+}
+
+fn rust_programs() -> Part {
+    let mut part = Part::new("programs in Rust: cargo rkcov");
+    for program in ["cargo", "rustc"] {
+        let said = Command::new(program).arg("--version").output();
+        match said {
+            Ok(said) if said.status.success() => {
+                let version = String::from_utf8_lossy(&said.stdout);
+                part.line(State::Here, version.trim());
+            }
+            _ => part.line(
+                State::Without,
+                format!("{program}: rustup installs it, and so does apt-get install {program}"),
+            ),
+        }
+    }
+    part
+}
+
+/// The parts about Linux.
+fn linux(workshop: &Workshop) -> Result<Page, Error> {
+    let mut needs = Part::new("Linux with the Rust kcov: rkcov linux");
+    match workshop.inventory() {
+        Ok(items) => {
+            for item in &items {
+                let (name, purpose) = (item.name, item.purpose);
+                match &item.version {
+                    Some(version) => {
+                        needs.line(State::Here, format!("{name} {version}: {purpose}"));
+                    }
+                    None => needs.line(State::Missing, format!("{name}: {purpose}")),
+                }
+            }
+            let remedies = workshop.remedies(&items);
+            if !remedies.is_empty() {
+                let how = "\"rkcov linux setup\", as root, installs what is missing. By hand:";
+                needs.notes.push(how.into());
+                let commands = remedies.iter().map(|(_, command)| words(command));
+                needs.notes.extend(commands.map(|line| format!("  {line}")));
+            }
+        }
+        Err(error) => needs.line(
+            State::Missing,
+            format!(
+                "Debian, or what is made from it, whose packages the build is made of: {}",
+                Chain(&error)
+            ),
+        ),
+    }
+    let (state, text) = kvm(workshop.kvm()?);
+    needs.line(state, text);
+    Ok(Page(vec![needs, kept(workshop.root(), &workshop.kept()?)]))
+}
+
+fn kvm(kvm: Kvm) -> (State, &'static str) {
+    match kvm {
+        Kvm::Works => (State::Here, "KVM: a guest was seen to run with it"),
+        Kvm::Absent => (
+            State::Without,
+            "KVM: there is no /dev/kvm; guests are emulated, which takes longer",
+        ),
+        Kvm::Denied => (
+            State::Without,
+            "KVM: /dev/kvm is not for this user, as the group kvm is; guests are emulated",
+        ),
+        Kvm::Fails => (
+            State::Without,
+            "KVM: a guest was tried and did not run with /dev/kvm; guests are emulated",
+        ),
+        Kvm::Untried => (
+            State::Without,
+            "KVM: there is /dev/kvm, which is tried with the first kernel that is built",
+        ),
+    }
+}
+
+fn kept(root: &Path, kept: &[Kept]) -> Part {
+    let mut part = Part::new(format!("kept in {}, to be removed at will", root.display()));
+    for kept in kept {
+        let state = match kept.current {
+            Some(true) => ": boots at once",
+            Some(false) => ": of another rkcov or kernel, is built anew",
+            None => "",
+        };
+        let text = format!("{}{state}", kept.name.display());
+        let size = Size(kept.bytes);
+        part.notes.push(format!("{size:>8} {text}"));
+    }
+    if kept.is_empty() {
+        part.notes.push("nothing yet".into());
+    }
+    part
+}
+
+/// Bytes, as people say them.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: f64 = (1 << 20) as f64;
+        let mib = self.0 as f64 / MIB;
+        f.pad(&if mib < 1000.0 {
+            format!("{mib:.0} MiB")
+        } else {
+            format!("{:.1} GiB", mib / 1024.0)
+        })
+    }
 }
 
 /// The C compilers in the folders of `$PATH`, one path for each file: the shortest of the first
@@ -75,4 +289,46 @@ fn is_c_compiler(program: &OsStr) -> bool {
         && !script
         && (text.contains("gcc") || text.contains("clang"))
         && !text.contains("++")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_said_in_three_digits() {
+        let said = |bytes| Size(bytes).to_string();
+        assert_eq!(said(0), "0 MiB");
+        assert_eq!(said(85 << 20), "85 MiB");
+        assert_eq!(said(1000 << 20), "1.0 GiB");
+        assert_eq!(said(3 << 29), "1.5 GiB");
+        assert_eq!(format!("{:>8}", Size(1 << 20)), "   1 MiB");
+    }
+
+    #[test]
+    fn what_is_kept_is_said_with_what_becomes_of_it() {
+        let item = |name: &str, bytes, current| Kept {
+            name: name.into(),
+            bytes,
+            current,
+        };
+        let root = Path::new("/cache/linux");
+        let page = Page(vec![kept(
+            root,
+            &[
+                item("6.12/build/uml", 3 << 29, None),
+                item("6.12/image/uml-c", 80 << 20, Some(false)),
+                item("6.12/image/uml-rust", 81 << 20, Some(true)),
+            ],
+        )]);
+        assert_eq!(
+            page.to_string(),
+            "kept in /cache/linux, to be removed at will\n\
+             \x20  1.5 GiB 6.12/build/uml\n\
+             \x20   80 MiB 6.12/image/uml-c: of another rkcov or kernel, is built anew\n\
+             \x20   81 MiB 6.12/image/uml-rust: boots at once\n"
+        );
+        let page = Page(vec![kept(root, &[])]).to_string();
+        assert!(page.ends_with("\n  nothing yet\n"), "{page}");
+    }
 }

@@ -2,16 +2,17 @@
 //! `rkcov linux`: the Rust kcov inside Linux.
 
 use crate::cache;
-use crate::cmd::report;
+use crate::cmd::{doctor, report};
 use crate::error::{say, Error};
 use rkcov::program::limits_are_errors;
 use rkcov_linux::{
-    answer, guest, install, program, Arch, Checks, Coverage, Flavor, Image, Job, Kcov, Machine,
-    Progress, Workshop,
+    answer, guest, install, job, program, Arch, Checks, Coverage, Flavor, Image, Job, Kcov,
+    Machine, Progress, Workshop,
 };
 use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
 use std::collections::hash_map::{Entry, HashMap};
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -76,10 +77,10 @@ pub struct Run {
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
     /// Memory of the guest in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
     /// Seconds after which the guest is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Fail if the kernel complains of anything
     #[arg(long)]
@@ -114,10 +115,12 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
                 tree.display()
             )?;
         }
-        Command::Doctor => return doctor(),
+        Command::Doctor => return doctor::run_linux(),
         Command::Setup => workshop()?.setup(&Progress::new())?,
         Command::Build(kernel) => {
-            let image = build(&workshop()?, kernel)?;
+            let (workshop, progress) = (workshop()?, Progress::new());
+            kernel.prepare(&workshop, &progress)?;
+            let image = workshop.build(kernel.flavor(), &progress)?;
             writeln!(io::stdout(), "{}", image.kernel.display())?;
         }
         Command::Run(run) => return run_in_guest(run),
@@ -126,47 +129,48 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn workshop() -> Result<Workshop, Error> {
+/// The folder in which all this is done.
+pub(crate) fn workshop() -> Result<Workshop, Error> {
     Ok(Workshop::new(&cache::dir()?))
 }
 
-fn doctor() -> Result<ExitCode, Error> {
-    let mut out = io::stdout().lock();
-    let mut complete = true;
-    for (thing, purpose, here) in workshop()?.inventory()? {
-        let state = if here { "here" } else { "missing" };
-        writeln!(out, "{state:8} {thing}: {purpose}")?;
-        complete &= here;
+impl Kernel {
+    fn flavor(&self) -> Flavor {
+        Flavor {
+            arch: self.arch,
+            kcov: self.kcov,
+            checks: self.checks,
+        }
     }
-    Ok(if complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
 
-fn build(workshop: &Workshop, kernel: &Kernel) -> Result<Image, Error> {
-    let progress = Progress::new();
-    if kernel.setup {
-        workshop.setup(&progress)?;
+    /// Installs what this machine lacks, if that is wanted.
+    fn prepare(&self, workshop: &Workshop, progress: &Progress) -> Result<(), Error> {
+        if self.setup {
+            workshop.setup(progress)?;
+        }
+        Ok(())
     }
-    let flavor = Flavor {
-        arch: kernel.arch,
-        kcov: kernel.kcov,
-        checks: kernel.checks,
-    };
-    Ok(workshop.build(flavor, &progress)?)
 }
 
 fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
-    // Looked for first: a kernel takes long to build.
+    // What can be wrong is looked for first: a kernel takes long to build.
     let mut command = run.command.clone();
     if let Some(program) = command.first_mut() {
         *program = program::find(program)?.into();
     }
-    let workshop = workshop()?;
-    let image = build(&workshop, &run.kernel)?;
     let collect = (!run.no_coverage).then_some(BUFFER_WORDS);
+    let job = Job { command, collect };
+    job::check(&job, &run.with, run.kernel.arch)?;
+    let output = run
+        .output
+        .clone()
+        .unwrap_or_else(|| default_output(&run.command));
+    if collect.is_some() {
+        can_write(&output)?;
+    }
+    let (workshop, progress) = (workshop()?, Progress::new());
+    run.kernel.prepare(&workshop, &progress)?;
+    let image = workshop.build(run.kernel.flavor(), &progress)?;
     let machine = Machine {
         workshop: &workshop,
         image: &image,
@@ -177,7 +181,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     };
     let mut outcome = Outcome::default();
     let mut printed = Ok(());
-    machine.run(&Job { command, collect }, &run.with, |name, data| {
+    machine.run(&job, &run.with, |name, data| {
         let result = match name {
             answer::STDOUT => io::stdout().write_all(data),
             answer::STDERR => io::stderr().write_all(data),
@@ -195,15 +199,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         return Err(Error::Guest { why });
     }
     if collect.is_some() {
-        let output = run
-            .output
-            .clone()
-            .unwrap_or_else(|| default_output(&run.command));
-        let failed = |source| Error::Trace {
-            path: output.clone(),
-            source,
-        };
-        write_trace(&output, run, &image, &outcome)?.map_err(failed)?;
+        write_trace(&output, run, &image, &outcome)?;
         report::plain(&output, report::Format::Text, None)?;
         say(format_args!("rkcov: {}", outcome.summary(&output)));
     }
@@ -254,14 +250,22 @@ fn default_output(command: &[OsString]) -> PathBuf {
     name.into()
 }
 
-/// Writes a trace whose one module is the kernel. The inner result is that of writing.
-fn write_trace(
-    output: &Path,
-    run: &Run,
-    image: &Image,
-    outcome: &Outcome,
-) -> Result<io::Result<()>, Error> {
+/// Fails if no trace can be written there. What is no regular file is left alone: who reads a pipe
+/// would take that for the end.
+fn can_write(output: &Path) -> Result<(), Error> {
     limits_are_errors();
+    if fs::metadata(output).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let created = Writer::create(output, &Info::new(Mode::Trace));
+    created.map(drop).map_err(|source| Error::Trace {
+        path: output.to_owned(),
+        source,
+    })
+}
+
+/// Writes a trace whose one module is the kernel.
+fn write_trace(output: &Path, run: &Run, image: &Image, outcome: &Outcome) -> Result<(), Error> {
     let layout = image.layout()?;
     let mut info = Info::new(Mode::Trace);
     info.command.clone_from(&run.command);
@@ -304,5 +308,8 @@ fn write_trace(
         }
         writer.save()
     };
-    Ok(write())
+    write().map_err(|source| Error::Trace {
+        path: output.to_owned(),
+        source,
+    })
 }

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov linux run` with what cannot be run, known before a kernel is built, and `rkcov doctor` on
+//! whatever machine this is. What needs a guest is in `.ci/linux`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+const RKCOV: &str = env!("CARGO_BIN_EXE_rkcov");
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// A folder to be in, and a cache with nothing in it.
+struct Place {
+    folder: TempDir,
+    cache: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let new = || tempfile::tempdir().unwrap();
+        Self {
+            folder: new(),
+            cache: new(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn rkcov(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(RKCOV);
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("RKCOV_CACHE_DIR", self.cache.path());
+        command
+    }
+
+    /// Refused with this status and these words, on one line; and nothing was begun.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], status: i32, words: &[&str]) {
+        let output = self
+            .rkcov(&["linux", "run"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        for words in words {
+            assert!(said.contains(words), "{arguments:?}: {said}");
+        }
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+        assert_eq!(text(&output.stdout), "");
+        let begun: Vec<_> = fs::read_dir(&self.cache).unwrap().collect();
+        assert!(begun.is_empty(), "{arguments:?}: {begun:?}");
+    }
+}
+
+#[test]
+fn a_program_that_cannot_run_is_refused_as_by_a_shell() {
+    let place = Place::new();
+    let [none, data] = ["none", "data"].map(|name| place.path(name));
+    fs::write(&data, "no program").unwrap();
+    let name = |path: &Path| path.to_str().unwrap().to_owned();
+    let no_such = "there is no such program";
+    place.refuses(&["--", &name(&none)], 127, &[&name(&none), no_such]);
+    place.refuses(&["--", "no-such-in-any-folder"], 127, &[no_such]);
+    let data_name = name(&data);
+    place.refuses(&["--", &data_name], 126, &["not an executable file"]);
+    place.refuses(&["--", "/"], 126, &["not an executable file"]);
+    let mut mode = fs::metadata(&data).unwrap().permissions();
+    mode.set_mode(0o755);
+    fs::set_permissions(&data, mode).unwrap();
+    place.refuses(&["--", "./data"], 126, &["not an ELF file"]);
+    fs::write(&data, "#!/bin/sh\n").unwrap();
+    place.refuses(&["--", "./data"], 126, &["script", "interpreter"]);
+    // The head of a 32-bit program.
+    let mut head = vec![0x7f, b'E', b'L', b'F', 1, 1, 1];
+    head.resize(16, 0);
+    head.extend([2, 0, 3, 0, 1, 0]);
+    head.resize(64, 0);
+    fs::write(&data, head).unwrap();
+    place.refuses(&["--arch", "uml", "--", "./data"], 126, &["32-bit"]);
+}
+
+#[test]
+fn a_program_that_lacks_a_library_is_refused() {
+    let place = Place::new();
+    fs::write(place.path("lib.c"), "int f(void) { return 0; }").unwrap();
+    let main = "int f(void); int main(void) { return f(); }";
+    fs::write(place.path("main.c"), main).unwrap();
+    for line in ["-shared -fPIC -o libf.so lib.c", "-o main main.c libf.so"] {
+        let mut gcc = Command::new("gcc");
+        gcc.current_dir(&place.folder).args(line.split(' '));
+        assert!(gcc.status().unwrap().success(), "{line}");
+    }
+    place.refuses(&["--", "./main"], 126, &["main", "libf.so"]);
+}
+
+#[test]
+fn files_and_numbers_that_make_no_sense_are_refused() {
+    let place = Place::new();
+    let with = |path| ["--with", path, "--", "true"];
+    place.refuses(&with("none"), 1, &["/none: No such file"]);
+    place.refuses(&with("/dev/null"), 1, &["neither a file nor a folder"]);
+    let output = |path| ["-o", path, "--", "true"];
+    let no_folder = "cannot write no/folder/trace: No such file";
+    place.refuses(&output("no/folder/trace"), 1, &[no_folder]);
+    place.refuses(&output("/proc/trace"), 1, &["cannot write /proc/trace"]);
+    place.refuses(&output("/"), 1, &["cannot write /"]);
+    for option in [["--memory", "0"], ["--timeout", "0"], ["--arch", "vax"]] {
+        let line = [&["linux", "run"], &option[..], &["--", "true"]].concat();
+        let refused = place.rkcov(&line).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{option:?}");
+        assert!(text(&refused.stderr).contains(option[0]), "{option:?}");
+    }
+    let left: Vec<_> = fs::read_dir(&place.folder).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// What a page says of things: their state and the rest of the line.
+fn things(page: &str) -> Vec<(&str, &str)> {
+    let states = ["here", "missing", "without"];
+    page.lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(state, _)| states.contains(state))
+        .map(|(state, thing)| (state, thing.trim()))
+        .collect()
+}
+
+#[test]
+fn the_doctor_says_of_each_thing_whether_it_is_here_and_how_to_get_it() {
+    let place = Place::new();
+    let run = |line: &[&str]| -> Output { place.rkcov(line).output().unwrap() };
+    let all = run(&["doctor"]);
+    let linux = run(&["linux", "doctor"]);
+    let (page, part) = (text(&all.stdout), text(&linux.stdout));
+    assert_eq!(text(&all.stderr), "");
+    assert_eq!(text(&linux.stderr), "");
+    // The page about Linux is a part of the other.
+    assert!(page.ends_with(part), "{page}\n{part}");
+    // Tests need gcc, and cargo runs them.
+    assert_eq!(all.status.code(), Some(0), "{page}");
+    for thing in [": gcc ", "cargo 1.", "rustc 1."] {
+        let said = |(state, text): &(&str, &str)| *state == "here" && text.contains(thing);
+        assert!(things(page).iter().any(said), "{thing}: {page}");
+    }
+    let named = |name: &str| {
+        let found = things(part).into_iter().find(|(_, t)| t.starts_with(name));
+        found.unwrap_or_else(|| panic!("{name}: {part}"))
+    };
+    // A cache with nothing in it has no bindgen either.
+    assert_eq!(named("bindgen").0, "missing");
+    assert_eq!(linux.status.code(), Some(1), "{part}");
+    for name in ["linux-source-6.12", "clang-22", "qemu-system-x86"] {
+        let (state, line) = named(name);
+        match state {
+            "here" => assert!(line.split_once(": ").unwrap().0.contains(' '), "{line}"),
+            _ => assert!(part.contains("apt-get install"), "{part}"),
+        }
+    }
+    named("KVM");
+    assert!(part.contains("\"rkcov linux setup\""), "{part}");
+    assert!(part.contains("cargo install --locked --root"), "{part}");
+    let kept = format!("kept in {}/linux", place.cache.path().display());
+    assert!(
+        part.contains(&kept) && part.contains("nothing yet"),
+        "{part}"
+    );
+}
+
+#[test]
+fn the_doctor_has_an_answer_where_nothing_is() {
+    let place = Place::new();
+    let said = |line: &[&str]| {
+        let output = place.rkcov(line).env("PATH", "/nowhere").output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line:?}");
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).to_owned()
+    };
+    let page = said(&["doctor"]);
+    for thing in [
+        "missing  a C compiler: apt-get install gcc",
+        "without  cargo: ",
+        "missing  Debian, ",
+    ] {
+        assert!(page.contains(thing), "{page}");
+    }
+    assert!(page.ends_with(&said(&["linux", "doctor"])), "{page}");
+}

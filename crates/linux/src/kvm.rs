@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether a guest can use KVM here. A device that is there may hang, or stop a guest at once, so it
+//! is tried: a kernel is booted without anything to run, once for each boot of this machine.
+
+use crate::boot::{complaint, qemu, Guest, PAUSE};
+use crate::error::{io_error, Result};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const DEVICE: &str = "/dev/kvm";
+/// How long a kernel may take to find that it has nothing to run.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What is known of KVM on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kvm {
+    /// There is no device.
+    Absent,
+    /// There is one, but not for this user.
+    Denied,
+    /// A guest did not come to its end with it.
+    Fails,
+    /// A guest ran with it.
+    Works,
+    /// There is one, and no kernel to try it with.
+    Untried,
+}
+
+/// What is known, and with a kernel, found out. The answer is kept in `known`.
+pub(crate) fn look(known: &Path, kernel: Option<&Path>) -> Result<Kvm> {
+    if !Path::new(DEVICE).exists() {
+        return Ok(Kvm::Absent);
+    }
+    if File::options().read(true).write(true).open(DEVICE).is_err() {
+        return Ok(Kvm::Denied);
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let works = match (fs::read_to_string(known), kernel) {
+        (Ok(text), _) if text.starts_with(boot.trim()) => text.ends_with("yes"),
+        (_, None) => return Ok(Kvm::Untried),
+        (_, Some(kernel)) => {
+            let works = works(kernel);
+            let text = format!("{} {}", boot.trim(), if works { "yes" } else { "no" });
+            fs::write(known, text).map_err(io_error(known))?;
+            works
+        }
+    };
+    Ok(if works { Kvm::Works } else { Kvm::Fails })
+}
+
+fn works(kernel: &Path) -> bool {
+    let Ok(console) = tempfile::NamedTempFile::new() else {
+        return false;
+    };
+    let mut command = qemu("kvm", 512, kernel, console.path());
+    command
+        .args(["-append", "console=ttyS0 panic=-1"])
+        .stderr(Stdio::null());
+    let Ok(mut guest) = Guest::start(&mut command) else {
+        return false;
+    };
+    let began = Instant::now();
+    while began.elapsed() < LIMIT {
+        match guest.ended() {
+            // It got as far as missing its root file system.
+            Ok(Some(_)) => return complaint(console.path()).is_some_and(|c| c.contains("panic")),
+            Ok(None) => sleep(PAUSE),
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_booted_does_not_work_and_that_is_kept() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let known = dir.path().join("kvm");
+        let there = look(&known, None).unwrap();
+        if matches!(there, Kvm::Absent | Kvm::Denied) {
+            return;
+        }
+        assert_eq!(there, Kvm::Untried);
+        // No kernel, and perhaps no QEMU.
+        let nothing = dir.path().join("nothing");
+        assert_eq!(look(&known, Some(&nothing)).unwrap(), Kvm::Fails);
+        assert_eq!(look(&known, None).unwrap(), Kvm::Fails);
+        fs::write(&known, "another boot yes").unwrap();
+        assert_eq!(look(&known, None).unwrap(), Kvm::Untried);
+    }
+}
