@@ -23,6 +23,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -36,6 +37,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 /* subject.S */
@@ -146,6 +148,31 @@ static void on_signal(int signal)
 	(void)signal;
 	noise();
 	board->signals++;
+}
+
+/* Who crashes says where before it does so once more, unheard. */
+static void on_crash(int signal, siginfo_t *info, void *context)
+{
+	const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;
+	void *frames[64];
+	int count = backtrace(frames, 64);
+
+	dprintf(2, "stress: %d: thread %d: signal %d, code %d, address %p, at %#llx, stack %#llx\n",
+		getpid(), gettid(), signal, info->si_code, info->si_addr,
+		(unsigned long long)registers[REG_RIP], (unsigned long long)registers[REG_RSP]);
+	backtrace_symbols_fd(frames, count, 2);
+}
+
+static void tell_of_crashes(void)
+{
+	struct sigaction action = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_RESETHAND };
+	void *frame;
+
+	/* The first one loads a library. */
+	backtrace(&frame, 1);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGILL, &action, NULL);
 }
 
 /*
@@ -997,6 +1024,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	plugin_path = argv[2];
+	tell_of_crashes();
 	dice = argc > 3 ? strtoull(argv[3], NULL, 0) | 1 : (uint64_t)began * 2 + 1;
 	printf("seed %llu\n", (unsigned long long)dice);
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -12,4 +12,5 @@ mod rounds;
 mod rust;
 mod sanitizers;
 mod signals;
+mod steps;
 mod support;

@@ -3,7 +3,7 @@
 
 use crate::abi::{TraceMode, Words};
 use crate::rules::host::Host;
-use crate::rules::sync::{AtomicU64, Ordering, Word};
+use crate::rules::sync::{interrupt_fence, AtomicU64, Ordering, Word};
 use core::alloc::Layout;
 use core::mem::size_of;
 use core::ptr::{self, NonNull};
@@ -187,9 +187,9 @@ impl Pool {
 
     /// Takes one area.
     pub(crate) fn pop(&mut self) -> Option<AreaBox> {
-        let mut area = self.first?;
+        let area = self.first?;
         // SAFETY: areas in the list live and are the list's alone.
-        self.first = unsafe { area.as_mut() }.next.take();
+        self.first = unsafe { area.as_ref() }.next;
         Some(AreaBox(area))
     }
 
@@ -197,6 +197,7 @@ impl Pool {
     pub(crate) fn push(&mut self, mut area: AreaBox) {
         // SAFETY: the only reference to a living area.
         unsafe { area.0.as_mut() }.next = self.first;
+        interrupt_fence();
         self.first = Some(area.0);
     }
 

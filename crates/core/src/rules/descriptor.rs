@@ -9,7 +9,7 @@ use crate::rules::kcov::Kcov;
 use crate::rules::lock::Locked;
 use crate::rules::merge::{self, Target};
 use crate::rules::registry::{Change, Handles};
-use crate::rules::sync::{fence, AtomicU32, AtomicU64, Ordering, Word};
+use crate::rules::sync::{fence, interrupt_fence, AtomicU32, AtomicU64, Ordering, Word};
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
 use core::mem::replace;
@@ -49,12 +49,23 @@ pub(crate) struct Listener<H: Host> {
     pub(crate) handles: Handles<H>,
 }
 
+impl<H: Host> Clone for Listener<H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<H: Host> Copy for Listener<H> {}
+
 /// What a descriptor's lock guards.
+///
+/// A process that is killed while it has the lock leaves one phase or the next, never half of one:
+/// the next phase is written where the last one was, and one store makes it the one that holds.
 pub(crate) struct State<H: Host> {
-    pub(crate) phase: Phase<H>,
-    /// Which enable this is. A section remembers it: a section that began under another number
+    /// The phase under an even sequence number, and under an odd one.
+    phases: (Phase<H>, Phase<H>),
+    /// The number of the phase. A section remembers it: a section that began under another number
     /// recorded for another client, or for one that has gone, and is not delivered.
-    pub(crate) sequence: u64,
+    sequence: u64,
     /// Areas for the next sections; empty unless the phase is `Remote`.
     pub(crate) pool: Pool,
 }
@@ -74,9 +85,25 @@ impl<H: Host> From<Errno> for Refusal<H> {
 }
 
 impl<H: Host> State<H> {
+    fn new() -> Self {
+        Self {
+            phases: (Phase::Empty, Phase::Empty),
+            sequence: 0,
+            pool: Pool::new(),
+        }
+    }
+
+    /// The phase that holds.
+    pub(crate) fn phase(&self) -> &Phase<H> {
+        match self.sequence % 2 {
+            0 => &self.phases.0,
+            _ => &self.phases.1,
+        }
+    }
+
     /// Whether the descriptor can be enabled: it has a buffer and nobody collects.
     pub(crate) fn check_ready(&self) -> Result<(), Refusal<H>> {
-        match &self.phase {
+        match self.phase() {
             Phase::Ready => Ok(()),
             Phase::Empty => Err(Errno::Inval.into()),
             Phase::Local { owner, .. } => Err(Refusal::EnabledBy(*owner, self.sequence)),
@@ -88,16 +115,26 @@ impl<H: Host> State<H> {
 
     /// The listener of sections that began under `sequence`.
     pub(crate) fn listener(&self, sequence: u64) -> Option<&Listener<H>> {
-        match &self.phase {
+        match self.phase() {
             Phase::Remote(listener) if self.sequence == sequence => Some(listener),
             _ => None,
         }
     }
 
+    /// The sequence number of the next phase.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.sequence.wrapping_add(1)
+    }
+
     /// Goes to another phase; sections that began before are stale from now on.
-    pub(crate) fn go(&mut self, phase: Phase<H>) -> Phase<H> {
-        self.sequence = self.sequence.wrapping_add(1);
-        replace(&mut self.phase, phase)
+    pub(crate) fn go(&mut self, phase: Phase<H>) {
+        let next = self.next_sequence();
+        match next % 2 {
+            0 => self.phases.0 = phase,
+            _ => self.phases.1 = phase,
+        }
+        interrupt_fence();
+        self.sequence = next;
     }
 }
 
@@ -159,14 +196,14 @@ impl<H: Host> Descriptor<H> {
             .ok_or(Errno::Inval)?;
         let buffer = self.kcov.host().buffer(words).ok_or(Errno::NoMem)?;
         let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::Empty) {
+        if !matches!(state.phase(), Phase::Empty) {
             drop(state);
             return Err(Errno::Busy);
         }
         // SAFETY: nobody reads it before `has_memory`, and only the phase `Empty` leads here.
         unsafe { *self.memory.get() = Some(Memory { buffer, words }) };
         self.has_memory.store(1, Ordering::Release);
-        state.phase = Phase::Ready;
+        state.go(Phase::Ready);
         Ok(())
     }
 
@@ -174,7 +211,7 @@ impl<H: Host> Descriptor<H> {
     pub(crate) fn reset_trace(&self) -> Result<(), Errno> {
         let memory = self.memory().ok_or(Errno::Inval)?;
         let mut state = self.state.lock();
-        let bitmap = match state.phase {
+        let bitmap = match *state.phase() {
             Phase::Local { bitmap, .. } => bitmap,
             Phase::Remote(_) => Words::default(),
             _ => return Err(Errno::Inval),
@@ -208,7 +245,7 @@ impl<H: Host> Descriptor<H> {
     /// Ends a local collection: "stop and release" for `KCOV_DISABLE` and the end of a task.
     pub(crate) fn release_local(&self) {
         let mut state = self.state.lock();
-        let full_before = match state.phase {
+        let full_before = match *state.phase() {
             Phase::Local { full_before, .. } => full_before,
             _ => return,
         };
@@ -222,23 +259,17 @@ impl<H: Host> Descriptor<H> {
     /// the common handle that came with it.
     pub(crate) fn release_remote(&self, change: &mut Change<'_, H>) -> Option<CommonHandle> {
         let mut state = self.state.lock();
-        let handles = match state.go(Phase::Ready) {
-            Phase::Remote(listener) | Phase::Changing(listener) => {
-                let handles = listener.handles;
-                // Not ready yet: who enables anew must find the old handles gone.
-                state.phase = Phase::Changing(listener);
-                handles
-            }
-            // Both callers come from one of these two phases.
-            other => {
-                state.phase = other;
-                return None;
-            }
+        let listener = match *state.phase() {
+            Phase::Remote(listener) | Phase::Changing(listener) => listener,
+            _ => return None,
         };
+        // Not ready yet: who enables anew must find the old handles gone.
+        state.go(Phase::Changing(listener));
+        let handles = listener.handles;
         drop(state);
         change.remove_all(self.kcov.host(), &handles);
         let mut state = self.state.lock();
-        state.phase = Phase::Ready;
+        state.go(Phase::Ready);
         let pool = replace(&mut state.pool, Pool::new());
         drop(state);
         pool.free_all(self.kcov.host());
@@ -254,7 +285,7 @@ impl<H: Host> Descriptor<H> {
         if state.sequence != sequence {
             return;
         }
-        match state.phase {
+        match state.phase() {
             Phase::Local { .. } => {
                 drop(state);
                 self.release_local();
@@ -287,11 +318,6 @@ impl<H: Host> Ref<H> {
             .alloc(Layout::new::<Descriptor<H>>())
             .ok_or(Errno::NoMem)?;
         let slot = block.cast::<Descriptor<H>>();
-        let state = State {
-            phase: Phase::Empty,
-            sequence: 0,
-            pool: Pool::new(),
-        };
         let at = slot.as_ptr();
         // SAFETY: a new zeroed block of this layout; each field is written once.
         unsafe {
@@ -300,7 +326,7 @@ impl<H: Host> Ref<H> {
             ptr::addr_of_mut!((*at).memory).write(UnsafeCell::new(None));
             ptr::addr_of_mut!((*at).has_memory).write(AtomicU32::new(0));
             ptr::addr_of_mut!((*at).drops).write(Drops::new());
-            Locked::init(ptr::addr_of_mut!((*at).state), state);
+            Locked::init(ptr::addr_of_mut!((*at).state), State::new());
         }
         Ok(Self(slot))
     }

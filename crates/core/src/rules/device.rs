@@ -12,7 +12,7 @@ use crate::rules::lock::Guard;
 use crate::rules::registry::{Change, Handles, InsertError};
 use crate::rules::sync::Ordering;
 use crate::rules::task::Task;
-use core::mem::{offset_of, replace, size_of};
+use core::mem::{offset_of, size_of};
 
 /// A remote argument, copied and not yet judged.
 struct Request<H: Host> {
@@ -139,20 +139,25 @@ impl<H: Host> Kcov<H> {
             let area = Words::new(u64::from(request.arg.area_size))
                 .filter(|words| words.records(mode.record_words()) > 0)
                 .ok_or(Errno::Inval)?;
-            state.go(Phase::Changing(Listener {
+            let listener = Listener {
                 owner,
                 mode,
                 area,
                 handles: request.handles,
-            }));
-            request.handles.number(state.sequence);
-            Ok(())
+            };
+            state.go(Phase::Changing(listener));
+            // That of the phase in which they will be found.
+            request.handles.number(state.next_sequence());
+            Ok(listener)
         });
-        if let Err(errno) = claimed {
-            // SAFETY: none was registered, and the request ends here.
-            unsafe { request.handles.free(self.host()) };
-            return Err(errno);
-        }
+        let listener = match claimed {
+            Ok(listener) => listener,
+            Err(errno) => {
+                // SAFETY: none was registered, and the request ends here.
+                unsafe { request.handles.free(self.host()) };
+                return Err(errno);
+            }
+        };
 
         let mut change = self.registry().change();
         for i in 0..request.len() {
@@ -163,13 +168,8 @@ impl<H: Host> Kcov<H> {
         }
         drop(change);
 
-        let mut state = descriptor.state.lock();
-        match replace(&mut state.phase, Phase::Ready) {
-            Phase::Changing(listener) => state.phase = Phase::Remote(listener),
-            // Only the task that changes takes the phase further.
-            other => state.phase = other,
-        }
-        drop(state);
+        // Only the task that changes takes the phase further.
+        descriptor.state.lock().go(Phase::Remote(listener));
         task.pinned(self.host(), |own| {
             own.remote = Some(reference);
             own.common = request.handles.common.or(own.common);

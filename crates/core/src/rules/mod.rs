@@ -12,8 +12,13 @@
 //!                            ------------------------->
 //!                             all handles registered
 //! ```
-//! Each enable and each disable takes the next sequence number. A section remembers the number
-//! under which it began and is delivered only under that one.
+//! Each arrow takes the next sequence number. A section remembers the number under which it began
+//! and is delivered only under that one.
+//!
+//! # Who is killed in mid-call
+//! In userspace a process may be killed between any two instructions, while its relatives go on with
+//! the same descriptors and handles. So what locks guard changes by single stores, in an order in
+//! which each state in between is one that the next holder of the lock knows to go on from.
 //!
 //! # Who keeps what alive
 //! Every opened file, the task that enabled, and every section hold a reference to the descriptor;

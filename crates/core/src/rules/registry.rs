@@ -4,8 +4,8 @@
 //! A hash table in [`SHARDS`] parts, each with its own lock. A part grows with what it holds, so
 //! finding a handle takes the same time whether there are ten or a million. Nodes lie in the block
 //! that a descriptor makes when it is enabled: nothing is allocated under a lock. Growing moves one
-//! bucket per taking of the lock; meanwhile a handle is in the old table if its bucket there was
-//! not moved yet, else in the new one.
+//! bucket per taking of the lock; meanwhile a handle is looked for in the old table and in the new
+//! one.
 //!
 //! Handles are chosen by clients, so the hash is keyed with a number that they cannot guess.
 
@@ -13,6 +13,7 @@ use crate::abi::{CommonHandle, Handle};
 use crate::rules::descriptor::{Descriptor, Ref};
 use crate::rules::host::Host;
 use crate::rules::lock::{Guard, Locked};
+use crate::rules::sync::interrupt_fence;
 use core::alloc::Layout;
 use core::mem::{align_of, size_of};
 use core::ptr::{self, NonNull};
@@ -156,8 +157,13 @@ impl<H: Host> Table<H> {
         }
     }
 
-    fn bucket(&self, hash: u64) -> usize {
-        hash as usize & self.buckets.wrapping_sub(1)
+    /// The head of the chain in which a handle of this hash is, if it is in this table; null if there
+    /// is no table.
+    fn chain(&self, hash: u64) -> *mut *mut Node<H> {
+        match self.buckets.checked_sub(1) {
+            Some(mask) => self.head(hash as usize & mask),
+            None => ptr::null_mut(),
+        }
     }
 
     fn head(&self, bucket: usize) -> *mut *mut Node<H> {
@@ -165,89 +171,209 @@ impl<H: Host> Table<H> {
     }
 }
 
+/// One part. Whoever has its lock may be killed between any two instructions: the next one goes on
+/// from what it finds.
 struct Shard<H: Host> {
-    table: Table<H>,
-    /// While growing: what `table` replaces.
-    old: Table<H>,
-    /// Buckets of `old` that were moved.
+    /// The table under an even number of switches, and under an odd one.
+    tables: (Table<H>, Table<H>),
+    /// Counts when a table takes another's place, and when it holds all of the other's nodes: while it
+    /// is odd, the part grows.
+    stage: u64,
+    /// While it grows: buckets of the old table that were moved.
     moved: usize,
+    /// While it grows: the node that is taken from one chain to another.
+    moving: *mut Node<H>,
     len: usize,
+    /// Set while a node and `len` are not of one mind.
+    is_counting: bool,
 }
 
 // SAFETY: plain memory, reached under the shard's lock only.
 unsafe impl<H: Host> Send for Shard<H> {}
 
 impl<H: Host> Shard<H> {
-    /// The head of the chain in which a handle of this hash is, if it is anywhere.
-    fn chain(&self, hash: u64) -> Option<*mut *mut Node<H>> {
-        if self.old.buckets != 0 && self.old.bucket(hash) >= self.moved {
-            return Some(self.old.head(self.old.bucket(hash)));
-        }
-        (self.table.buckets != 0).then(|| self.table.head(self.table.bucket(hash)))
+    const EMPTY: Self = Self {
+        tables: (Table::NONE, Table::NONE),
+        stage: 0,
+        moved: 0,
+        moving: ptr::null_mut(),
+        len: 0,
+        is_counting: false,
+    };
+
+    /// Two stages for each switch, and the second table comes first.
+    fn is_second(&self) -> bool {
+        matches!(self.stage % 4, 1 | 2)
     }
 
-    fn find(&self, hash: u64, handle: u64) -> Option<&Node<H>> {
-        let head = self.chain(hash)?;
+    fn is_growing(&self) -> bool {
+        self.stage % 2 == 1
+    }
+
+    /// Where new nodes go.
+    fn table(&self) -> &Table<H> {
+        match self.is_second() {
+            true => &self.tables.1,
+            false => &self.tables.0,
+        }
+    }
+
+    /// What the table replaces, while it grows.
+    fn old(&self) -> &Table<H> {
+        match self.is_second() {
+            true => &self.tables.0,
+            false => &self.tables.1,
+        }
+    }
+
+    /// Where the next table is put down before it takes the place of this one.
+    fn spare(&mut self) -> &mut Table<H> {
+        match self.is_second() {
+            true => &mut self.tables.0,
+            false => &mut self.tables.1,
+        }
+    }
+
+    /// The node of a handle in the chain at `head`.
+    ///
+    /// # Safety
+    /// `head` is null or a chain's, and the shard's lock is held.
+    unsafe fn find_in(head: *mut *mut Node<H>, handle: u64) -> Option<*mut Node<H>> {
         // SAFETY: the chain's head and its nodes live while they are in the table, and the
         // shard's lock, which the caller holds, keeps them there.
-        let mut node = unsafe { *head };
-        while !node.is_null() {
-            // SAFETY: as above.
-            let this = unsafe { &*node };
-            if this.handle == handle {
-                return Some(this);
+        unsafe {
+            let mut node = *head.as_ref()?;
+            while let Some(this) = node.as_ref() {
+                if this.handle == handle {
+                    return Some(node);
+                }
+                node = this.next;
             }
-            node = this.next;
         }
         None
     }
 
+    fn find(&self, hash: u64, handle: u64) -> Option<&Node<H>> {
+        // SAFETY: chains of this shard, whose lock the caller holds.
+        let in_table = || unsafe { Self::find_in(self.table().chain(hash), handle) };
+        let found = if self.is_growing() {
+            // SAFETY: as above. A bucket may have been left half moved.
+            unsafe { Self::find_in(self.old().chain(hash), handle) }
+                .or_else(in_table)
+                .or_else(|| {
+                    // SAFETY: null, or a node that is registered.
+                    let moving = unsafe { self.moving.as_ref() };
+                    moving
+                        .is_some_and(|m| m.handle == handle)
+                        .then_some(self.moving)
+                })
+        } else {
+            in_table()
+        };
+        // SAFETY: a registered node lives while the lock is held.
+        found.map(|node| unsafe { &*node })
+    }
+
+    /// Puts a node into the table, if there is one. Not while it grows.
     fn push(&mut self, hash: u64, node: *mut Node<H>) {
-        if let Some(head) = self.chain(hash) {
-            // Counted before it is in, and after it is out: should the holder of the lock be killed
-            // in between, the count is too high, which costs memory only.
-            self.len = self.len.wrapping_add(1);
-            // SAFETY: under the lock; the node is in no chain. One store makes it visible whole.
-            unsafe {
-                (*node).next = *head;
+        // SAFETY: under the lock; the node is in no chain. One store makes it visible whole.
+        if let Some(head) = unsafe { self.table().chain(hash).as_mut() } {
+            self.count(1, || {
+                // SAFETY: as above.
+                unsafe { (*node).next = *head };
+                interrupt_fence();
                 *head = node;
-            }
+            });
         }
     }
 
-    /// Takes a node out, if it is there.
+    /// Takes a node out, if it is there. Not while it grows.
     fn unlink(&mut self, hash: u64, node: *mut Node<H>) {
-        let Some(mut link) = self.chain(hash) else {
-            return;
-        };
-        // SAFETY: under the lock; links are heads or `next` of nodes in the chain. One store
+        let mut link = self.table().chain(hash);
+        // SAFETY: under the lock; links are null, heads, or `next` of nodes in the chain. One store
         // takes the node out.
         unsafe {
-            while !(*link).is_null() {
-                if ptr::eq(*link, node) {
-                    *link = (*node).next;
-                    self.len = self.len.wrapping_sub(1);
+            while let Some(this) = link.as_mut().filter(|this| !this.is_null()) {
+                if ptr::eq(*this, node) {
+                    self.count(usize::MAX, || *this = (*node).next);
                     return;
                 }
-                link = ptr::addr_of_mut!((**link).next);
+                link = ptr::addr_of_mut!((**this).next);
             }
         }
     }
 
-    /// Moves one bucket from the old table; `false` when none is left.
+    /// Adds to the number of nodes what `change` adds to the table.
+    fn count(&mut self, n: usize, change: impl FnOnce()) {
+        self.is_counting = true;
+        interrupt_fence();
+        change();
+        interrupt_fence();
+        self.len = self.len.wrapping_add(n);
+        interrupt_fence();
+        self.is_counting = false;
+    }
+
+    /// Counts anew, after somebody was killed over it. Not while it grows.
+    fn recount(&mut self) {
+        let table = self.table();
+        let mut len = 0_usize;
+        for bucket in 0..table.buckets {
+            // SAFETY: under the lock: a head of the table, and nodes that are in it.
+            unsafe {
+                let mut node = *table.head(bucket);
+                while let Some(this) = node.as_ref() {
+                    len = len.wrapping_add(1);
+                    node = this.next;
+                }
+            }
+        }
+        self.len = len;
+        interrupt_fence();
+        self.is_counting = false;
+    }
+
+    /// Begins to grow: `new` takes the table's place. It has no buckets only if nothing has to move.
+    fn switch_to(&mut self, new: Table<H>) {
+        self.moved = match new.buckets {
+            0 => self.table().buckets,
+            _ => 0,
+        };
+        *self.spare() = new;
+        interrupt_fence();
+        self.stage = self.stage.wrapping_add(1);
+    }
+
+    /// Moves one bucket of the old table; `false` when none is left.
     fn move_bucket(&mut self, hash_of: impl Fn(u64) -> u64) -> bool {
-        if self.moved >= self.old.buckets {
+        if self.moved >= self.old().buckets {
             return false;
         }
-        let from = self.old.head(self.moved);
-        // SAFETY: under the lock; both tables and all nodes in them live.
+        let from = self.old().head(self.moved);
+        // SAFETY: under the lock; both tables and all nodes in them live, and so does a node that
+        // somebody had in hand when it was killed.
         unsafe {
-            while !(*from).is_null() {
-                let node = *from;
-                *from = (*node).next;
-                let to = self.table.head(self.table.bucket(hash_of((*node).handle)));
-                (*node).next = *to;
-                *to = node;
+            loop {
+                if self.moving.is_null() {
+                    self.moving = *from;
+                    if self.moving.is_null() {
+                        break;
+                    }
+                    interrupt_fence();
+                }
+                let node = self.moving;
+                let to = self.table().chain(hash_of((*node).handle));
+                if ptr::eq(*from, node) {
+                    *from = (*node).next;
+                    interrupt_fence();
+                }
+                if !ptr::eq(*to, node) {
+                    (*node).next = *to;
+                    interrupt_fence();
+                    *to = node;
+                    interrupt_fence();
+                }
+                self.moving = ptr::null_mut();
             }
         }
         self.moved = self.moved.wrapping_add(1);
@@ -274,18 +400,12 @@ impl<H: Host> Registry<H> {
     /// # Safety
     /// `slot` is valid for writes, zeroed, and holds nothing yet.
     pub(crate) unsafe fn init(slot: *mut Self, seed: u64) {
-        let empty = || Shard {
-            table: Table::NONE,
-            old: Table::NONE,
-            moved: 0,
-            len: 0,
-        };
         // SAFETY: fields of `slot`, each written once.
         unsafe {
             Locked::init(ptr::addr_of_mut!((*slot).change), ());
             let shards = ptr::addr_of_mut!((*slot).shards).cast::<Locked<H::Lock, Shard<H>>>();
             for i in 0..SHARDS {
-                Locked::init(shards.wrapping_add(i), empty());
+                Locked::init(shards.wrapping_add(i), Shard::EMPTY);
             }
             ptr::addr_of_mut!((*slot).seed).write(seed);
         }
@@ -356,6 +476,7 @@ impl<H: Host> Change<'_, H> {
         let handle = handles.get(i);
         let hash = self.registry.hash(handle);
         let locked = self.registry.shard(hash);
+        self.settle(host, locked);
         self.make_room(host, locked)?;
         let mut shard = locked.lock();
         if let Some(taken) = shard.find(hash, handle) {
@@ -375,13 +496,14 @@ impl<H: Host> Change<'_, H> {
                 continue;
             }
             let hash = self.registry.hash(handle);
-            let mut shard = self.registry.shard(hash).lock();
+            let locked = self.registry.shard(hash);
+            self.settle(host, locked);
+            let mut shard = locked.lock();
             shard.unlink(hash, node);
-            let unused = shard.len == 0 && shard.table.buckets > FIRST_BUCKETS;
-            let table = unused.then(|| core::mem::replace(&mut shard.table, Table::NONE));
+            let unused = shard.len == 0 && shard.table().buckets > FIRST_BUCKETS;
             drop(shard);
-            if let Some(table) = table {
-                table.free(host);
+            if unused {
+                self.replace_table(host, locked, Table::NONE);
             }
         }
     }
@@ -393,32 +515,50 @@ impl<H: Host> Change<'_, H> {
         locked: &Locked<H::Lock, Shard<H>>,
     ) -> Result<(), InsertError<H>> {
         let shard = locked.lock();
-        let (len, buckets) = (shard.len, shard.table.buckets);
+        let (len, buckets) = (shard.len, shard.table().buckets);
         drop(shard);
         if len < buckets {
             return Ok(());
         }
-        // Only changes alter `len` and `table`, and this is the only one.
-        let Some(new) = Table::alloc(host, buckets.saturating_mul(2).max(FIRST_BUCKETS)) else {
+        match Table::alloc(host, buckets.saturating_mul(2).max(FIRST_BUCKETS)) {
+            // Only changes alter tables, and this is the only one.
+            Some(new) => self.replace_table(host, locked, new),
             // Longer chains are better than a refusal.
-            return if buckets == 0 {
-                Err(InsertError::NoMemory)
-            } else {
-                Ok(())
-            };
-        };
-        let mut shard = locked.lock();
-        shard.old = core::mem::replace(&mut shard.table, new);
-        shard.moved = 0;
-        drop(shard);
+            None if buckets != 0 => {}
+            None => return Err(InsertError::NoMemory),
+        }
+        Ok(())
+    }
+
+    /// Puts another table, which is large enough for what the shard holds, in the place of its table.
+    fn replace_table(&mut self, host: &H, locked: &Locked<H::Lock, Shard<H>>, new: Table<H>) {
+        locked.lock().switch_to(new);
+        self.finish_growing(host, locked);
+    }
+
+    fn finish_growing(&mut self, host: &H, locked: &Locked<H::Lock, Shard<H>>) {
         loop {
             let mut shard = locked.lock();
             if !shard.move_bucket(|handle| self.registry.hash(handle)) {
-                let old = core::mem::replace(&mut shard.old, Table::NONE);
+                let old = *shard.old();
+                shard.stage = shard.stage.wrapping_add(1);
                 drop(shard);
                 old.free(host);
-                return Ok(());
+                return;
             }
+        }
+    }
+
+    /// Goes on with what another change could not end, since its task was killed.
+    fn settle(&mut self, host: &H, locked: &Locked<H::Lock, Shard<H>>) {
+        let shard = locked.lock();
+        let (is_growing, is_counting) = (shard.is_growing(), shard.is_counting);
+        drop(shard);
+        if is_growing {
+            self.finish_growing(host, locked);
+        }
+        if is_counting {
+            locked.lock().recount();
         }
     }
 }

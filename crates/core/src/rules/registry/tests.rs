@@ -80,7 +80,7 @@ impl<H: Host> Shard<H> {
     fn longest_chain(&self) -> usize {
         let chain = |bucket| {
             // SAFETY: under the shard's lock.
-            let mut node = unsafe { *self.table.head(bucket) };
+            let mut node = unsafe { *self.table().head(bucket) };
             let mut len = 0;
             while !node.is_null() {
                 len += 1;
@@ -89,6 +89,6 @@ impl<H: Host> Shard<H> {
             }
             len
         };
-        (0..self.table.buckets).map(chain).max().unwrap_or(0)
+        (0..self.table().buckets).map(chain).max().unwrap_or(0)
     }
 }
