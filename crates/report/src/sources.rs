@@ -139,7 +139,8 @@ impl Filter {
             .project
             .iter()
             .filter(|folder| folder.parent().is_some())
-            .find_map(|folder| path.strip_prefix(folder).ok());
+            .filter_map(|folder| path.strip_prefix(folder).ok())
+            .min_by_key(|inside| inside.as_os_str().len());
         let text = inside.unwrap_or(path).to_string_lossy();
         let has = |part: &str| text.contains(part);
         if text.starts_with('<') {
@@ -273,6 +274,12 @@ mod tests {
             Verdict::Show
         );
         assert_eq!(verdict("/", "/usr/lib/a.h"), Verdict::Fold(Outside::System));
+        // Of several folders the innermost counts.
+        let filter = Filter {
+            project: vec!["/home/u".into(), krate.into()],
+            ..Filter::default()
+        };
+        assert_eq!(filter.verdict(Path::new(&source)), Verdict::Show);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub fn run(folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
     fs::create_dir_all(folder).map_err(failed)?;
     let kept = keep(Path::new(program), folder).map_err(failed)?;
     let mut command = Command::new(&kept);
+    // A program of many tests starts itself for each of them: as rustdoc has it without us.
+    command.env("RUSTDOC_DOCTEST_BIN_PATH", &kept);
     command.arg0(program).args(rest);
     become_program(command)
 }

@@ -36,6 +36,9 @@ pub struct Package {
     pub version: String,
     id: String,
     manifest_path: PathBuf,
+    /// The native library that it brings.
+    #[serde(default)]
+    links: Option<String>,
 }
 
 impl Package {
@@ -172,6 +175,12 @@ impl Project {
         self.packages
             .iter()
             .filter(move |package| members.contains(&package.id))
+    }
+
+    /// The folders of packages that bring native code.
+    pub fn with_native_code(&self) -> impl Iterator<Item = &Path> {
+        let bring = |package: &&Package| package.links.is_some();
+        self.packages.iter().filter(bring).map(Package::folder)
     }
 
     /// The packages to instrument.

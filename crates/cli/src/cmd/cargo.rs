@@ -63,8 +63,8 @@ enum Sub {
 }
 
 /// Options of `rkcov report` that a user of cargo knows for something else, or does not need.
-const NOT_OFFERED: [&str; 8] = [
-    "files", "format", "output", "salvage", "binaries", "exclude", "color", "help",
+const NOT_OFFERED: [&str; 9] = [
+    "files", "format", "output", "salvage", "project", "binaries", "exclude", "color", "help",
 ];
 
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ struct Which {
     #[arg(long, value_name = "SPEC", help_heading = "Packages")]
     exclude_from_report: Vec<String>,
     /// Instrument C and C++ that build scripts compile, too
-    #[arg(long, help_heading = "Packages")]
+    #[arg(long, alias = "include-ffi", help_heading = "Packages")]
     with_c: bool,
     /// Cargo's options, and behind another `--` the program's
     #[arg(last = true, hide = true)]
@@ -293,7 +293,7 @@ impl Place {
         if let Some(target) = other.cloned() {
             return Err(CargoError::Target { target, host }.into());
         }
-        let project = Project::read(&known.project, !which.include.is_empty())?;
+        let project = Project::read(&known.project, !which.include.is_empty() || which.with_c)?;
         let chosen = project.choose(&known.choice(&which.include, &which.exclude_from_report))?;
         let target = match &known.target_dir {
             Some(folder) => std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
@@ -406,6 +406,11 @@ impl Place {
                 for folder in ["tests", "benches", "examples"] {
                     add("--exclude", literal(&package.folder().join(folder)));
                 }
+            }
+        }
+        if which.with_c {
+            for folder in self.project.with_native_code() {
+                add("--project", folder.to_string_lossy().into_owned());
             }
         }
         if users || which.with_c || self.chosen.is_workspace {

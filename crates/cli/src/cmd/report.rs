@@ -60,8 +60,11 @@ pub struct Args {
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
     exclude: Vec<Pattern>,
     /// Show system headers, Rust's own libraries and crates of others, too
-    #[arg(long, alias = "include-deps", help_heading = "Sources")]
+    #[arg(long, visible_alias = "include-deps", help_heading = "Sources")]
     all_sources: bool,
+    /// Sources below this folder are of the project, too, wherever it lies
+    #[arg(long, value_name = "DIR", help_heading = "Sources")]
+    project: Vec<PathBuf>,
     /// Look for executables and libraries that have moved in this folder
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     binaries: Vec<PathBuf>,
@@ -89,7 +92,7 @@ pub struct Args {
     #[arg(long, help_heading = "Text")]
     full: bool,
     /// Print the lines that did not run instead of those that did
-    #[arg(long, help_heading = "Text")]
+    #[arg(long, alias = "show-missing-lines", help_heading = "Text")]
     uncovered: bool,
     /// Colour; auto is colour on a terminal unless NO_COLOR is set
     #[arg(
@@ -256,6 +259,7 @@ fn report(
             .runs
             .iter()
             .map(|run| run.info.directory.clone())
+            .chain(args.project.iter().cloned())
             .collect(),
     };
     let selection = Selection::threads(&coverage, &args.thread, args.exclusive)?;
@@ -298,6 +302,7 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         filter: Vec::new(),
         exclude: Vec::new(),
         all_sources: false,
+        project: Vec::new(),
         binaries: Vec::new(),
         debug_dir: Vec::new(),
         thread: Vec::new(),

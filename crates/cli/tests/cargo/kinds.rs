@@ -205,6 +205,87 @@ fn tests_of_the_documentation_alone() {
     shop.assert_marks(&coverage, "src/lib.rs");
 }
 
+/// A library whose first lines are those of its tests in documentation, too, if these are counted
+/// from their own beginning. `EDITION` stands for an edition: from 2024 on there is one program for
+/// many tests.
+const DOCUMENTED: &[(&str, &str)] = &[
+    (
+        "Cargo.toml",
+        "[workspace]\n[package]\nname = \"told\"\nversion = \"0.1.0\"\nedition = \"EDITION\"\n",
+    ),
+    (
+        "src/lib.rs",
+        r#"pub fn never(n: u32) -> u32 {
+    if n > 1 {
+        return n; // idle
+    }
+    let doubled = n * 2; // idle
+    let more = doubled + 1; // idle
+    let most = more * 5; // idle
+    let all = most + n; // idle
+    all / 3 // idle
+}
+
+/// How often it was called in this process.
+///
+/// ```
+/// assert_eq!(told::calls(), 1);
+/// ```
+pub fn calls() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    CALLS.fetch_add(1, Ordering::Relaxed) + 1 // ran
+}
+
+pub trait Named {
+    fn name(&self) -> String;
+
+    fn twice(&self) -> String {
+        let name = self.name(); // ran
+        format!("{name}{name}") // ran
+    }
+}
+
+/// A generic function lands in the test's program.
+///
+/// ```
+/// struct Mine(u32);
+///
+/// impl told::Named for Mine {
+///     fn name(&self) -> String {
+///         self.0.to_string()
+///     }
+/// }
+///
+/// assert_eq!(told::calls(), 1);
+/// assert_eq!(told::doubled(&Mine(4)), "44");
+/// ```
+pub fn doubled<T: Named>(named: &T) -> String {
+    named.twice() // ran
+}
+"#,
+    ),
+];
+
+#[test]
+fn tests_of_the_documentation_are_programs_of_their_own() {
+    for edition in ["2021", "2024"] {
+        let told = Project::new(&[]);
+        for (name, text) in DOCUMENTED {
+            told.write(name, &text.replace("EDITION", edition));
+        }
+        let coverage = told.coverage("test --doc");
+        assert_eq!(coverage.files(), ["src/lib.rs"], "{edition}");
+        told.assert_marks(&coverage, "src/lib.rs");
+        // Not even where everything is shown: their lines are of no file that is there.
+        let text = told.succeed("report --include-tests --all-sources --functions");
+        for name in ["rust_out", "doctest_bundle", "doctest_runner"] {
+            assert!(!text.contains(&format!("+ {name}")), "{edition}: {text}");
+        }
+        assert!(text.contains("told::doubled"), "{edition}: {text}");
+    }
+}
+
 #[test]
 fn a_binary_and_its_arguments() {
     let shop = Project::new(SHOP);
@@ -311,36 +392,56 @@ fn main() {
 
 #[test]
 fn c_code_of_a_build_script() {
-    let project = Project::new(&[
+    // A member of the workspace, and a package of somebody else's where cargo unpacks them.
+    for (key, place) in [
+        ("members", "tally-sys"),
+        ("exclude", "vendor/registry/src/index.crates.io-0/tally-sys"),
+    ] {
+        c_code_of(key, place);
+    }
+}
+
+fn c_code_of(key: &str, place: &str) {
+    let project = Project::new(&[]);
+    for (name, text) in [
         (
             "Cargo.toml",
-            "[workspace]\nmembers = [\"tally-sys\"]\n[package]\nname = \"tally\"\n\
+            "[workspace]\nKEY = [\"PLACE\"]\n[package]\nname = \"tally\"\n\
              version = \"0.1.0\"\nedition = \"2021\"\n\
-             [dependencies]\ntally-sys = { path = \"tally-sys\" }\n",
+             [dependencies]\ntally-sys = { path = \"PLACE\" }\n",
         ),
         (
             "src/main.rs",
             "fn main() {\n    println!(\"{}\", unsafe { tally_sys::tally(3) }); // ran\n}\n",
         ),
         (
-            "tally-sys/Cargo.toml",
+            "PLACE/Cargo.toml",
             "[package]\nname = \"tally-sys\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
              links = \"tally\"\n",
         ),
         (
-            "tally-sys/src/lib.rs",
+            "PLACE/src/lib.rs",
             "unsafe extern \"C\" {\n    pub fn tally(n: i32) -> i32;\n}\n",
         ),
-        ("tally-sys/build.rs", BUILD_C),
+        ("PLACE/build.rs", BUILD_C),
         (
-            "tally-sys/tally.c",
+            "PLACE/tally.c",
             "int tally(int n)\n{\n    if (n > 5)\n        return 0; // idle\n    return n + 1; // ran\n}\n",
         ),
-    ]);
-    let coverage = project.coverage("run --with-c");
-    assert_eq!(coverage.files(), ["src/main.rs", "tally-sys/tally.c"]);
+    ] {
+        let filled = |text: &str| text.replace("KEY", key).replace("PLACE", place);
+        project.write(&filled(name), &filled(text));
+    }
+    let option = if key == "members" {
+        "--with-c"
+    } else {
+        "--include-ffi"
+    };
+    let coverage = project.coverage(&format!("run {option}"));
+    let tally = format!("{place}/tally.c");
+    assert_eq!(coverage.files(), ["src/main.rs", &tally]);
     project.assert_marks(&coverage, "src/main.rs");
-    project.assert_marks(&coverage, "tally-sys/tally.c");
+    project.assert_marks(&coverage, &tally);
     // And only on request.
     let coverage = project.coverage("run");
     assert_eq!(coverage.files(), ["src/main.rs"]);

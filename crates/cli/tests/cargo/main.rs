@@ -4,4 +4,5 @@
 mod command;
 mod kinds;
 mod profiles;
+mod shapes;
 mod support;

@@ -165,6 +165,11 @@ impl Coverage {
             .collect()
     }
 
+    /// How often each line of a file ran that has code.
+    pub(crate) fn lines(&self, file: &str) -> &BTreeMap<u32, u64> {
+        &self.lines[file]
+    }
+
     /// The lines of a file that ran.
     pub(crate) fn ran(&self, file: &str) -> BTreeSet<u32> {
         let lines = self.lines.get(file).into_iter().flatten();

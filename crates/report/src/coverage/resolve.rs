@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::gather::{ImageHits, ImageKey};
 use super::paths::clean;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
-use crate::image::{demangled, Doubt, Image, Piece, Search, Symbolizer, Weight};
+use crate::image::{demangled, is_drop_glue, Doubt, Image, Piece, Search, Symbolizer, Weight};
 use crate::trace::Mode;
 
 /// Pieces of code that one worker looks up, at least, with debug information of its own.
@@ -93,6 +93,8 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
         functions: Vec::new(),
         unknown: 0,
     };
+    let unfounded = flow.as_ref().map(|flow| image.callback_rows(flow));
+    let unfounded = unfounded.unwrap_or_default();
     let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, &known.lossy));
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
@@ -123,7 +125,7 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
             let mut sources = Sources::default();
             let mut symbolizer = image.symbolizer()?;
             for piece in portion {
-                sources.add_piece(piece, &mut symbolizer);
+                sources.add_piece(piece, &image, &unfounded, &mut symbolizer);
             }
             Ok(sources)
         })
@@ -178,17 +180,39 @@ impl Weight for Hits {
 }
 
 impl Sources {
-    fn add_piece(&mut self, piece: &Piece<Hits>, symbolizer: &mut Symbolizer<'_>) {
+    fn add_piece(
+        &mut self,
+        piece: &Piece<Hits>,
+        image: &Image,
+        unfounded: &HashSet<u64>,
+        symbolizer: &mut Symbolizer<'_>,
+    ) {
         if piece.range.is_empty() {
-            self.add(piece.range.start, &piece.weight, symbolizer);
+            self.add(piece.range.start, &piece.weight, image, symbolizer);
         }
         for address in symbolizer.rows(&piece.range) {
-            self.add(address, &piece.weight, symbolizer);
+            if unfounded.contains(&address) {
+                // It may have been this line that led here, or another one.
+                let mut hits = Hits {
+                    maybe: piece.weight.maybe.clone(),
+                    ..Hits::default()
+                };
+                hits.maybe.union(&piece.weight.streams);
+                self.add(address, &hits, image, symbolizer);
+            } else {
+                self.add(address, &piece.weight, image, symbolizer);
+            }
         }
     }
 
-    fn add(&mut self, address: u64, hits: &Hits, symbolizer: &mut Symbolizer<'_>) {
-        let frames = symbolizer.frames(address);
+    fn add(&mut self, address: u64, hits: &Hits, image: &Image, symbolizer: &mut Symbolizer<'_>) {
+        let mut frames = symbolizer.frames(address);
+        if frames.iter().any(|frame| !image.is_line_of(frame)) {
+            frames.retain(|frame| image.is_line_of(frame));
+            if frames.is_empty() {
+                return;
+            }
+        }
         let ran = !hits.streams.is_empty();
         if frames.is_empty() && ran {
             self.unknown += 1;
@@ -292,7 +316,8 @@ pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
             file.lines.entry(line).or_default().merge(&hits);
         }
         into.images.push(summary);
-        for ((symbol, file), extent) in sources.functions {
+        let functions_of = sources.functions.into_iter();
+        for ((symbol, file), extent) in functions_of.filter(|((s, _), _)| !is_drop_glue(s)) {
             let key = (clean(&file), demangled(&symbol));
             functions.entry(key).or_default().push(extent);
         }

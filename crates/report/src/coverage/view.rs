@@ -33,7 +33,7 @@ pub struct FileView<'a> {
     /// Whether it has what did not run, too.
     pub complete: bool,
     /// Lines with code of which it is not known whether they ran; they are not among `lines`.
-    pub unknown: usize,
+    pub unknown: Vec<u32>,
 }
 
 /// How much of something.
@@ -81,10 +81,11 @@ impl<'a> View<'a> {
                 }
                 continue;
             }
-            let unknown = |hits: &&super::Hits| selection.sees(hits) == Seen::Unknown;
+            let unknown = file.lines.iter();
+            let unknown = unknown.filter(|(_, hits)| selection.sees(hits) == Seen::Unknown);
             files.push(FileView {
                 path,
-                unknown: file.lines.values().filter(unknown).count(),
+                unknown: unknown.map(|(line, _)| *line).collect(),
                 lines,
                 functions: file
                     .functions

@@ -31,6 +31,115 @@ pub(super) fn main_of(functions: &[Function]) -> Option<Range<u64>> {
     mains.next().is_none().then(|| main.range.clone())
 }
 
+/// The crates that rustdoc makes of tests in documentation, one for each test or one for many. Their
+/// debug information says that they stand on the first lines of the source that has the
+/// documentation, where something else stands, or in a file that nobody ever saw.
+const OF_DOCUMENTATION: [&str; 3] = ["rust_out", "doctest_bundle_", "doctest_runner_"];
+
+/// Whether a program is of tests in documentation.
+pub(super) fn has_doctests(functions: &[Function]) -> bool {
+    functions
+        .iter()
+        .any(|function| function.name.contains("main") && is_of_doctest(&function.name))
+}
+
+/// Whether a function is of a test in documentation itself, not of what the test is about.
+pub(super) fn is_of_doctest(symbol: &str) -> bool {
+    if !OF_DOCUMENTATION.iter().any(|name| symbol.contains(name)) {
+        return false;
+    }
+    let name = demangled(symbol);
+    let home = match symbol.strip_prefix("_R").and_then(|path| home(path, 0, 64)) {
+        Some(Home::Crate(name)) => name,
+        Some(Home::Trait) => crate_of_trait(&name),
+        // The older mangling: `<rust_out::main::Type as Trait>::method` is of the test.
+        None => {
+            let path = name.trim_start_matches(['<', '&', '*', '(', '[']);
+            let path = path.strip_prefix("mut ").unwrap_or(path);
+            path.split_once("::").map_or("", |(first, _)| first)
+        }
+    };
+    home == OF_DOCUMENTATION[0] || OF_DOCUMENTATION[1..].iter().any(|n| home.starts_with(n))
+}
+
+/// Where the source of a function is.
+enum Home<'s> {
+    Crate(&'s str),
+    /// Where the trait is that has this method for all types.
+    Trait,
+}
+
+/// The home of a path of Rust's newer mangling, from `at` on. `left` bounds how deep it may be.
+fn home(path: &str, at: usize, left: u32) -> Option<Home<'_>> {
+    let left = left.checked_sub(1)?;
+    match path.as_bytes().get(at)? {
+        b'C' => {
+            let ident = path.get(disambiguated(path, at + 1)?..)?;
+            let digits = ident.bytes().take_while(u8::is_ascii_digit).count();
+            let length: usize = ident.get(..digits)?.parse().ok()?;
+            let name = ident.get(digits..)?;
+            let name = name.strip_prefix('_').unwrap_or(name);
+            Some(Home::Crate(name.get(..length)?))
+        }
+        b'N' => home(path, at + 2, left),
+        b'I' => home(path, at + 1, left),
+        // An implementation is where it stands, whatever type it is for.
+        b'M' | b'X' => home(path, disambiguated(path, at + 1)?, left),
+        b'Y' => Some(Home::Trait),
+        b'B' => home(path, number(path, at + 1)?.0, left),
+        _ => None,
+    }
+}
+
+/// What follows a disambiguator, if there is one.
+fn disambiguated(path: &str, at: usize) -> Option<usize> {
+    match path.as_bytes().get(at)? {
+        b's' => Some(number(path, at + 1)?.1),
+        _ => Some(at),
+    }
+}
+
+/// A number in base 62, and what follows it.
+fn number(path: &str, at: usize) -> Option<(usize, usize)> {
+    let digits = path.get(at..)?.split_once('_')?.0;
+    let end = at + digits.len() + 1;
+    let value = digits.bytes().try_fold(0_usize, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'z' => digit - b'a' + 10,
+            b'A'..=b'Z' => digit - b'A' + 36,
+            _ => return None,
+        };
+        value.checked_mul(62)?.checked_add(digit.into())
+    })?;
+    Some((
+        if digits.is_empty() {
+            0
+        } else {
+            value.checked_add(1)?
+        },
+        end,
+    ))
+}
+
+/// The first part of the trait's path in `<Type as path::Trait>::method`.
+fn crate_of_trait(name: &str) -> &str {
+    let mut depth = 0_u32;
+    for (at, c) in name.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            ' ' if depth == 1 => {
+                if let Some(path) = name.get(at..).and_then(|rest| rest.strip_prefix(" as ")) {
+                    return path.split_once("::").map_or("", |(first, _)| first);
+                }
+            }
+            _ => {}
+        }
+    }
+    ""
+}
+
 /// A Rust function's path, without the hash that either mangling may leave with it.
 fn undecorated(symbol: &str) -> String {
     let name = demangled(symbol);
@@ -75,5 +184,31 @@ mod tests {
         ] {
             assert_eq!(main_of(&functions(names)), found, "{names:?}");
         }
+    }
+    #[test]
+    fn what_is_of_a_test_in_documentation() {
+        for (symbol, expected) in [
+            ("_ZN8rust_out4main17h0123456789abcdefE", true),
+            ("_RNvNtCs1_19doctest_bundle_202411___doctest_04main", true),
+            ("_RNvCs1_19doctest_runner_20244main", true),
+            (
+                "_RNvXNvCs1_8rust_out4mainNtB2_4MineNtCs2_4shop5Trade4sell",
+                true,
+            ),
+            (
+                "_RNvYNtNvCs1_8rust_out4main4MineNtCs2_4shop5Trade5twiceB5_",
+                false,
+            ),
+            ("_RINvCs2_4shop5shownNtNvCs1_8rust_out4main4MineE", false),
+            ("_ZN4shop8rust_out17h0123456789abcdefE", false),
+            ("main", false),
+        ] {
+            assert_eq!(is_of_doctest(symbol), expected, "{}", demangled(symbol));
+        }
+        assert!(has_doctests(&functions(&[
+            "f",
+            "_ZN8rust_out4main17h0123456789abcdefE"
+        ])));
+        assert!(!has_doctests(&functions(&["main", MAIN, HARNESS])));
     }
 }

@@ -9,8 +9,9 @@ mod elf;
 mod flow;
 mod harness;
 mod locate;
+mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Image {
     functions: Vec<Function>,
     /// Code that nobody wrote, although lines are said to be its source.
     unwritten: Option<Range<u64>>,
+    /// It is a program of tests in documentation.
+    has_doctests: bool,
     problems: Vec<Problem>,
 }
 
@@ -67,6 +70,7 @@ impl Image {
             debug: found.debug.map(|file| file.path().to_owned()),
             supplementary: found.supplementary,
             unwritten: harness::main_of(&functions),
+            has_doctests: harness::has_doctests(&functions),
             functions,
             problems: found.problems,
         }
@@ -114,10 +118,27 @@ impl Image {
         !unwritten.is_some_and(|range| range.contains(&address))
     }
 
+    /// Whether the line of a frame is one that its author wrote.
+    pub(crate) fn is_line_of(&self, frame: &Frame) -> bool {
+        let of_doctest = |symbol: &Arc<str>| harness::is_of_doctest(symbol);
+        !(self.has_doctests && frame.symbol.as_ref().is_some_and(of_doctest))
+    }
+
     /// Its instrumented code, if the file itself is there and its lines are known.
     pub(crate) fn flow(&self) -> Option<Flow> {
         let binary = self.binary.as_ref().filter(|_| self.has_lines())?;
         Flow::new(binary, &self.functions)
+    }
+
+    /// Addresses of rows in its line tables that stand for callbacks alone.
+    pub(crate) fn callback_rows(&self, flow: &Flow) -> HashSet<u64> {
+        let debug = self
+            .debug
+            .as_ref()
+            .and_then(|path| ElfFile::open(path).ok());
+        debug.map_or_else(HashSet::new, |debug| {
+            rows::of_callbacks_alone(&debug, flow.callbacks())
+        })
     }
 
     /// Opens its debug information. Each thread that looks addresses up needs its own.
@@ -228,10 +249,55 @@ pub fn demangled(symbol: &str) -> String {
     let is_mangled = ["_Z", "_R", "__Z", "__R"]
         .iter()
         .any(|start| symbol.starts_with(start));
-    if is_mangled {
-        addr2line::demangle_auto(symbol.into(), None).into_owned()
+    if !is_mangled {
+        return symbol.to_owned();
+    }
+    let name = addr2line::demangle_auto(symbol.into(), None);
+    if symbol.starts_with("_R") || symbol.starts_with("__R") {
+        without_arguments(&name)
     } else {
-        symbol.to_owned()
+        name.into_owned()
+    }
+}
+
+/// A Rust name without generic arguments, which its author did not write: the older of Rust's two
+/// manglings has none, and the instances of a function are one function.
+fn without_arguments(name: &str) -> String {
+    let mut kept = String::with_capacity(name.len());
+    let mut depth = 0_usize;
+    let mut before = ' ';
+    for c in name.chars() {
+        // What follows a name or `::` is a list of arguments; else it is a type that has a path of its
+        // own, as in `<T as Trait>::f`. The arrow of a function's type is neither.
+        let ends_name =
+            |text: &str| text.ends_with(|c: char| c.is_alphanumeric() || "_:}>".contains(c));
+        match c {
+            '<' if depth > 0 || ends_name(&kept) => depth += 1,
+            '>' if depth > 0 && before != '-' => {
+                depth -= 1;
+                if depth == 0 && kept.ends_with("::") {
+                    kept.truncate(kept.len() - 2);
+                }
+            }
+            _ if depth == 0 => kept.push(c),
+            _ => {}
+        }
+        before = c;
+    }
+    kept
+}
+
+/// Whether code is what the compiler makes to drop a value. It has lines of its own where a suspended
+/// future is dropped.
+#[must_use]
+pub fn is_drop_glue(symbol: &str) -> bool {
+    let named = ["drop_in_place", "drop_glue"]
+        .iter()
+        .any(|name| symbol.contains(name));
+    named && {
+        let name = demangled(symbol);
+        let path = name.strip_prefix("core::ptr::").unwrap_or_default();
+        path.starts_with("drop_in_place") || path.starts_with("drop_glue")
     }
 }
 
@@ -244,5 +310,36 @@ mod tests {
         let names = ["f", "w", "main", "ZSTD_getCCtx", "_Z3addii", "_RNvC1a4main"];
         let shown = ["f", "w", "main", "ZSTD_getCCtx", "add(int, int)", "a::main"];
         assert_eq!(names.map(demangled), shown);
+    }
+
+    #[test]
+    fn instances_have_the_name_of_their_function() {
+        for (full, name) in [
+            ("kit::larger::<&str>", "kit::larger"),
+            (
+                "a::f::<fn(u8) -> b::C<u8>>::{closure#0}",
+                "a::f::{closure#0}",
+            ),
+            ("<a::B<_, _> as c::D<u8>>::e::<f::G>", "<a::B as c::D>::e"),
+            ("<a::B<u8>>::new", "<a::B>::new"),
+            (
+                "<<a::B<T> as c::D>::drop::Guard<T> as c::D>::drop",
+                "<<a::B as c::D>::drop::Guard as c::D>::drop",
+            ),
+            ("<&mut [u8; 4] as a::B>::c", "<&mut [u8; 4] as a::B>::c"),
+            ("<dyn a::B<C = u8> as d::E>::f", "<dyn a::B as d::E>::f"),
+        ] {
+            assert_eq!(without_arguments(full), name);
+        }
+        assert_eq!(demangled("_RINvCs2_4shop5shownlE"), "shop::shown");
+    }
+
+    #[test]
+    fn what_drops_a_value_is_no_function_of_anybodys() {
+        assert!(is_drop_glue(
+            "_ZN4core3ptr32drop_in_place$LT$shop..Order$GT$17h0123456789abcdefE"
+        ));
+        assert!(!is_drop_glue("_ZN4shop9drop_glue17h0123456789abcdefE"));
+        assert!(!is_drop_glue("drop_in_place"));
     }
 }

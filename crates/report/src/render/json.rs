@@ -71,6 +71,7 @@ struct File {
     package: Option<String>,
     totals: Sum,
     lines: Vec<Line>,
+    unknown: Vec<u32>,
     functions: Vec<Function>,
 }
 
@@ -188,6 +189,7 @@ fn of_file(file: &FileView<'_>, package: Option<String>) -> File {
         package,
         totals: Totals::of(file).into(),
         lines: lines.map(|(&line, &count)| Line { line, count }).collect(),
+        unknown: file.unknown.clone(),
         functions: functions
             .map(|(function, count)| Function {
                 name: function.name.to_string(),

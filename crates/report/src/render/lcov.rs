@@ -8,7 +8,8 @@ use super::style::harmless;
 use crate::coverage::View;
 
 /// Writes a view as an lcov tracefile. Counts are those of the view. A view of one thread bears its
-/// name as lcov's name of a test.
+/// name as lcov's name of a test. A program with a single thread has no such name: it would be another
+/// in each run.
 ///
 /// # Errors
 /// What `to` says.
@@ -49,8 +50,11 @@ pub fn lcov(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// lcov allows letters, digits and underscores.
+/// The thread's name, if the view is of one of several. lcov allows letters, digits and underscores.
 fn test_name(view: &View<'_>) -> String {
+    if view.coverage.streams.len() < 2 {
+        return String::new();
+    }
     let mut streams = view.selection.streams.iter();
     let (Some(stream), None) = (streams.next(), streams.next()) else {
         return String::new();

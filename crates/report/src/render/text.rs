@@ -358,7 +358,9 @@ impl Page<'_> {
         let lines: Vec<&str> = text.lines().collect();
         let digits = lines.len().to_string().len();
         let mut before = 0;
-        let numbers: Vec<u32> = file.lines.keys().copied().collect();
+        let unknown: &[u32] = if file.complete { &file.unknown } else { &[] };
+        let mut numbers: Vec<u32> = file.lines.keys().chain(unknown).copied().collect();
+        numbers.sort_unstable();
         for (line, shown) in with_context(&numbers) {
             let Some(text) = (line as usize).checked_sub(1).and_then(|at| lines.get(at)) else {
                 continue;
@@ -374,6 +376,7 @@ impl Page<'_> {
             let (mark, role) = match file.lines.get(&line).filter(|_| shown) {
                 Some(0) => ('-', Role::Poor),
                 Some(_) => ('+', Role::Good),
+                None if unknown.contains(&line) => ('?', Role::Aside),
                 None => (' ', Role::Aside),
             };
             let text = harmless(&text.replace('\t', "    "));
@@ -472,7 +475,11 @@ impl Page<'_> {
             plural(lines, "line"),
             plural(selected.len() as u64, "thread"),
         )?;
-        let unknown: u64 = view.files.iter().map(|file| file.unknown as u64).sum();
+        let unknown: u64 = view
+            .files
+            .iter()
+            .map(|file| file.unknown.len() as u64)
+            .sum();
         if unknown > 0 && !view.selection.exclusive {
             let text = format!(
                 "{} with code may have run or not: nothing recorded tells, and no number has them",

@@ -33,7 +33,7 @@ impl Totals {
             functions: file.functions.len() as u64,
             lines_ran: file.lines_ran() as u64,
             lines: file.lines.len() as u64,
-            unknown: file.unknown as u64,
+            unknown: file.unknown.len() as u64,
             partial: !file.complete,
         }
     }
@@ -164,7 +164,7 @@ mod tests {
                 lines: [(1, 1)].into(),
                 functions: vec![],
                 complete: true,
-                unknown: 0,
+                unknown: Vec::new(),
             })
             .collect();
         let (base, tree) = Folder::tree(&files);

@@ -37,6 +37,8 @@ pub(crate) struct Flow {
     calls: Calls,
     /// Return addresses of callbacks: the routine, and the block that calls.
     sites: HashMap<u64, (usize, usize)>,
+    /// The calls of callbacks, by where they stand, and where they return.
+    callbacks: HashMap<u64, u64>,
 }
 
 /// A function with all of its parts: compilers put what seldom runs elsewhere.
@@ -113,14 +115,18 @@ impl Flow {
             routines: Vec::new(),
             calls: Calls::default(),
             sites: HashMap::new(),
+            callbacks: HashMap::new(),
         };
         let mut tails: HashMap<u64, (usize, usize)> = HashMap::new();
         for (routine, found) in found {
             let number = flow.routines.len();
             flow.routines.push(routine);
-            let sites = found.sites.into_iter();
+            let sites = found.sites.iter();
             flow.sites
-                .extend(sites.map(|(pc, block)| (pc, (number, block))));
+                .extend(sites.map(|(call, block)| (call.end, (number, *block))));
+            let calls = found.sites.into_iter().map(|(call, _)| call);
+            flow.callbacks
+                .extend(calls.map(|call| (call.start, call.end)));
             tails.extend(found.tail.map(|(entry, block)| (entry, (number, block))));
         }
         flow.tail_calls(&scans, &callees, &tails);
@@ -143,6 +149,11 @@ impl Flow {
                 }
             }
         }
+    }
+
+    /// The calls of callbacks, by where they stand, and where they return.
+    pub(crate) const fn callbacks(&self) -> &HashMap<u64, u64> {
+        &self.callbacks
     }
 
     /// How many places call back.
@@ -298,8 +309,8 @@ impl Routine {
 
 /// What a routine calls back with.
 struct Found {
-    /// Return addresses, and the blocks of the calls.
-    sites: Vec<(u64, usize)>,
+    /// The calls, from where they stand to where they return, and their blocks.
+    sites: Vec<(Range<u64>, usize)>,
     /// The entry, and the one block that ends with a jump to the callback.
     tail: Option<(u64, usize)>,
 }
@@ -325,7 +336,7 @@ fn routine(
                 continue;
             };
             if branch.is_call() {
-                sites.push((branch.end, block));
+                sites.push((branch.at..branch.end, block));
             } else {
                 tails.push(block);
             }
