@@ -10,7 +10,7 @@ use crate::shell::Error;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::Entry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,9 @@ pub struct Args {
     /// Look for the sources of relative paths here
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
+    /// A report in JSON of what is judged: it has the lines of which nobody knows
+    #[arg(long, value_name = "FILE")]
+    unknown: Option<PathBuf>,
     /// A JSON file of rules that explain disagreements
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
@@ -138,6 +141,55 @@ pub struct Rule {
     /// Numbers of lines.
     #[serde(default)]
     lines: Option<Vec<u32>>,
+    /// Only where another line of the file has the same text and ran: by the reference if the judged
+    /// one claims this line, by the judged one if it denies it.
+    #[serde(default)]
+    twin: bool,
+    /// Whether the judged one knows of code there, of which it says nothing: of lines about which it
+    /// is silent.
+    #[serde(default)]
+    code: Option<bool>,
+    /// It explains no more lines than these, or it is no longer what was looked at when it was written.
+    #[serde(default)]
+    most: Option<usize>,
+    /// A line under it that somebody looked at by hand.
+    #[serde(default)]
+    example: Option<Example>,
+}
+
+/// A line that a rule explains.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    /// The end of the source's path.
+    path: String,
+    /// The line, without white space around it.
+    text: String,
+    /// What was found there.
+    #[serde(rename = "why")]
+    _why: String,
+}
+
+impl Rule {
+    /// What is wrong with it after a comparison.
+    fn broken(&self, explained: &[&Difference]) -> Option<String> {
+        let Self { name, text, .. } = self;
+        let count = explained.len();
+        let is = |example: &Example| {
+            let at = |d: &&Difference| d.path.ends_with(&example.path) && d.text == example.text;
+            explained.iter().copied().any(|d| at(&d))
+        };
+        match (self.most, &self.example) {
+            (Some(most), _) if count > most => Some(format!(
+                "rule {name} ({text}) explains {count} lines, more than {most}"
+            )),
+            (_, Some(example)) if !is(example) => Some(format!(
+                "rule {name} ({text}) does not explain its example, {}: {}",
+                example.path, example.text
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// A line about which the two do not say the same.
@@ -172,6 +224,8 @@ pub struct Comparison {
     pub found: f64,
     /// Lines that a rule explains.
     pub rules: BTreeMap<String, usize>,
+    /// Rules that explain more than they should, or not what they should.
+    pub broken: Vec<String>,
     /// Every line of which they do not say the same.
     pub differences: Vec<Difference>,
 }
@@ -224,6 +278,33 @@ pub struct Options<'a> {
     pub root: &'a str,
     /// What explains differences; the first that matches counts.
     pub rules: &'a [Rule],
+    /// Lines of which the judged one knows that they have code, and not whether it ran, if it says so.
+    pub unknown: Option<&'a Unknown>,
+}
+
+/// Lines by file.
+pub type Unknown = BTreeMap<String, BTreeSet<u32>>;
+
+/// Lines of which a report in JSON says that nobody knows whether they ran.
+///
+/// # Errors
+/// It is no such report.
+pub fn unknown(report: &str) -> Result<Unknown, Error> {
+    #[derive(Deserialize)]
+    struct Report {
+        files: Vec<File>,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        path: String,
+        unknown: BTreeSet<u32>,
+    }
+    let report: Report = serde_json::from_str(report)?;
+    Ok(report
+        .files
+        .into_iter()
+        .map(|file| (file.path, file.unknown))
+        .collect())
 }
 
 /// Compares two tracefiles.
@@ -248,8 +329,17 @@ pub fn compare(
         agreement: 100.0,
         found: 100.0,
         rules: BTreeMap::new(),
+        broken: Vec::new(),
         differences: Vec::new(),
     };
+    let unknown = options.unknown.map(|unknown| {
+        let named = |(path, lines): (&String, _)| (short(path, options).to_owned(), lines);
+        unknown
+            .iter()
+            .map(named)
+            .collect::<BTreeMap<String, &BTreeSet<u32>>>()
+    });
+    let mut explained: Vec<Vec<usize>> = vec![Vec::new(); rules.len()];
     for (path, mine) in judged {
         let Some(theirs) = reference.remove(&path) else {
             result.only_judged.push(path);
@@ -262,6 +352,21 @@ pub fn compare(
         let mut numbers: Vec<u32> = mine.keys().chain(theirs.keys()).copied().collect();
         numbers.sort_unstable();
         numbers.dedup();
+        let text_of = |line: u32| {
+            let at = (line as usize).checked_sub(1);
+            at.and_then(|at| source.get(at))
+                .map_or("", |text| text.trim())
+        };
+        // How many lines of a text ran.
+        let texts = |side: &BTreeMap<u32, u64>| {
+            let mut texts: HashMap<&str, u32> = HashMap::new();
+            for (line, _) in side.iter().filter(|(_, count)| **count > 0) {
+                *texts.entry(text_of(*line)).or_default() += 1;
+            }
+            texts
+        };
+        let (ours_ran, theirs_ran) = (texts(&mine), texts(&theirs));
+        let unknown = unknown.as_ref().map(|all| all.get(&path));
         for line in numbers {
             let (ours, theirs) = (mine.get(&line).copied(), theirs.get(&line).copied());
             let Some(kind) = Kind::of(ours, theirs) else {
@@ -271,15 +376,25 @@ pub fn compare(
             if kind.agrees() {
                 continue;
             }
-            let at = (line as usize).checked_sub(1);
-            let text = at.and_then(|at| source.get(at)).map_or("", |t| t.trim());
-            let rule = rules.iter().find(|(rule, on_path, on_text)| {
+            let text = text_of(line);
+            let twin = match kind {
+                Kind::RanNot => theirs_ran.contains_key(text),
+                Kind::NotRan => ours_ran.contains_key(text),
+                _ => false,
+            };
+            let code = unknown.map(|all| all.is_some_and(|all| all.contains(&line)));
+            let rule = rules.iter().position(|(rule, on_path, on_text)| {
                 rule.kinds.contains(&kind)
                     && rule.lines.as_ref().is_none_or(|all| all.contains(&line))
+                    && (!rule.twin || twin)
+                    && rule.code.is_none_or(|has| code == Some(has))
                     && on_path.is_match(&path)
                     && on_text.is_match(text)
             });
-            let rule = rule.map(|(rule, ..)| rule.name.clone());
+            if let Some(rule) = rule {
+                explained[rule].push(result.differences.len());
+            }
+            let rule = rule.map(|at| rules[at].0.name.clone());
             if let Some(name) = &rule {
                 *result.rules.entry(name.clone()).or_default() += 1;
             }
@@ -291,6 +406,10 @@ pub fn compare(
                 rule,
             });
         }
+    }
+    for ((rule, ..), lines) in rules.iter().zip(&explained) {
+        let lines: Vec<&Difference> = lines.iter().map(|at| &result.differences[*at]).collect();
+        result.broken.extend(rule.broken(&lines));
     }
     result.only_reference = reference.into_keys().collect();
     let count = |kind| result.lines.get(&kind).copied().unwrap_or_default();
@@ -312,14 +431,17 @@ fn percent(part: usize, whole: usize) -> f64 {
     (part as f64 * 10_000.0 / whole as f64).floor() / 100.0
 }
 
+/// A path without what is stripped.
+fn short<'p>(path: &'p str, options: &Options<'_>) -> &'p str {
+    let mut prefixes = options.strip.iter();
+    let rest = prefixes.find_map(|prefix| path.strip_prefix(prefix.as_str()));
+    rest.map_or(path, |rest| rest.trim_start_matches('/'))
+}
+
 fn renamed(files: Tracefile, options: &Options<'_>) -> Tracefile {
     let mut renamed = Tracefile::new();
     for (path, lines) in files {
-        let short = options
-            .strip
-            .iter()
-            .find_map(|prefix| path.strip_prefix(prefix.as_str()))
-            .map_or(path.as_str(), |rest| rest.trim_start_matches('/'));
+        let short = short(&path, options);
         if options.only.is_some_and(|only| !only.is_match(short)) {
             continue;
         }
@@ -385,6 +507,9 @@ impl Comparison {
              {:.2} % of the lines that ran are known",
             self.agreement, self.found
         );
+        for broken in &self.broken {
+            let _ = writeln!(text, "{broken}");
+        }
         for kind in Kind::ALL {
             let total = self.unexplained(kind).count();
             for difference in self.unexplained(kind).take(show) {
@@ -417,7 +542,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         None => Vec::new(),
     };
     let root = args.root.to_string_lossy();
+    let unknown = match &args.unknown {
+        Some(path) => Some(unknown(&read(path)?)?),
+        None => None,
+    };
     let options = Options {
+        unknown: unknown.as_ref(),
         strip: &args.strip,
         only: Some(&args.only),
         root: &root,
@@ -435,11 +565,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         print!("{}", result.text(args.show));
     }
     let denied = |kind: &Kind| result.unexplained(*kind).next().is_some();
-    Ok(if args.deny.iter().any(denied) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(
+        if args.deny.iter().any(denied) || !result.broken.is_empty() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        },
+    )
 }
 
 #[cfg(test)]
@@ -488,6 +620,45 @@ mod tests {
         assert_eq!(result.unexplained(Kind::RanNot).count(), 0);
         assert_eq!(result.unexplained(Kind::NotRan).count(), 1);
         assert_eq!(result.rules, [("line".to_owned(), 1)].into());
+    }
+
+    #[test]
+    fn a_rule_says_what_would_refute_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "a = 1;\nreturn 0;\n  return 0;\nb = 1;\nreturn 0;\nc = 1;\n";
+        fs::write(folder.path().join("a.c"), text).unwrap();
+        let strip = ["/b".to_owned(), "/c/".to_owned()];
+        let unknown = unknown(r#"{"files": [{"path": "/b/a.c", "unknown": [8]}]}"#).unwrap();
+        let with = |rules: &str| {
+            let rules: Vec<Rule> = serde_json::from_str(rules).unwrap();
+            let options = Options {
+                strip: &strip,
+                root: folder.path().to_str().unwrap(),
+                rules: &rules,
+                unknown: Some(&unknown),
+                ..Options::default()
+            };
+            compare(parse(JUDGED).unwrap(), parse(REFERENCE).unwrap(), &options).unwrap()
+        };
+        // Line 2 is claimed: no other `return 0;` ran by the reference. Line 4 is denied.
+        let twins = r#"[{"name": "t", "kinds": ["ran-not", "not-ran"], "twin": true}]"#;
+        assert!(with(twins).rules.is_empty());
+        let code = r#"[{"name": "c", "kinds": ["none-ran", "none-not"], "code": true}]"#;
+        let result = with(code);
+        let explained = result.differences.iter().filter(|d| d.rule.is_some());
+        assert_eq!(explained.map(|d| d.line).collect::<Vec<_>>(), [8]);
+
+        let rule =
+            |more: &str| format!(r#"[{{"name": "r", "kinds": ["ran-not", "not-ran"], {more}}}]"#);
+        let example = |text: &str| {
+            rule(&format!(
+                r#""example": {{"path": "a.c", "text": "{text}", "why": ""}}"#
+            ))
+        };
+        assert!(with(&rule(r#""most": 2"#)).broken.is_empty());
+        assert_eq!(with(&rule(r#""most": 1"#)).broken.len(), 1);
+        assert!(with(&example("b = 1;")).broken.is_empty());
+        assert_eq!(with(&example("a = 1;")).broken.len(), 1);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) fn run(cargo_rkcov: &Path, wanted: &Wanted) -> Result<(), Error> {
     fs::create_dir_all(project.folder.join("target"))?;
     shell::run_logged(project.cargo_rkcov(&line).envs(PROFILE), &log)?;
     let ours = passed(&log)?;
+    let json = project.folder.join("target/rkcov.json");
+    shell::run(&mut project.cargo_rkcov("report --json --output-path target/rkcov.json"))?;
     let (reference, theirs) = reference(&project, wanted)?;
     println!("{ours} tests with rkcov, {theirs} with -Cinstrument-coverage");
     if ours != theirs || ours == 0 {
@@ -75,7 +77,9 @@ pub(super) fn run(cargo_rkcov: &Path, wanted: &Wanted) -> Result<(), Error> {
     let folder = project.folder.canonicalize()?;
     let folder = folder.to_string_lossy().into_owned();
     let rules: Vec<Rule> = serde_json::from_str(RULES)?;
+    let unknown = compare::unknown(&fs::read_to_string(&json)?)?;
     let options = Options {
+        unknown: Some(&unknown),
         strip: std::slice::from_ref(&folder),
         root: &folder,
         rules: &rules,
@@ -93,6 +97,9 @@ pub(super) fn run(cargo_rkcov: &Path, wanted: &Wanted) -> Result<(), Error> {
             with_result(&text, &result(&comparison, lines, ours))?,
         )?;
         println!("{}", from_root(&path).display());
+    }
+    if !comparison.broken.is_empty() {
+        return Err(comparison.broken.join("; ").into());
     }
     let left = [Kind::RanNot, Kind::NotRan].map(|kind| comparison.unexplained(kind).count());
     match left {
@@ -263,10 +270,8 @@ fn result(comparison: &Comparison, lines: usize, tests: usize) -> String {
             Kind::NotNone => ("did not", "-"),
         };
         let explained = match kind {
-            Kind::RanNot | Kind::NotRan => {
-                (count - comparison.unexplained(*kind).count()).to_string()
-            }
-            _ => String::new(),
+            Kind::RanRan | Kind::NotNot => String::new(),
+            _ => (count - comparison.unexplained(*kind).count()).to_string(),
         };
         let _ = writeln!(text, "| {ours} | {theirs} | {count} | {explained} |");
     }
