@@ -259,3 +259,188 @@ pub(crate) fn complaint(console: &Path) -> Option<String> {
         .find(|l| COMPLAINTS.iter().any(|c| l.contains(c)))?;
     Some(line.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpio::{Kind, Writer};
+    use crate::flavor::{Checks, Flavor, Kcov};
+    use crate::interrupt::alone;
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    /// A workshop whose kernel for User Mode Linux is a script, which is all that this side of a
+    /// guest can tell.
+    struct Lab {
+        folder: TempDir,
+        workshop: Workshop,
+        image: Image,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            let workshop = Workshop::new(folder.path());
+            let flavor = Flavor {
+                arch: Arch::Uml,
+                kcov: Kcov::Rust,
+                checks: Checks::Plain,
+            };
+            let image = Image::below(folder.path(), flavor);
+            fs::create_dir_all(image.kernel.parent().unwrap()).unwrap();
+            Self {
+                folder,
+                workshop,
+                image,
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        /// Boots a kernel that does this; in `$out` is where answers go, in `$here` the folder.
+        fn boot(&self, script: &str, answered: impl FnMut(&str, &[u8])) -> Result<()> {
+            let here = self.folder.path().display();
+            let text = format!(
+                "#!/bin/sh\n\
+                 for word; do case $word in {OUT_PARAMETER}hostfs:*) out=${{word#*:}};; esac; done\n\
+                 here={here}\n\
+                 echo \"$out\" >$here/out\n\
+                 echo Linux version 0\n\
+                 {script}\n"
+            );
+            fs::write(&self.image.kernel, text).unwrap();
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&self.image.kernel, mode).unwrap();
+            let machine = Machine {
+                workshop: &self.workshop,
+                image: &self.image,
+                memory: 64,
+                limit: Duration::from_secs(if script.contains("# hangs") { 2 } else { 120 }),
+                strict: false,
+                parameters: "",
+            };
+            let job = Job {
+                command: Vec::new(),
+                collect: None,
+            };
+            let ended = machine.run(&job, &[], answered);
+            let out = fs::read_to_string(self.path("out")).unwrap();
+            let files = Path::new(out.trim()).parent().unwrap().to_owned();
+            assert!(!files.exists(), "{files:?} is left");
+            ended
+        }
+
+        /// The error of such a boot: its status and message. The console is kept where it says.
+        fn fails(&self, script: &str) -> (u8, String) {
+            let error = self.boot(script, |_, _| {}).unwrap_err();
+            let message = error.to_string();
+            let logs = self.workshop.logs().unwrap();
+            let entries = fs::read_dir(&logs).unwrap();
+            let consoles: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+            let [console] = &consoles[..] else {
+                panic!("{consoles:?}");
+            };
+            assert!(
+                message.contains(&*console.display().to_string()),
+                "{message}"
+            );
+            let text = fs::read_to_string(console).unwrap();
+            assert!(text.starts_with("Linux version 0\n"), "{text}");
+            fs::remove_file(console).unwrap();
+            (error.exit_status(), message)
+        }
+
+        /// Whether the process that wrote its number to this file runs.
+        fn runs(&self, file: &str) -> bool {
+            let number = fs::read_to_string(self.path(file)).unwrap();
+            let stat = fs::read_to_string(format!("/proc/{}/stat", number.trim()));
+            // Behind the name in parentheses stands the state.
+            stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with(['Z', 'X']))
+        }
+
+        fn ends(&self, file: &str) {
+            let began = Instant::now();
+            while self.runs(file) {
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "{file} still runs"
+                );
+                sleep(PAUSE);
+            }
+        }
+    }
+
+    /// A guest's own program, which would outlive it.
+    const CHILD: &str = "sleep 600 & echo $! >$here/child; wait";
+
+    #[test]
+    fn what_a_guest_answers_is_heard_and_nothing_is_left() {
+        let _alone = alone();
+        let lab = Lab::new();
+        let mut archive = Writer::new(Vec::new());
+        archive.add("stdout", Kind::File, b"hello").unwrap();
+        archive.add("status", Kind::File, b"0").unwrap();
+        fs::write(lab.path("archive"), archive.finish().unwrap()).unwrap();
+        let mut heard = Vec::new();
+        lab.boot("cat $here/archive >$out", |name, data| {
+            heard.push((name.to_owned(), data.to_vec()));
+        })
+        .unwrap();
+        let expected = [("stdout", &b"hello"[..]), ("status", b"0")];
+        assert_eq!(heard, expected.map(|(n, d)| (n.to_owned(), d.to_vec())));
+        let kept: Vec<_> = fs::read_dir(lab.workshop.logs().unwrap())
+            .unwrap()
+            .collect();
+        assert!(kept.is_empty(), "{kept:?}");
+    }
+
+    #[test]
+    fn a_guest_that_ends_early_is_said_with_the_reason() {
+        let _alone = alone();
+        let lab = Lab::new();
+        for (script, reason) in [
+            ("exit 3", "the guest ended too early (exit status: 3)"),
+            ("kill -SEGV $$", "the guest ended too early (signal: 11"),
+            (
+                "echo 'Kernel panic - not syncing: why'; exit 1",
+                "the guest panicked; its console is in ",
+            ),
+            (
+                "echo 'Kernel panic - not syncing: System is deadlocked on memory'; exit 1",
+                "the guest had too little memory (64 MiB); its console is in ",
+            ),
+        ] {
+            let (status, message) = lab.fails(script);
+            assert!(message.starts_with(reason), "{message}");
+            assert!(message.contains("\n  | Linux version 0"), "{message}");
+            assert_eq!(status, 1);
+        }
+    }
+
+    #[test]
+    fn a_guest_that_hangs_is_ended_with_all_that_it_started() {
+        let _alone = alone();
+        let lab = Lab::new();
+        let (status, message) = lab.fails(&format!("{CHILD} # hangs"));
+        let reason = "the guest was still running after 2 s; its console is in ";
+        assert!(message.starts_with(reason), "{message}");
+        assert_eq!(status, 1);
+        lab.ends("child");
+    }
+
+    #[test]
+    fn a_signal_ends_the_guest_with_all_that_it_started() {
+        let _alone = alone();
+        for (signal, number) in [("INT", 2), ("TERM", 15)] {
+            let lab = Lab::new();
+            let script = format!("(sleep 1; kill -{signal} $PPID) & {CHILD}");
+            let (status, message) = lab.fails(&script);
+            let reason = format!("interrupted by signal {number}; the guest is ended");
+            assert!(message.starts_with(&reason), "{message}");
+            assert_eq!(status, 128 + number);
+            lab.ends("child");
+        }
+    }
+}

@@ -58,12 +58,22 @@ impl Drop for Watch {
     }
 }
 
+/// Held by tests that send signals to this process, or run a guest that they would end.
+#[cfg(test)]
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_signal_is_noticed_and_what_it_did_before_comes_back() {
+        let _alone = alone();
         let handler = |signal| {
             // SAFETY: a structure that the call fills in.
             unsafe {
