@@ -31,9 +31,9 @@ pub struct Difference {
     pub cases: Vec<String>,
     /// What the suite says when that kcov is as the row has it: a part of the message.
     pub says: String,
-    /// Whether its cases damage that kcov.
+    /// What becomes of that kcov when its cases are played: something from which it does not recover.
     #[serde(default)]
-    pub harms: bool,
+    pub harms: Option<String>,
 }
 
 impl Table {
@@ -68,16 +68,15 @@ impl Table {
         let mut text = format!(
             "# Differences\n\nWhere {} differs from the rules, from `conformance/differences.toml`. With\n\
              `--differences linux-6.12` the suite expects exactly these: one more fails it, and so does one\n\
-             less.\n\n| rule | why | shown by |\n| --- | --- | --- |\n",
+             less. A row that says what becomes of that kcov is not played but with `--harmful`, in a guest of its own.\n\n| rule | why | shown by |\n| --- | --- | --- |\n",
             self.kcov
         );
         for row in &self.difference {
             let cases = row.cases.join("`, `");
-            let harms = if row.harms {
-                " (harmful there: in a guest of their own)"
-            } else {
-                ""
-            };
+            let harms = row
+                .harms
+                .as_deref()
+                .map_or_else(String::new, |what| format!(", not played there: {what}"));
             let (rule, reason) = (&row.rule, &row.reason);
             text.push_str(&format!("| {rule} | {reason} | `{cases}`{harms} |\n"));
         }

@@ -50,21 +50,27 @@ pub fn keep(host: &str, results: &Results) -> Result<(), String> {
 /// One cell: what the cases of a clause came to.
 fn cell(clause: &str, results: &Results) -> String {
     let of_clause = cases().filter(|case| case.clause() == clause);
-    let (mut pass, mut differs, mut fail, mut skip) = (0, 0, 0, 0);
+    let (mut pass, mut differs, mut harms, mut fail, mut skip) = (0, 0, 0, 0, 0);
     for case in of_clause {
         match results.get(case.id) {
             Some(Verdict::Pass | Verdict::Short(_)) => pass += 1,
             Some(Verdict::Differs(_)) => differs += 1,
+            Some(Verdict::Harms(_)) => harms += 1,
             Some(Verdict::Fail(_)) => fail += 1,
             Some(Verdict::Skip(_)) | None => skip += 1,
         }
     }
-    if pass + differs + fail == 0 {
+    if pass + differs + harms + fail == 0 {
         return "cannot apply".into();
     }
-    let total = pass + differs + fail + skip;
+    let total = pass + differs + harms + fail + skip;
     let mut parts = Vec::new();
-    for (n, word) in [(fail, "**FAILS**"), (differs, "differs"), (pass, "pass")] {
+    for (n, word) in [
+        (fail, "**FAILS**"),
+        (harms, "harmful"),
+        (differs, "differs"),
+        (pass, "pass"),
+    ] {
         if n == total {
             parts.push(word.to_owned());
         } else if n > 0 {
@@ -96,14 +102,15 @@ pub fn print(hosts: &BTreeMap<String, Results>) -> String {
         }
         let _ = writeln!(text, " {} |", clause.text);
     }
-    text.push_str("\n## In numbers\n\n| host | pass | differs | fails | cannot apply |\n| --- | --- | --- | --- | --- |\n");
+    text.push_str("\n## In numbers\n\n| host | pass | differs | harmful | fails | cannot apply |\n| --- | --- | --- | --- | --- | --- |\n");
     for (name, results) in hosts {
         let count = |is: fn(&Verdict) -> bool| results.values().filter(|v| is(v)).count();
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} |",
             count(|v| matches!(v, Verdict::Pass | Verdict::Short(_))),
             count(|v| matches!(v, Verdict::Differs(_))),
+            count(|v| matches!(v, Verdict::Harms(_))),
             count(|v| matches!(v, Verdict::Fail(_))),
             count(|v| matches!(v, Verdict::Skip(_))),
         );
@@ -149,7 +156,8 @@ const PREFACE: &str = "\
 
 Made by `cargo run -p rkcov-conformance -- matrix --write` from the results in
 `conformance/results/`, which `... -- run --host NAME --keep` renews. A cell with a fraction says how
-many of the clause's cases came to that; the rest cannot apply, or came to what stands beside it.
+many of the clause's cases came to that; the rest cannot apply, or came to what stands beside it. What is harmful was not played:
+it damages that kcov.
 Differences are those of `conformance/differences.toml` ([the table](conformance-differences.md)).
 
 ";

@@ -16,6 +16,8 @@ pub enum Verdict {
     Short(String),
     /// Otherwise, as the table of differences says.
     Differs(String),
+    /// Not played, since it damages this kcov, as the table of differences says.
+    Harms(String),
     /// Otherwise.
     Fail(String),
     /// The host does not have what the case is about.
@@ -78,6 +80,7 @@ mod tests {
         let results = Results::from([
             ("a.b.c".to_owned(), Verdict::Pass),
             ("a.b.d".to_owned(), Verdict::Skip("softirq: none".into())),
+            ("a.b.f".to_owned(), Verdict::Harms("it stops".into())),
             ("a.b.e".to_owned(), Verdict::Fail("0x1, not\n0x2".into())),
         ]);
         let text = format!("[ 1.2] booting {{}}\n[ 1.3] {}", print("device", &results));
