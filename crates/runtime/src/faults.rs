@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every allocation of this host fails once, in turn: blocks of the arena, and each system call
-//! that can fail for want of memory or of file descriptors.
+//! Every allocation of this host fails once, in turn: blocks of the arena, libc's memory, and each
+//! system call that can fail for want of memory or of file descriptors; in the client's thread, in
+//! one that it makes, and in a child that it forks.
 
 use crate::callbacks::__sanitizer_cov_trace_pc;
 use crate::device::api::*;
-use crate::sys;
-use core::cell::Cell;
-use core::ffi::c_ulong;
+use crate::{sys, threads};
+use core::ffi::{c_ulong, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use rkcov_abi::ioctl::{
@@ -17,18 +17,17 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-std::thread_local! {
-    /// Allocations of this thread until one fails.
-    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
-}
+/// Allocations of this process until one fails.
+static LEFT: AtomicU64 = AtomicU64::new(NEVER);
+const NEVER: u64 = u64::MAX;
+/// More than there are.
+const BEYOND: u64 = NEVER - 1;
 
 /// Whether this allocation is the one that fails.
 pub(crate) fn strikes() -> bool {
-    LEFT.with(|left| {
-        let n = left.get();
-        left.set(n.and_then(|n| n.checked_sub(1)));
-        n == Some(0)
-    })
+    let next = |left: u64| (left != NEVER).then(|| left.checked_sub(1).unwrap_or(NEVER));
+    let left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    left == Ok(0)
 }
 
 /// Whether this system call is the one that fails. Those that cannot fail are not counted.
@@ -76,7 +75,8 @@ fn ioctl(fd: i32, number: u32, argument: usize, step: &'static str) -> Step {
 /// A client's whole life, as far as it gets: where it stopped, and what it saw.
 struct Seen {
     step: Step,
-    /// Records of two nested sections and of a local collection.
+    /// Records of sections (two nested ones, that of a thread, that of a child) and of a local
+    /// collection.
     remote: u64,
     local: u64,
     drops: Drops,
@@ -124,8 +124,12 @@ fn collect(remote: i32, local: i32, seen: &mut Seen) -> Step {
     run();
     kcov_remote_start(kcov_common_handle());
     run();
+    // While both areas are in use.
+    let done = in_a_thread();
     kcov_remote_stop();
     kcov_remote_stop();
+    done?;
+    in_a_child()?;
     ioctl(local, KCOV_UNIQUE_ENABLE, 1, "unique enable")?;
     ioctl(local, KCOV_DISABLE, 0, "disable")?;
     ioctl(local, KCOV_ENABLE, 0, "enable")?;
@@ -138,6 +142,58 @@ fn collect(remote: i32, local: i32, seen: &mut Seen) -> Step {
         return Err("drops");
     }
     ioctl(remote, KCOV_DISABLE, 0, "remote disable")
+}
+
+/// A section on this thread's behalf.
+fn work() {
+    kcov_remote_start(kcov_common_handle());
+    run();
+    kcov_remote_stop();
+}
+
+fn in_a_thread() -> Step {
+    extern "C" fn begin(_: *mut c_void) -> *mut c_void {
+        work();
+        ptr::null_mut()
+    }
+    let mut thread = 0;
+    // SAFETY: a routine that takes and gives nothing; the thread is joined once.
+    unsafe {
+        match threads::pthread_create(&mut thread, ptr::null(), begin, ptr::null_mut()) {
+            0 => assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0),
+            _ => return Err("thread"),
+        }
+    }
+    Ok(())
+}
+
+fn in_a_child() -> Step {
+    let left = LEFT.load(Ordering::Relaxed);
+    // SAFETY: the child calls nothing but the runtime, and leaves.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "no child");
+    const STRUCK: i32 = 100;
+    if child == 0 {
+        work();
+        let used = match (left, LEFT.load(Ordering::Relaxed)) {
+            (NEVER, _) => 0,
+            (_, NEVER) => STRUCK,
+            (before, after) => (before - after) as i32,
+        };
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(used) };
+    }
+    let mut status = 0;
+    // SAFETY: a place for the status of our child.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    // What the child allocated counts here, too.
+    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
+        (true, STRUCK) => LEFT.store(NEVER, Ordering::Relaxed),
+        (true, used) if left != NEVER => LEFT.store(left - used as u64, Ordering::Relaxed),
+        (true, 0) => {}
+        _ => return Err("child"),
+    }
+    Ok(())
 }
 
 /// Instrumented code.
@@ -185,9 +241,9 @@ fn left() -> (u64, u64, usize) {
 /// A process that has not opened a kcov before, in which the `nth` allocation fails: whether there
 /// was one, and what is wrong.
 fn with_fault(nth: u64) -> Result<bool, String> {
-    LEFT.set(Some(nth));
+    LEFT.store(nth, Ordering::Relaxed);
     let faulty = client();
-    let fired = LEFT.replace(None).is_none();
+    let fired = LEFT.swap(NEVER, Ordering::Relaxed) == NEVER;
     let wrong = |what: &str| Err(format!("allocation {nth}: {what}"));
     if !fired && faulty.step.is_err() {
         return wrong("nothing failed, but the client did");
@@ -195,7 +251,7 @@ fn with_fault(nth: u64) -> Result<bool, String> {
     if faulty.step.is_ok() {
         // Whatever failed cost a section at most, and that was counted.
         let lost = faulty.drops.no_area + faulty.drops.deep;
-        if faulty.local != 1 || faulty.remote + lost < 2 {
+        if faulty.local != 1 || faulty.remote + lost < 4 {
             return wrong("something was lost silently");
         }
     }
@@ -203,8 +259,11 @@ fn with_fault(nth: u64) -> Result<bool, String> {
     if let Err(step) = clean.step {
         return wrong(&format!("a correct {step} right after fails"));
     }
-    if (clean.remote, clean.local) != (2, 1) {
-        return wrong("a correct client right after does not see all");
+    if (clean.remote, clean.local) != (4, 1) {
+        let seen = (clean.remote, clean.local, clean.drops);
+        return wrong(&format!(
+            "a correct client right after does not see all, but {seen:?}"
+        ));
     }
     let after = left();
     client();
@@ -260,7 +319,7 @@ fn every_allocation_fails_once() {
         };
         std::process::exit(code);
     }
-    let (code, said) = client_process(u64::MAX, None);
+    let (code, said) = client_process(BEYOND, None);
     assert_eq!(code, Some(NOT_REACHED), "{said}");
     let baseline = said
         .lines()

@@ -118,6 +118,10 @@ pub unsafe extern "C" fn pthread_create(
         // SAFETY: the caller's contract.
         return unsafe { linkage::create(thread, attributes, routine, argument) };
     };
+    #[cfg(test)]
+    if crate::faults::strikes() {
+        return libc::EAGAIN;
+    }
     // SAFETY: libc's allocator.
     let birth = unsafe { libc::malloc(size_of::<Birth>()) }.cast::<Birth>();
     if birth.is_null() {
