@@ -262,7 +262,7 @@ fn mutate(names: &[String], write: bool) -> Result<ExitCode, String> {
     let mut survivors = 0;
     for mutant in chosen {
         let caught = copy.test(mutant)?;
-        let by = match (&caught.cases[..], &caught.models[..], caught.histories) {
+        let by = match (&caught.cases[..], &caught.tests[..], caught.histories) {
             _ if caught.crashed => "crashes".into(),
             ([], [], false) => {
                 survivors += 1;

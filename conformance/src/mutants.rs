@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Deliberate bugs, put into a copy of the sources one at a time, and what catches them.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,10 +35,13 @@ pub struct Mutant {
     /// What has to catch it.
     #[serde(default)]
     judge: Judge,
+    /// The cases or tests that are played, all if nothing is said: a part of their names.
+    #[serde(default)]
+    only: String,
 }
 
 /// What a mutant is put before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Judge {
     /// The suite on the rules in one process, and random histories.
@@ -45,6 +49,25 @@ enum Judge {
     Rules,
     /// The models of concurrency: only other tasks can tell.
     Models,
+    /// The runtime's own tests, among them the one that lets each of its allocations fail.
+    Runtime,
+    /// The suite on the kcov of a process.
+    Process,
+    /// Programs that use the kcov of a process.
+    Device,
+}
+
+impl Judge {
+    /// What cargo is told to test. The rest is for a program to judge.
+    const fn tests(self) -> &'static [&'static str] {
+        match self {
+            Self::Rules | Self::Process => &[],
+            // As `.ci/loom` does.
+            Self::Models => &["--release", "--package=rkcov-core", "--test=loom"],
+            Self::Runtime => &["--package=rkcov-runtime", "--lib"],
+            Self::Device => &["--package=rkcov-artifacts", "--test=device"],
+        }
+    }
 }
 
 /// What became of a mutant.
@@ -54,9 +77,9 @@ pub struct Caught {
     pub cases: Vec<String>,
     /// Whether the histories found it.
     pub histories: bool,
-    /// Models of concurrency that failed.
-    pub models: Vec<String>,
-    /// Whether the suite did not even come to its end.
+    /// Models of concurrency, or tests of the runtime and of programs, that failed.
+    pub tests: Vec<String>,
+    /// Whether what judged did not even come to its end.
     pub crashed: bool,
 }
 
@@ -64,7 +87,7 @@ impl Caught {
     /// Whether anything noticed.
     #[must_use]
     pub fn is_caught(&self) -> bool {
-        self.crashed || self.histories || !self.cases.is_empty() || !self.models.is_empty()
+        self.crashed || self.histories || !self.cases.is_empty() || !self.tests.is_empty()
     }
 }
 
@@ -145,7 +168,7 @@ impl Copy {
         let mutated = mutant.apply(&root())?;
         let place = self.folder.path().join(&mutant.file);
         fs::write(&place, mutated).map_err(say)?;
-        let caught = self.judge(mutant.judge);
+        let caught = self.judge(mutant);
         // Written, not copied with its time, so that cargo sees the change.
         let text = fs::read_to_string(root().join(&mutant.file)).map_err(say)?;
         fs::write(place, text).map_err(say)?;
@@ -157,9 +180,10 @@ impl Copy {
     /// # Errors
     /// If they cannot be built, or do not pass: then nothing could be said of a bug.
     pub fn test_without(&self, mutants: &[&Mutant]) -> Result<(), String> {
-        for judge in [Judge::Rules, Judge::Models] {
-            if mutants.iter().any(|m| m.judge == judge) {
-                let caught = self.judge(judge)?;
+        let mut known = HashSet::new();
+        for mutant in mutants {
+            if known.insert((mutant.judge, &mutant.only)) {
+                let caught = self.judge(mutant)?;
                 if caught.is_caught() {
                     return Err(format!("without any bug there is {caught:?}"));
                 }
@@ -168,31 +192,73 @@ impl Copy {
         Ok(())
     }
 
-    fn judge(&self, judge: Judge) -> Result<Caught, String> {
-        match judge {
-            Judge::Rules => self.build_and_run(),
-            Judge::Models => self.run_models(),
+    fn judge(&self, mutant: &Mutant) -> Result<Caught, String> {
+        match mutant.judge {
+            Judge::Rules => self.run_rules(),
+            Judge::Process => self.run_process(&mutant.only),
+            judge => self.run_tests(judge, &mutant.only),
         }
     }
 
-    fn build_and_run(&self) -> Result<Caught, String> {
-        let built = Command::new("cargo")
-            .args(["build", "--quiet", "--package", "rkcov-conformance"])
-            .env("CARGO_TARGET_DIR", &self.target)
-            .current_dir(self.folder.path())
-            .output()
-            .map_err(|e| format!("cargo: {e}"))?;
-        if !built.status.success() {
-            let errors = String::from_utf8_lossy(&built.stderr).into_owned();
-            return Err(format!("cannot be built: {errors}"));
-        }
-        let mut caught = Caught::default();
+    fn run_rules(&self) -> Result<Caught, String> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--quiet", "--package", "rkcov-conformance"]);
+        cargo.env("CARGO_TARGET_DIR", &self.target);
+        made(cargo.current_dir(self.folder.path()))?;
+        let program = || self.program(&self.target.join("debug/rkcov-conformance"));
+        let mut suite = program();
+        suite.args(["run", "--host", "core-userspace", "--host", "core-kernel"]);
+        let mut caught = self.run_suite(suite, "")?;
+        let mut histories = program();
+        histories.args(["histories", "--count", "500"]);
+        caught.histories = !run(&mut histories)?;
+        Ok(caught)
+    }
+
+    /// The suite as it is, on an agent with the runtime in it.
+    fn run_process(&self, only: &str) -> Result<Caught, String> {
+        let runtime = self.build_runtime()?;
+        let agent = self.folder.path().join("process");
+        let mut compiler = Command::new("gcc");
+        compiler.args(["-g", "-O1", "-pthread", "-DGUARDS"]);
+        compiler
+            .args(["-I../../crates/artifacts/include", "-o"])
+            .arg(&agent);
+        compiler.args(["agent.c", "device-process.c", "subject.c", "subject.S"]);
+        compiler.args(["rkcov.o", "rkcov-module.o"].map(|name| runtime.join(name)));
+        made(compiler.current_dir(self.folder.path().join("conformance/agent")))?;
+        let this = std::env::current_exe().map_err(|e| e.to_string())?;
+        let mut suite = self.program(&this);
+        suite.arg("run").arg("--agent").arg(agent);
+        self.run_suite(suite, only)
+    }
+
+    /// Builds the runtime as it is linked into programs; answers the folder of its objects.
+    fn build_runtime(&self) -> Result<PathBuf, String> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--quiet", "--package=rkcov-artifacts"]);
+        cargo.arg("--message-format=json");
+        cargo.env("CARGO_TARGET_DIR", &self.target);
+        let said = made(cargo.current_dir(self.folder.path()))?;
+        let folder = said.lines().find_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            let package = message["package_id"].as_str()?;
+            let folder = message["out_dir"].as_str()?;
+            package.contains("artifacts").then(|| folder.into())
+        });
+        folder.ok_or_else(|| "cargo does not say where the runtime is".into())
+    }
+
+    /// Plays the suite, or the cases with this in their names.
+    fn run_suite(&self, mut suite: Command, only: &str) -> Result<Caught, String> {
         let results = self.folder.path().join("results.jsonl");
         let _ = fs::remove_file(&results);
-        let mut suite = self.program();
-        suite.args(["run", "--host", "core-userspace", "--host", "core-kernel"]);
-        suite.arg("--json").arg(&results).args(["--", "--quiet"]);
+        suite
+            .arg("--json")
+            .arg(&results)
+            .args(["--", "--quiet", only]);
         run(&mut suite)?;
+        let mut caught = Caught::default();
         match fs::read_to_string(&results) {
             Ok(text) => {
                 for (_, results) in result::parse(&text) {
@@ -206,55 +272,64 @@ impl Copy {
             }
             Err(_) => caught.crashed = true,
         }
-        let mut histories = self.program();
-        histories.args(["histories", "--count", "500"]);
-        caught.histories = !run(&mut histories)?;
         Ok(caught)
     }
 
-    /// As `.ci/loom` does.
-    fn run_models(&self) -> Result<Caught, String> {
-        let models = |more: &[&str]| {
+    fn run_tests(&self, judge: Judge, only: &str) -> Result<Caught, String> {
+        let tests = |more: &[&str]| {
             let mut cargo = Command::new("cargo");
-            cargo.args(["test", "--quiet", "--release", "--package", "rkcov-core"]);
-            cargo.args(["--test", "loom"]).args(more);
-            cargo.env("RUSTFLAGS", "--cfg loom");
-            cargo.env("CARGO_TARGET_DIR", self.target.join("loom"));
+            cargo.args(["test", "--quiet"]).args(judge.tests());
+            cargo.args(more);
+            let target = match judge {
+                Judge::Models => {
+                    cargo.env("RUSTFLAGS", "--cfg loom");
+                    self.target.join("loom")
+                }
+                _ => self.target.clone(),
+            };
+            cargo.env("CARGO_TARGET_DIR", target);
             cargo.env("RUST_BACKTRACE", "0");
             cargo.current_dir(self.folder.path());
             cargo
         };
-        let built = models(&["--no-run"]).output();
-        let built = built.map_err(|e| format!("cargo: {e}"))?;
-        if !built.status.success() {
-            let errors = String::from_utf8_lossy(&built.stderr).into_owned();
-            return Err(format!("cannot be built: {errors}"));
-        }
-        let said = self.folder.path().join("models.txt");
+        made(&mut tests(&["--no-run"]))?;
+        let said = self.folder.path().join("tests.txt");
         let file = fs::File::create(&said).map_err(|e| e.to_string())?;
         // One after the other, so that one that crashes is known by the line that it did not end.
-        let mut tests = models(&["--", "--test-threads=1", "--format=pretty"]);
-        let passed = run(tests.stdout(file).stderr(Stdio::null()))?;
+        let how = ["--", "--test-threads=1", "--format=pretty"];
+        let mut all = tests(&[&how[..], &[only]].concat());
+        let passed = run(all.stdout(file).stderr(Stdio::null()))?;
         let said = fs::read_to_string(&said).map_err(|e| e.to_string())?;
-        let models: Vec<String> = said
+        let tests: Vec<String> = said
             .lines()
             .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
-            .filter(|(_, verdict)| *verdict != "ok")
+            .filter(|(_, verdict)| !verdict.starts_with("ok") && !verdict.starts_with("ignored"))
             .map(|(name, _)| name.to_owned())
             .collect();
         Ok(Caught {
-            crashed: !passed && models.is_empty(),
-            models,
+            crashed: !passed && tests.is_empty(),
+            tests,
             ..Caught::default()
         })
     }
 
-    fn program(&self) -> Command {
-        let mut program = Command::new(self.target.join("debug/rkcov-conformance"));
+    fn program(&self, path: &Path) -> Command {
+        let mut program = Command::new(path);
         program.stdout(Stdio::null()).stderr(Stdio::null());
         program.env("RUST_BACKTRACE", "0");
         program
     }
+}
+
+/// Runs what has to build something; answers what it said.
+fn made(command: &mut Command) -> Result<String, String> {
+    let output = command.output();
+    let output = output.map_err(|e| format!("{}: {e}", command.get_program().display()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("cannot be built: {errors}"))
 }
 
 /// Whether it ended well, and in time.
@@ -315,7 +390,7 @@ pub fn page(mutants: &Mutants, tested: &[(&Mutant, Caught)], kept: &str) -> Stri
 }
 
 fn row(mutant: &Mutant, caught: &Caught) -> String {
-    let names = caught.cases.iter().chain(&caught.models);
+    let names = caught.cases.iter().chain(&caught.tests);
     let few: Vec<String> = names.clone().take(3).map(|n| format!("`{n}`")).collect();
     let more = names.count() - few.len();
     let mut by = few.join(", ");
@@ -336,7 +411,7 @@ fn row(mutant: &Mutant, caught: &Caught) -> String {
     let Mutant {
         name, what, file, ..
     } = mutant;
-    let file = file.rsplit('/').next().unwrap_or(file);
+    let file = file.strip_prefix("crates/core/src/rules/").unwrap_or(file);
     format!("| {name} | {what} | `{file}` | {by} | {histories} |\n")
 }
 
@@ -351,10 +426,11 @@ cargo run -p rkcov-conformance -- mutants --write
 
 which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
 and tells 500 random histories of either sort to it and to the model. Those that only another task
-can notice are put before the models of concurrency instead (`.ci/loom`). It fails if one of them is
-caught by nothing. The bugs are in `conformance/mutants.toml`.
+can notice are put before the models of concurrency instead (`.ci/loom`), those in the userspace host
+before the suite on the kcov of a process, programs that use it, or the runtime's own tests. It
+fails if one of them is caught by nothing. The bugs are in `conformance/mutants.toml`.
 
-| bug | what goes wrong | in | cases or models that catch it | histories |
+| bug | what goes wrong | in | cases, models or tests that catch it | histories |
 | --- | --- | --- | --- | --- |
 ";
 

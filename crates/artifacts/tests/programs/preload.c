@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A program that knows Linux's kcov only: every way to get, copy and lose its files. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/kcov.h>
 #include <string.h>
@@ -30,6 +31,18 @@ static unsigned long collect(int fd, unsigned long *cover)
 	count = __atomic_load_n(&cover[0], __ATOMIC_RELAXED);
 	CHECK(!ioctl(fd, KCOV_DISABLE, 0));
 	return count;
+}
+
+/* Bytes that the runtime holds: what the program itself need not know. */
+static unsigned long held(void)
+{
+	void (*usage)(unsigned long *, unsigned long *);
+	unsigned long bytes, handles;
+
+	usage = (void (*)(unsigned long *, unsigned long *))dlsym(RTLD_DEFAULT, "rkcov_usage");
+	CHECK(usage);
+	usage(&bytes, &handles);
+	return bytes;
 }
 
 static int open_initialised(void)
@@ -70,7 +83,7 @@ static void others(void)
 int main(void)
 {
 	volatile int flags = O_RDWR;
-	unsigned long *cover, *again;
+	unsigned long *cover, *again, before;
 	int fd, copy, other, status;
 	pid_t child;
 
@@ -111,7 +124,12 @@ int main(void)
 	CHECK(dup3(fd, 40, O_CLOEXEC) == 40 && !close(fd) && !close(copy));
 	CHECK(collect(40, cover) >= 5);
 
-	/* A copy over another kcov closes that one. */
+	/* A copy over another kcov closes that one, and gives back what it held. */
+	before = held();
+	other = open_initialised();
+	CHECK(held() > before && dup2(40, other) == other && held() == before && !close(other));
+	other = open_initialised();
+	CHECK(held() > before && dup3(40, other, O_CLOEXEC) == other && held() == before && !close(other));
 	other = open_initialised();
 	CHECK(!ioctl(other, KCOV_ENABLE, KCOV_TRACE_PC));
 	CHECK(dup2(40, other) == other);

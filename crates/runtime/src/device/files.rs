@@ -243,9 +243,36 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::device::api::rkcov_usage;
     use core::alloc::Layout;
+    use std::sync::Mutex;
+
+    /// Held by tests that open a kcov, of which a process has one.
+    pub(crate) static ALONE: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn the_last_close_gives_all_back_at_once() {
+        let _alone = ALONE.lock().unwrap();
+        let usage = || {
+            let (mut bytes, mut handles) = (0, 0);
+            // SAFETY: places of ours.
+            unsafe { rkcov_usage(&mut bytes, &mut handles) };
+            bytes
+        };
+        let other = open().unwrap();
+        let before = usage();
+        let fd = open().unwrap();
+        // SAFETY: a file of ours.
+        let copy = unsafe { libc::dup(fd) };
+        assert!(usage() > before);
+        close(fd).unwrap();
+        assert!(usage() > before, "a copy is open");
+        close(copy).unwrap();
+        assert_eq!(usage(), before);
+        close(other).unwrap();
+    }
 
     #[test]
     fn a_file_that_was_closed_is_not_taken_for_the_next_one_of_its_number() {

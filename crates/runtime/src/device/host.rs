@@ -254,3 +254,115 @@ impl Here {
             .is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::callbacks::__sanitizer_cov_trace_pc;
+    use crate::device::api::*;
+    use crate::device::files::tests::ALONE;
+    use core::ffi::c_ulong;
+    use rkcov_abi::ioctl::{KCOV_DISABLE, KCOV_INIT_TRACE, KCOV_REMOTE_ENABLE};
+
+    #[test]
+    fn a_buffer_that_is_gone_leaves_its_place_to_another() {
+        static HERE: Here = Here([const { AtomicU64::new(EMPTY) }; BUFFERS]);
+        let all = BUFFERS as u64;
+        for id in 1..=all {
+            assert!(HERE.insert(id));
+        }
+        assert!(!HERE.insert(all + 1), "all places are taken");
+        // One that was found behind others is still found when they are gone.
+        let collides = all + 7;
+        assert!(HERE.remove(7) && HERE.remove(9));
+        assert!(HERE.insert(collides) && HERE.insert(all + 9));
+        assert!(HERE.remove(8) && HERE.contains(all + 9));
+        for id in (1..=6).chain(10..=all).chain([collides, all + 9]) {
+            assert!(HERE.contains(id) && HERE.remove(id), "{id}");
+        }
+        assert!((1..=all + 9)
+            .step_by(997)
+            .all(|id| !HERE.contains(id) && !HERE.remove(id)));
+        // Many more than there are places, one after the other.
+        for id in 2 * all..5 * all {
+            assert!(HERE.insert(id) && HERE.contains(id) && HERE.remove(id));
+        }
+    }
+
+    /// `KCOV_REMOTE_ENABLE`'s argument, with one handle.
+    #[repr(C)]
+    struct Request {
+        mode: u32,
+        area: u32,
+        count: u32,
+        common: u64,
+        handle: u64,
+    }
+
+    fn call(fd: i32, number: u32, argument: usize) {
+        let answer = rkcov_ioctl(fd, c_ulong::from(number), argument as c_ulong);
+        assert_eq!(answer, 0, "{number:#x}");
+    }
+
+    #[test]
+    fn who_was_forked_before_the_buffer_was_made_is_counted_and_writes_nowhere() {
+        const HANDLE: u64 = 0x80 << 56 | 4242;
+        let _alone = ALONE.lock().unwrap();
+        let section = || {
+            kcov_remote_start(HANDLE);
+            // SAFETY: called as compilers call it.
+            unsafe { __sanitizer_cov_trace_pc() };
+            kcov_remote_stop();
+        };
+        let fd = rkcov_open();
+        let mut pipe = [0; 2];
+        // SAFETY: a place for two files.
+        assert!(fd >= 0 && unsafe { libc::pipe(pipe.as_mut_ptr()) } == 0);
+        let mut byte = 0_u8;
+        // SAFETY: the child waits, calls nothing but the runtime, and leaves.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            // SAFETY: a place for a byte; the child leaves at once.
+            unsafe {
+                let read = libc::read(pipe[0], ptr::from_mut(&mut byte).cast(), 1);
+                section();
+                libc::_exit(i32::from(read != 1));
+            }
+        }
+        call(fd, KCOV_INIT_TRACE, 64);
+        let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: anywhere.
+        let words = unsafe { rkcov_mmap(ptr::null_mut(), 512, access, shared, fd, 0) };
+        assert_ne!(words, libc::MAP_FAILED);
+        let words = words.cast::<AtomicU64>();
+        // SAFETY: a mapped page.
+        let count = || unsafe { (*words).load(Ordering::Acquire) };
+        let request = Request {
+            mode: 0,
+            area: 16,
+            count: 1,
+            common: 0,
+            handle: HANDLE,
+        };
+        let argument = ptr::from_ref(&request).expose_provenance();
+        call(fd, KCOV_REMOTE_ENABLE, argument);
+        let mut status = 0;
+        // SAFETY: a byte of ours, and a place for our child's status.
+        unsafe {
+            assert_eq!(libc::write(pipe[1], ptr::from_ref(&byte).cast(), 1), 1);
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+        }
+        assert_eq!(status, 0, "the child came to harm");
+        let mut drops = Drops::default();
+        // SAFETY: a place of ours.
+        assert_eq!(unsafe { rkcov_drops(fd, &mut drops) }, 0);
+        assert_eq!((count(), drops.no_area), (0, 1));
+        section();
+        assert_eq!(count(), 1);
+        call(fd, KCOV_DISABLE, 0);
+        // SAFETY: our page.
+        assert_eq!(unsafe { libc::munmap(words.cast(), sys::PAGE) }, 0);
+        assert_eq!(rkcov_close(fd), 0);
+    }
+}
