@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One conformance suite for every kcov.
 
+pub mod bytes;
 pub mod case;
 pub mod cases;
 pub mod differences;

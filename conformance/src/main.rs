@@ -13,7 +13,7 @@ use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
 use rkcov_conformance::live::program::Program;
 use rkcov_conformance::mutants::{self, Mutants};
 use rkcov_conformance::result::{self, Results};
-use rkcov_conformance::{cases, faults, history, matrix, replay, sim, suite};
+use rkcov_conformance::{bytes, cases, faults, history, matrix, replay, sim, suite};
 use rkcov_model::script;
 
 /// One conformance suite for every kcov.
@@ -80,6 +80,11 @@ enum Command {
         /// How many of either sort. Each has about 130 operations.
         #[arg(long, default_value_t = 2000)]
         count: u32,
+    },
+    /// Write what each case tells the rules as an input for the fuzz target `calls`.
+    Seeds {
+        /// The folder for them, one file each.
+        folder: PathBuf,
     },
     /// Let every allocation of every case fail once, and compare the rules with the model.
     Faults,
@@ -219,6 +224,14 @@ fn run(command: Command) -> Result<ExitCode, String> {
                         return Ok(ExitCode::FAILURE);
                     }
                 }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Seeds { folder } => {
+            fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            for (name, seed) in bytes::seeds() {
+                let file = folder.join(name);
+                fs::write(&file, seed).map_err(|e| format!("{}: {e}", file.display()))?;
             }
             Ok(ExitCode::SUCCESS)
         }

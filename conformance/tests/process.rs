@@ -6,6 +6,8 @@
 #[path = "process/sanitizers.rs"]
 mod sanitizers;
 mod support;
+#[path = "process/valgrind.rs"]
+mod valgrind;
 
 use rkcov_conformance::hosts::Kind;
 use rkcov_conformance::live::program::Program;

@@ -14,9 +14,9 @@ use rkcov_conformance::suite;
 /// How long a case may repeat itself here.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Plays everything; `said` is a folder for what is complained of, a file for each process.
-fn nothing_is_said(mut program: Program, said: &tempfile::TempDir) {
-    program.patience = Some(PATIENCE);
+/// Plays everything on the kcov of a process; `said` is a folder for what is complained of, a file for each process.
+pub(crate) fn nothing_is_said(mut program: Program, said: &tempfile::TempDir) {
+    program.patience = program.patience.or(Some(PATIENCE));
     let results = suite::play_all(&Kind::Agent(program));
     let passed = results
         .values()

@@ -259,7 +259,8 @@ impl Model {
             (Mode::Pc, Event::Pc { pc, .. }) => vec![*pc],
             (Mode::Cmp, Event::Compare(words)) => words.to_vec(),
             (Mode::Unique(bitmap), Event::Pc { marker, pc }) => {
-                let (word, bit) = (u64::from(*marker) / 64, 1 << (marker % 64));
+                let index = self.traits.first_index + u64::from(*marker);
+                let (word, bit) = (index / 64, 1 << (index % 64));
                 if word < *bitmap {
                     if words[word as usize] & bit != 0 {
                         return;
