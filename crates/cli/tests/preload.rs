@@ -81,3 +81,68 @@ fn programs_that_cannot_be_run() {
         assert!(said.contains(program), "{said}");
     }
 }
+
+/// Compiles `main() { return 7; }`, or what is said instead.
+fn compile(folder: &Path, name: &str, source: &str, flags: &[&str]) {
+    std::fs::write(folder.join("source.c"), source).unwrap();
+    let compiled = Command::new("gcc")
+        .args(flags)
+        .args(["source.c", "-o", name])
+        .current_dir(folder)
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+}
+
+#[test]
+fn programs_that_load_no_library() {
+    const SEVEN: &str = "int main(void)\n{\n\treturn 7;\n}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let says = |program: &str| {
+        let ran = rkcov(folder.path(), &["preload", program]);
+        let said = String::from_utf8(ran.stderr).unwrap();
+        (ran.status.code(), said)
+    };
+
+    compile(folder.path(), "plain", SEVEN, &[]);
+    assert_eq!(says("./plain"), (Some(7), String::new()));
+    std::fs::write(folder.path().join("script"), "#!/bin/sh\nexit 6\n").unwrap();
+    Command::new("chmod")
+        .arg("+x")
+        .arg(folder.path().join("script"))
+        .status()
+        .unwrap();
+    assert_eq!(says("./script"), (Some(6), String::new()));
+
+    compile(folder.path(), "static", SEVEN, &["-static"]);
+    let (status, said) = says("./static");
+    assert_eq!(status, Some(7));
+    assert!(said.contains("./static is a static program"), "{said}");
+
+    // Not every kernel runs it.
+    let start = "__asm__(\".globl _start\\n_start: mov $1, %eax; mov $7, %ebx; int $0x80\");\n";
+    if cfg!(target_arch = "x86_64") {
+        compile(
+            folder.path(),
+            "narrow",
+            start,
+            &["-m32", "-static", "-nostdlib"],
+        );
+        let (status, said) = says("./narrow");
+        assert!(matches!(status, Some(7 | 126)), "{status:?} {said}");
+        assert!(said.contains("for 32 bits"), "{said}");
+    }
+
+    // Only root can make a file another's.
+    let file = folder.path().join("plain");
+    if std::os::unix::fs::chown(&file, Some(65534), None).is_ok() {
+        Command::new("chmod")
+            .arg("u+s")
+            .arg(&file)
+            .status()
+            .unwrap();
+        let (status, said) = says("./plain");
+        assert_eq!(status, Some(7), "{said}");
+        assert!(said.contains("setuid"), "{said}");
+    }
+}

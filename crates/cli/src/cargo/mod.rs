@@ -62,6 +62,9 @@ pub enum Error {
     /// A package that is not there.
     #[error("--include {0}: the project has no such package, and depends on none")]
     NoPackage(String),
+    /// A package of cargo's `-p` that is not one of the workspace's.
+    #[error("-p {0}: the workspace has no such package")]
+    NoMember(String),
     /// Nothing would be instrumented.
     #[error("no package of the workspace is left to instrument")]
     NothingLeft,
@@ -84,7 +87,9 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Metadata(status) => ExitCode::from(*status),
-            Self::Target { .. } | Self::NoPackage(_) | Self::NothingLeft => ExitCode::from(2),
+            Self::Target { .. } | Self::NoPackage(_) | Self::NoMember(_) | Self::NothingLeft => {
+                ExitCode::from(2)
+            }
             Self::Start { .. } | Self::Json(_) | Self::File { .. } | Self::NoTraces(_) => {
                 ExitCode::FAILURE
             }

@@ -186,7 +186,7 @@ impl Project {
     /// The packages to instrument.
     ///
     /// # Errors
-    /// A package that is to be included is not there, or none is left.
+    /// A package that is named is not there, or none is left.
     pub fn choose(&self, choice: &Choice) -> Result<Chosen, Error> {
         let named = |specs: &[String], package: &Package| specs.iter().any(|s| package.is(s));
         if let Some(missing) = choice
@@ -197,6 +197,10 @@ impl Project {
             return Err(Error::NoPackage(missing.clone()));
         }
         let members: BTreeSet<&Package> = self.members().collect();
+        let mut named_only = choice.only.iter();
+        if let Some(missing) = named_only.find(|spec| !members.iter().any(|m| m.is(spec))) {
+            return Err(Error::NoMember(missing.clone()));
+        }
         let chosen = |package: &&Package| {
             let wanted = choice.only.is_empty() || named(&choice.only, package);
             let member = members.contains(package) && wanted;
@@ -288,6 +292,9 @@ mod tests {
     fn what_is_not_there_is_said() {
         assert!(
             matches!(chosen(&[], &[], &["serd"]), Err(Error::NoPackage(spec)) if spec == "serd")
+        );
+        assert!(
+            matches!(chosen(&["app", "serde"], &[], &[]), Err(Error::NoMember(spec)) if spec == "serde")
         );
         assert!(matches!(chosen(&[], &["*"], &[]), Err(Error::NothingLeft)));
     }

@@ -11,8 +11,8 @@ use crate::record::{record, Found, Mode, What};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use rkcov::program::Outcome;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -342,34 +342,65 @@ impl Place {
         self.target.join("trace")
     }
 
-    /// A name for the next trace.
-    fn next_trace(&self) -> Result<PathBuf, Error> {
+    /// A name for the next trace, which no other run that goes on now has.
+    fn next_trace(&self) -> Result<Claim, Error> {
         let folder = self.traces();
         fs::create_dir_all(&folder).map_err(|source| file(&folder, source))?;
-        let mut names = (1..).map(|n| folder.join(format!("{n}.rkcov")));
-        Ok(names.find(|path| !path.exists()).unwrap_or(folder))
+        for n in 1_u32.. {
+            let trace = folder.join(format!("{n}.rkcov"));
+            let claim = folder.join(format!("{n}.{CLAIM}"));
+            match File::create_new(&claim) {
+                Ok(mut new) => {
+                    let claim = Claim { trace, claim };
+                    if claim.trace.exists() {
+                        continue;
+                    }
+                    return write!(new, "{}", std::process::id())
+                        .map(|()| claim)
+                        .map_err(|source| file(&folder, source));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(file(&claim, source)),
+            }
+        }
+        Err(CargoError::NoTraces(folder).into())
     }
 
-    /// Removes what earlier runs left.
+    /// Removes what earlier runs left. What runs now of the same project is left to itself.
     fn clean(&self) -> Result<(), Error> {
-        for folder in [self.traces(), self.target.join("doctests")] {
-            remove(&folder)?;
+        let folder = self.traces();
+        let others = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .any(|path| path.extension() == Some(OsStr::new(CLAIM)) && is_claimed(&path));
+        if !others {
+            remove(&self.target.join("doctests"))?;
+            return remove(&folder);
+        }
+        for trace in self.recorded() {
+            fs::remove_file(&trace).map_err(|source| file(&trace, source))?;
         }
         Ok(())
     }
 
-    /// Reports all traces.
-    fn report(&self, which: &Which, shown: &Shown, how: &How) -> Result<ExitCode, Error> {
-        let folder = self.traces();
-        let mut traces: Vec<PathBuf> = fs::read_dir(&folder)
+    /// The traces that are there.
+    fn recorded(&self) -> Vec<PathBuf> {
+        let mut traces: Vec<PathBuf> = fs::read_dir(self.traces())
             .into_iter()
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension() == Some(OsStr::new("rkcov")))
             .collect();
         traces.sort();
+        traces
+    }
+
+    /// Reports all traces.
+    fn report(&self, which: &Which, shown: &Shown, how: &How) -> Result<ExitCode, Error> {
+        let traces = self.recorded();
         if traces.is_empty() {
-            return Err(CargoError::NoTraces(folder).into());
+            return Err(CargoError::NoTraces(self.traces()).into());
         }
         let format = how.format.to_possible_value();
         let format = format.as_ref().map_or("text", |value| value.get_name());
@@ -432,6 +463,28 @@ impl Place {
     }
 }
 
+/// The extension of the file that says whose the trace of that number will be.
+const CLAIM: &str = "pid";
+
+/// A trace that is this process's, until it ends.
+struct Claim {
+    trace: PathBuf,
+    claim: PathBuf,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // If it stays, nobody is there of that number.
+        let _ = fs::remove_file(&self.claim);
+    }
+}
+
+/// Whether the process that made this claim is there.
+fn is_claimed(claim: &Path) -> bool {
+    let number = fs::read_to_string(claim).unwrap_or_default();
+    !number.is_empty() && Path::new("/proc").join(number).exists()
+}
+
 /// A glob that matches just this path.
 fn literal(path: &Path) -> String {
     let mut glob = String::new();
@@ -477,11 +530,12 @@ fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Erro
     if !(args.no_clean || args.no_report) {
         place.clean()?;
     }
-    let trace = place.next_trace()?;
+    let claim = place.next_trace()?;
+    let trace = &claim.trace;
     let recorded = record(
         &mut cargo,
         args.what,
-        &trace,
+        trace,
         place.project.workspace_root.clone(),
     )?;
     let status = ExitCode::from(recorded.outcome.shell_status());
@@ -493,12 +547,12 @@ fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Erro
             if well {
                 say(format_args!("cargo rkcov: {}", why_nothing(found)));
             }
-            return fs::remove_file(&trace)
+            return fs::remove_file(trace)
                 .map(|()| status)
-                .map_err(|source| file(&trace, source));
+                .map_err(|source| file(trace, source));
         }
     }
-    say(recorded.summary(&trace).trim_end());
+    say(recorded.summary(trace).trim_end());
     let reported = if args.no_report {
         Ok(ExitCode::SUCCESS)
     } else {

@@ -2,10 +2,15 @@
 //! `rkcov preload`: runs a program that was written for the kernel's kcov.
 
 use crate::cache;
-use crate::error::Error;
+use crate::error::{say, Error};
+use crate::toolchain::find;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const VARIABLE: &str = "LD_PRELOAD";
@@ -39,6 +44,15 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let library = cache::runtime()
         .map_err(Error::Unpack)?
         .join(rkcov_artifacts::PRELOAD.name);
+    if let Some(obstacle) = find(program)
+        .ok()
+        .and_then(|found| obstacle(&found.path).ok()?)
+    {
+        let shown = Path::new(program).display();
+        say(format_args!(
+            "rkcov: {shown} {obstacle}: it will not find a kcov of its own"
+        ));
+    }
     let others = env::var_os(VARIABLE).unwrap_or_default();
     let source = Command::new(program)
         .args(arguments)
@@ -59,6 +73,53 @@ fn before(library: &OsStr, others: &OsStr) -> OsString {
     }
     value
 }
+
+/// Why the dynamic linker will not load our library into the program at `path`, if the file tells.
+/// A script is what its interpreter is, and that is not looked at.
+fn obstacle(path: &Path) -> io::Result<Option<&'static str>> {
+    let file = File::open(path)?;
+    let mut head = [0; HEADER];
+    file.read_exact_at(&mut head, 0)?;
+    if !head.starts_with(b"\x7fELF") {
+        return Ok(None);
+    }
+    let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+    if (head[4], head[5], half(18)) != (CLASS64, LITTLE_ENDIAN, MACHINE) {
+        return Ok(Some("is a program for 32 bits, or for another machine"));
+    }
+    let at = u64::from_le_bytes(head[32..40].try_into().unwrap_or_default());
+    let (size, count) = (u64::from(half(54)), u64::from(half(56)));
+    let mut has_interpreter = false;
+    for i in 0..count {
+        let mut kind = [0; 4];
+        file.read_exact_at(&mut kind, at.saturating_add(i * size))?;
+        has_interpreter |= u32::from_le_bytes(kind) == INTERPRETER;
+    }
+    if !has_interpreter {
+        return Ok(Some(
+            "is a static program (one that `rkcov cc` links can call rkcov_open())",
+        ));
+    }
+    let (file, us) = (file.metadata()?, fs::metadata("/proc/self")?);
+    let is_set = |bit: u32| file.mode() & bit != 0;
+    if (is_set(0o4000) && file.uid() != us.uid()) || (is_set(0o2000) && file.gid() != us.gid()) {
+        return Ok(Some(
+            "has rights of its own (setuid or setgid) and loads no library of another's choice",
+        ));
+    }
+    Ok(None)
+}
+
+/// Of the ELF format: bytes of the header, and what stands in it.
+const HEADER: usize = 64;
+const CLASS64: u8 = 2;
+const LITTLE_ENDIAN: u8 = 1;
+const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
+    62
+} else {
+    183
+};
+const INTERPRETER: u32 = 3;
 
 #[cfg(test)]
 mod tests {

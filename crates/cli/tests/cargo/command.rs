@@ -3,6 +3,7 @@
 
 use crate::support::Project;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 
 const MANIFEST: &str =
     "[workspace]\n[package]\nname = \"small\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
@@ -144,6 +145,13 @@ fn what_makes_no_sense_is_said() {
             2,
             "no package of the workspace is left",
         ),
+        (
+            "test -p nobody",
+            2,
+            "-p nobody: the workspace has no such package",
+        ),
+        ("test --test nobody", 101, "no test target named `nobody`"),
+        ("run --bin nobody", 101, "no bin target named `nobody`"),
         ("test --lcov --text", 2, "cannot be used with"),
         ("frobnicate", 2, "unrecognized subcommand"),
         ("test --manifest-path none/Cargo.toml", 1, "does not exist"),
@@ -153,10 +161,149 @@ fn what_makes_no_sense_is_said() {
     ] {
         let output = project.run(line);
         assert!(said(&output).contains(what), "{line}: {}", said(&output));
-        assert!(!output.status.success(), "{line}");
-        if status == 2 {
-            assert_eq!(output.status.code(), Some(2), "{line}: {}", said(&output));
+        // What cargo or clap says of an argument has their status.
+        let expected = [Some(status), Some(101), Some(1)];
+        let count = if status == 1 { 3 } else { 1 };
+        assert!(
+            expected[..count].contains(&output.status.code()),
+            "{line}: {}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn folders_without_a_project_and_broken_ones() {
+    let project = Project::new(&[]);
+    for line in ["test", "run", "report", "clean"] {
+        let output = project.run(line);
+        assert_eq!(output.status.code(), Some(101), "{line}: {}", said(&output));
+        assert!(
+            said(&output).contains("could not find `Cargo.toml`"),
+            "{line}: {}",
+            said(&output)
+        );
+    }
+    project.write("Cargo.toml", "[package\n");
+    let output = project.run("test");
+    assert_eq!(output.status.code(), Some(101), "{}", said(&output));
+    assert!(said(&output).contains("Cargo.toml:1"), "{}", said(&output));
+    assert!(!project.path("target").exists());
+    // Filters that no test passes are no failure, as in cargo.
+    let project = small(FAILS);
+    let output = project.run("test none_of_them");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    // The sources are what one may have no right to write beside.
+    let project = small("fn main() {}\n");
+    project.write("target/rkcov", "a file");
+    let output = project.run("run");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("target/rkcov"), "{}", said(&output));
+}
+
+/// A program that runs until the file `go` is there, having said so by the file `here`; with an
+/// argument it does not wait.
+const WAITS: &str = r#"
+use std::path::Path;
+
+fn main() {
+    if std::env::args().count() > 1 { return; }
+    std::fs::write("here", "").unwrap(); // ran
+    while !Path::new("go").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    println!("went"); // idle
+}
+"#;
+
+/// Waits for a file, for a minute at most.
+fn wait_for(path: &std::path::Path) {
+    for _ in 0..6000 {
+        if path.exists() {
+            return;
         }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{} does not come", path.display());
+}
+
+#[test]
+fn what_ran_before_a_ctrl_c_is_reported() {
+    let project = small(WAITS);
+    let mut command = project.command("run --lcov --output-path lcov.info");
+    let child = command
+        .process_group(0)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&project.path("here"));
+    // As a terminal sends it: to all processes in the foreground.
+    let group = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 2), "{}", said(&output));
+    let coverage = project.read_lcov(&project.path("lcov.info"));
+    project.assert_marks(&coverage, "src/main.rs");
+}
+
+#[test]
+fn two_at_once_in_one_project() {
+    let project = small(WAITS);
+    project.succeed("run --text -- at-once");
+    let first = project
+        .command("run --text")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&project.path("here"));
+    // It cleans what earlier runs left, and not what the first one is about to write.
+    project.succeed("run --text -- at-once");
+    fs::write(project.path("go"), "").unwrap();
+    let first = first.wait_with_output().unwrap();
+    assert!(first.status.success(), "{}", said(&first));
+    let names = fs::read_dir(project.path("target/rkcov/trace")).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["1.rkcov", "2.rkcov"]);
+    project.succeed("report");
+}
+
+/// Lets the `cargo rkcov` above it write one block more.
+const FILLS: &str = r#"
+fn parent(pid: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(1).unwrap().to_owned()
+}
+
+fn main() {
+    let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    let mut above = parent("self");
+    while name(&above).trim() != "cargo-rkcov" {
+        above = parent(&above);
+    }
+    let limited = std::process::Command::new("prlimit")
+        .args(["--pid", &above, "--fsize=512"])
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    std::process::exit(if std::env::args().count() > 1 { 7 } else { 0 });
+}
+"#;
+
+#[test]
+fn a_disk_that_fills_while_the_trace_is_written() {
+    let project = small(FILLS);
+    for (line, status) in [("run", 1), ("run -- x", 7)] {
+        let output = project.run(line);
+        assert_eq!(output.status.code(), Some(status), "{}", said(&output));
+        assert!(
+            said(&output).contains("the trace is lost: cannot write"),
+            "{}",
+            said(&output)
+        );
+        let folder = project.path("target/rkcov/trace");
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
     }
 }
 

@@ -434,3 +434,28 @@ fn reports_at_the_end() {
             .exited(status);
     }
 }
+
+#[test]
+fn options_that_make_no_sense() {
+    for (line, expect) in [
+        ("", "Usage: rkcov"),
+        ("nonsense", "unrecognized subcommand 'nonsense'"),
+        ("run", "<PROGRAM>"),
+        ("run --mode what -- true", "invalid value 'what'"),
+        ("run --buffer-words x -- true", "invalid value 'x'"),
+        ("run --report what -- true", "invalid value 'what'"),
+        ("preload", "<PROGRAM>"),
+        ("report", "<FILE>"),
+        ("report --format what t.rkcov", "invalid value 'what'"),
+        ("report --filter a[ t.rkcov", "invalid value 'a['"),
+        ("report --thread t.rkcov", "<FILE>"),
+        ("install nothing", "unexpected argument 'nothing'"),
+    ] {
+        let mut command = Command::new(RKCOV);
+        let output = command.args(line.split_whitespace()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains(expect), "{line}: {said}");
+        assert!(output.stdout.is_empty(), "{line}");
+    }
+}
