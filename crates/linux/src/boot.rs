@@ -142,8 +142,9 @@ impl Machine<'_> {
     /// How a guest ended that had not come to its end.
     fn early_end(&self, status: ExitStatus, console: &Path) -> String {
         /// What a kernel says that has too little of it.
-        const NO_MEMORY: [&str; 3] = [
+        const NO_MEMORY: [&str; 4] = [
             "Out of memory",
+            ": Failed to allocate",
             "deadlocked on memory",
             "Initramfs unpacking failed: write error",
         ];
@@ -406,6 +407,10 @@ mod tests {
             (
                 "echo 'Kernel panic - not syncing: why'; exit 1",
                 "the guest panicked; its console is in ",
+            ),
+            (
+                "echo 'Kernel panic - not syncing: uml_load_file: Failed to allocate 9 bytes'",
+                "the guest had too little memory (64 MiB); its console is in ",
             ),
             (
                 "echo 'Kernel panic - not syncing: System is deadlocked on memory'; exit 1",
