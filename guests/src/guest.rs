@@ -74,6 +74,7 @@ impl Guest {
             memory: MEMORY,
             limit: self.limit,
             strict: true,
+            allowed: &[],
             // A guest whose host is busy stands still at times; one that hangs is found by its limit.
             parameters: "rcupdate.rcu_cpu_stall_suppress=1",
         };

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// Between two looks at the guest.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// What of a kernel's messages is a complaint.
-const COMPLAINTS: [&str; 9] = [
+const COMPLAINTS: [&str; 11] = [
     "BUG: ",
     "WARNING: ",
     "Kernel panic",
@@ -35,6 +35,9 @@ const COMPLAINTS: [&str; 9] = [
     "possible recursive locking",
     "INFO: task ",
     "rcu: INFO: ",
+    "new suspected memory leaks",
+    // And so no longer looks for any.
+    "memory leak detector disabled",
 ];
 
 /// A machine to boot.
@@ -49,6 +52,8 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// Whether a complaint of the kernel's is a failure.
     pub strict: bool,
+    /// What has one of these in it is none: the program provokes it.
+    pub allowed: &'a [String],
     /// More words for the kernel's command line.
     pub parameters: &'a str,
 }
@@ -83,7 +88,7 @@ impl Machine<'_> {
         };
         let guest = Guest::start(&mut command)?;
         self.listen(guest, &watch, &out, &console, &mut answered)?;
-        match complaint(&console) {
+        match complaint(&console, self.allowed) {
             Some(report) if self.strict => Err(Error::Report { report, console }),
             Some(_) => Ok(()),
             None => fs::remove_file(&console).map_err(io_error(&console)),
@@ -152,7 +157,7 @@ impl Machine<'_> {
         let text = String::from_utf8_lossy(&text);
         if NO_MEMORY.iter().any(|words| text.contains(words)) {
             format!("had too little memory ({} MiB)", self.memory)
-        } else if complaint(console).is_some_and(|c| c.contains("panic")) {
+        } else if complaint(console, &[]).is_some_and(|c| c.contains("panic")) {
             String::from("panicked")
         } else {
             format!("ended too early ({status})")
@@ -252,12 +257,16 @@ impl Drop for Guest {
 }
 
 /// The first complaint in a kernel's messages.
-pub(crate) fn complaint(console: &Path) -> Option<String> {
+pub(crate) fn complaint(console: &Path, allowed: &[String]) -> Option<String> {
     let text = fs::read(console).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let line = text
+    complains(&String::from_utf8_lossy(&text), allowed)
+}
+
+fn complains(messages: &str, allowed: &[String]) -> Option<String> {
+    let line = messages
         .lines()
-        .find(|l| COMPLAINTS.iter().any(|c| l.contains(c)))?;
+        .filter(|l| COMPLAINTS.iter().any(|c| l.contains(c)))
+        .find(|l| !allowed.iter().any(|a| l.contains(a)))?;
     Some(line.trim().to_owned())
 }
 
@@ -320,6 +329,7 @@ mod tests {
                 memory: 64,
                 limit: Duration::from_secs(if script.contains("# hangs") { 2 } else { 120 }),
                 strict: false,
+                allowed: &[],
                 parameters: "",
             };
             let job = Job {
@@ -446,6 +456,22 @@ mod tests {
             assert!(message.starts_with(&reason), "{message}");
             assert_eq!(status, 128 + number);
             lab.ends("child");
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_a_complaint() {
+        let provoked =
+            "[ 1.0] WARNING: CPU: 0 PID: 7 at kernel/rkcov/shim.c:107 rkcov_warn+0x1f/0x30\n";
+        let locks = "[ 2.0] WARNING: possible circular locking dependency detected";
+        let leaks = "[ 3.0] kmemleak: 2 new suspected memory leaks (see ...)";
+        let allowed = ["rkcov_warn".to_owned()];
+        assert_eq!(complains("[ 0.0] hello\n", &[]), None);
+        assert_eq!(complains(provoked, &[]), Some(provoked.trim().into()));
+        assert_eq!(complains(provoked, &allowed), None);
+        for complaint in [locks, leaks] {
+            let messages = format!("{provoked}{complaint}\n");
+            assert_eq!(complains(&messages, &allowed), Some(complaint.into()));
         }
     }
 }

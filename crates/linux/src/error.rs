@@ -36,6 +36,9 @@ pub enum Error {
         /// What it printed.
         log: PathBuf,
     },
+    /// No such kernel can be built.
+    #[error("{0}: take --arch x86-64")]
+    NoSuchKernel(&'static str),
     /// Options that were asked for are not in the configuration that came out.
     #[error("the kernel cannot be configured as wanted: {} did not take effect", options.join(", "))]
     Config {

@@ -120,6 +120,19 @@ impl Flavor {
         })
     }
 
+    /// Why there is no such kernel, if there is none.
+    pub(crate) fn impossible(self) -> Option<&'static str> {
+        match (self.arch, self.checks) {
+            (Arch::Uml, Checks::Kcsan) => {
+                Some("User Mode Linux cannot look for data races (KCSAN)")
+            }
+            (Arch::Uml, Checks::Rt) => {
+                Some("User Mode Linux has no real-time preemption (PREEMPT_RT)")
+            }
+            _ => None,
+        }
+    }
+
     /// The build folder's name: both kcovs share one, and switching rebuilds what differs.
     #[must_use]
     pub fn build_name(self) -> String {
@@ -145,8 +158,22 @@ impl Flavor {
             Checks::Kcsan => include_str!("../../../linux/configs/kcsan.config"),
             Checks::Rt => include_str!("../../../linux/configs/rt.config"),
         };
+        // Debugging kernels are large and slow to build as it is.
+        let debug_info = match self.checks {
+            Checks::Plain | Checks::Rt => include_str!("../../../linux/configs/debug-info.config"),
+            Checks::Kasan | Checks::Kcsan => "",
+        };
+        let hardware = include_str!("../../../linux/configs/hardware.config");
+        let its_bus = include_str!("../../../linux/configs/hardware-uml.config");
+        let selftest = include_str!("../../../linux/configs/selftest.config");
+        let more = match (self.arch, self.checks) {
+            (Arch::X86_64, _) => [selftest, hardware, ""],
+            // This one is to be had in minutes.
+            (Arch::Uml, Checks::Kasan) => ["", "", ""],
+            (Arch::Uml, _) => [selftest, hardware, its_bus],
+        };
         let common = include_str!("../../../linux/configs/common.config");
-        [common, arch, checks, self.kcov.config()].concat()
+        [common, arch, &more.concat(), debug_info, checks].concat() + self.kcov.config()
     }
 }
 
@@ -176,6 +203,15 @@ mod tests {
             (rust.to_string(), c.to_string()),
             ("uml-rust".into(), "uml-c".into())
         );
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_said() {
+        let flavors: Vec<Flavor> = Flavor::all().filter(|f| f.impossible().is_some()).collect();
+        let names: Vec<String> = flavors.iter().map(Flavor::to_string).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let not = ["uml-kcsan-rust", "uml-kcsan-c", "uml-rt-rust", "uml-rt-c"];
+        assert_eq!(names, not);
     }
 
     #[test]

@@ -13,9 +13,15 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 /// The kernel's parameter that says where answers go.
 pub(crate) const OUT_PARAMETER: &str = "rkcov.out=";
+/// Where the kernel looks for memory that nobody refers to any more, if it does.
+const LEAKS: &str = "/sys/kernel/debug/kmemleak";
+/// Younger memory is no leak to it.
+const LEAK_AGE: Duration = Duration::from_secs(6);
 /// Where the folder that User Mode Linux shares with its host is mounted.
 const HOST: &str = "/run/host";
 
@@ -30,12 +36,33 @@ pub fn main() -> io::Result<()> {
     if let Err(error) = work(&mut answers) {
         answers.add(answer::ERROR, error.to_string().as_bytes())?;
     }
+    look_for_leaks()?;
     answers.finish()?;
     // SAFETY: no precondition; the last thing that this guest does.
     match unsafe { libc::reboot(libc::RB_POWER_OFF) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has the kernel look for leaks, where it can: it says how many there are on its console, which we
+/// have it follow by what they are.
+fn look_for_leaks() -> io::Result<()> {
+    let Ok(mut leaks) = OpenOptions::new().read(true).write(true).open(LEAKS) else {
+        return Ok(());
+    };
+    thread::sleep(LEAK_AGE);
+    // What changed since the last look is looked at once more before it counts.
+    for _ in 0..2 {
+        leaks.write_all(b"scan")?;
+    }
+    let mut found = Vec::new();
+    leaks.read_to_end(&mut found)?;
+    let mut console = OpenOptions::new().write(true).open("/dev/kmsg")?;
+    let found = String::from_utf8_lossy(&found);
+    found
+        .lines()
+        .try_for_each(|line| console.write_all(line.as_bytes()))
 }
 
 fn mount_all() -> io::Result<()> {

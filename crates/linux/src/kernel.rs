@@ -47,6 +47,9 @@ impl Workshop {
     /// # Errors
     /// Something is missing, or a step failed; its log is named.
     pub fn build(&self, flavor: Flavor, progress: &Progress) -> Result<Image> {
+        if let Some(why) = flavor.impossible() {
+            return Err(Error::NoSuchKernel(why));
+        }
         let folder = self.version_folder()?;
         let image = Image::below(&folder, flavor);
         if image.is_current() {

@@ -66,7 +66,9 @@ fn works(kernel: &Path) -> bool {
     while began.elapsed() < LIMIT {
         match guest.ended() {
             // It got as far as missing its root file system.
-            Ok(Some(_)) => return complaint(console.path()).is_some_and(|c| c.contains("panic")),
+            Ok(Some(_)) => {
+                return complaint(console.path(), &[]).is_some_and(|c| c.contains("panic"))
+            }
             Ok(None) => sleep(PAUSE),
             Err(_) => return false,
         }

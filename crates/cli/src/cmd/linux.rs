@@ -85,6 +85,9 @@ pub struct Run {
     /// Fail if the kernel complains of anything
     #[arg(long)]
     strict: bool,
+    /// With --strict, not of messages that have this in them: the program provokes them
+    #[arg(long, value_name = "TEXT", requires = "strict")]
+    allow: Vec<String>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
@@ -177,6 +180,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         memory: run.memory,
         limit: Duration::from_secs(run.timeout),
         strict: run.strict,
+        allowed: &run.allow,
         parameters: "",
     };
     let mut outcome = Outcome::default();
