@@ -245,16 +245,19 @@ pub(crate) fn complain(pieces: &[&[u8]]) {
 
 /// The path of the file that is mapped at `address`; empty if there is none.
 pub(crate) fn mapped_path(address: u64, buf: &mut [u8]) -> &[u8] {
-    let line = mapping(pid(), address, buf).ok().flatten().unwrap_or(&[]);
+    let line = mapping(pid(), thread_id(), address, buf)
+        .ok()
+        .flatten()
+        .unwrap_or(&[]);
     let slash = line.iter().position(|byte| *byte == b'/');
     slash.and_then(|at| line.get(at..)).unwrap_or(&[])
 }
 
-/// Whether the process `pid` has at `address` what this one has there.
-pub(crate) fn shares_mapping(pid: u32, address: u64) -> Result<bool, Error> {
+/// Whether the thread `(pid, tid)` has at `address` what this one has there.
+pub(crate) fn shares_mapping(pid: u32, tid: u32, address: u64) -> Result<bool, Error> {
     let (mut ours, mut theirs) = ([0; 128], [0; 128]);
-    let ours = mapping(self::pid(), address, &mut ours)?;
-    let theirs = mapping(pid, address, &mut theirs)?;
+    let ours = mapping(self::pid(), thread_id(), address, &mut ours)?;
+    let theirs = mapping(pid, tid, address, &mut theirs)?;
     Ok(file_of_line(ours).is_some_and(|file| file_of_line(theirs) == Some(file)))
 }
 
@@ -265,17 +268,23 @@ fn file_of_line(line: Option<&[u8]>) -> Option<(&str, &str)> {
 }
 
 /// The line of `/proc/PID/maps` for `address`: `start-end perms offset device inode    path`. What
-/// does not fit into `buf` is cut off.
-fn mapping(pid: u32, address: u64, buf: &mut [u8]) -> Result<Option<&[u8]>, Error> {
+/// does not fit into `buf` is cut off. A thread is asked, since a process whose first thread has
+/// ended has no maps itself.
+fn mapping(pid: u32, tid: u32, address: u64, buf: &mut [u8]) -> Result<Option<&[u8]>, Error> {
     let mut path = [0_u8; PATH];
-    let path = path_of(
-        &[b"/proc/", Digits::of(pid).as_bytes(), b"/maps"],
-        &mut path,
-    )?;
+    let (pid, tid) = (Digits::of(pid), Digits::of(tid));
+    let pieces = [
+        b"/proc/",
+        pid.as_bytes(),
+        b"/task/",
+        tid.as_bytes(),
+        b"/maps",
+    ];
+    let path = path_of(&pieces, &mut path)?;
     let maps = Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)?;
     let mut chunk = [0_u8; 1024];
     let mut line = 0;
-    while let Ok(n @ 1..) = maps.read(&mut chunk) {
+    while let n @ 1.. = maps.read(&mut chunk)? {
         for byte in chunk.get(..n).unwrap_or(&[]) {
             if *byte != b'\n' {
                 // The end of a line that is longer than the buffer is lost.
@@ -670,11 +679,11 @@ mod tests {
     fn a_mapping_is_told_from_others() {
         let at = map_shared_anonymous(1 << 16).unwrap();
         let address = at.expose_provenance() as u64;
-        assert_eq!(shares_mapping(pid(), address + 4096), Ok(true));
+        assert_eq!(shares_mapping(pid(), thread_id(), address + 4096), Ok(true));
         // SAFETY: mapped just now.
         unsafe { unmap(at, 1 << 16) };
-        assert_eq!(shares_mapping(pid(), address), Ok(false));
-        assert!(shares_mapping(u32::MAX, address).is_err());
+        assert_eq!(shares_mapping(pid(), thread_id(), address), Ok(false));
+        assert!(shares_mapping(u32::MAX, u32::MAX, address).is_err());
         let line = b"7f0-7f8 rw-s 00000000 00:01 4711   /dev/zero (deleted)";
         assert_eq!(range_of_line(line), Some(0x7f0..0x7f8));
         assert_eq!(file_of_line(Some(line)), Some(("00:01", "4711")));

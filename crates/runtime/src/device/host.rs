@@ -109,7 +109,7 @@ unsafe impl Host for Userspace {
             Ok(status) => {
                 status.is_dead
                     || (owner.start != 0 && status.start != owner.start)
-                    || is_another_program(owner.pid)
+                    || is_another_program(owner)
             }
             // Without `/proc`: whether anybody has these numbers.
             Err(_) => !sys::exists(owner.pid, owner.tid),
@@ -126,10 +126,10 @@ unsafe impl Host for Userspace {
 }
 
 /// Whether a process that once shared our arena has another program in it now, through `exec`.
-fn is_another_program(pid: u32) -> bool {
+fn is_another_program(owner: Owner) -> bool {
     let arena = family().map_or(0, |family| ptr::from_ref(family.arena).addr());
     // Whom we may not ask is taken to be as it was.
-    pid != sys::pid() && sys::shares_mapping(pid, arena as u64) == Ok(false)
+    owner.pid != sys::pid() && sys::shares_mapping(owner.pid, owner.tid, arena as u64) == Ok(false)
 }
 
 /// A client's buffer: anonymous memory that forked children share, and that every `mmap()` of the
