@@ -18,6 +18,7 @@
 #include <linux/kcov.h>
 #include <linux/membarrier.h>
 #include <linux/netlink.h>
+#include <linux/random.h>
 #include <mqueue.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -61,6 +62,12 @@
 
 #define WORDS (1 << 17)
 #define PAGE 4096
+/* Runs of each snippet that do not count: in them the kernel does what it does only once, or the first few times. */
+#define WARM_UPS 5
+#define STACK (16 * PAGE)
+/* The kernel has a node for so many process ids, and gives a processor so many inode numbers at a time. */
+#define PID_BLOCK 64
+#define INO_BATCH 1024
 
 static char buffer[4 * PAGE] __attribute__((aligned(PAGE)));
 static char path[] = "/tmp/file", other[] = "/tmp/other", folder[] = "/tmp/folder";
@@ -190,19 +197,108 @@ static void fail(const char *what)
 	exit(1);
 }
 
+/* The last process that was made here. */
+static pid_t last_child;
+
+/* Sleeps for ten ticks of the clock, until a little after one. */
+static void sleep_until_after_tick(void)
+{
+	struct timespec last, tick;
+	long wait;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &last);
+	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	wait = last.tv_nsec + 10 * tick.tv_nsec + tick.tv_nsec / 8;
+	last.tv_sec += wait / 1000000000;
+	last.tv_nsec = wait % 1000000000;
+	if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &last, NULL))
+		fail("clock_nanosleep");
+}
+
+/* Makes processes until the end of a block of ids is far. */
+static void place_next_process(void)
+{
+	while (last_child % PID_BLOCK >= PID_BLOCK - 10) {
+		last_child = fork();
+		if (last_child == -1)
+			fail("fork");
+		if (!last_child)
+			_exit(0);
+		waitpid(last_child, NULL, 0);
+	}
+}
+
+/* Makes inodes until the end of a processor's numbers for them is far. */
+static void place_next_inode(void)
+{
+	for (;;) {
+		struct stat status;
+		int p[2];
+
+		if (pipe(p) || fstat(p[0], &status))
+			fail("pipe");
+		close(p[0]);
+		close(p[1]);
+		if (status.st_ino % INO_BATCH < INO_BATCH - 100)
+			return;
+	}
+}
+
+/*
+ * Brings to the same place what goes on from one run to the next: work that was left for later, which is done when
+ * nothing else is; the clock that files take their times from, so that a tick is over and the next one far; the
+ * kernel's stores of random numbers, which are empty after it was told to seed them anew; and counters.
+ */
+static void settle(void)
+{
+	static int random = -1;
+
+	if (random == -1)
+		random = open("/dev/urandom", O_RDONLY);
+	place_next_process();
+	place_next_inode();
+	sleep_until_after_tick();
+	if (ioctl(random, RNDRESEEDCRNG))
+		fail("RNDRESEEDCRNG");
+}
+
+/* Has the pages of this process at hand, as its own, and the processor's lists of new pages emptied. */
+static void touch_all(void)
+{
+	extern char __data_start[], _end[];
+	volatile char stack[STACK];
+
+	for (volatile char *data = __data_start; data < _end; data += PAGE)
+		*data = *data;
+	for (size_t i = 0; i < sizeof(stack); i += PAGE)
+		stack[i] = 0;
+	munmap(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), PAGE);
+}
+
+/* Memory that children do not have. */
+static void *map(size_t bytes, int flags, int file)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+
+	if (memory == MAP_FAILED || madvise(memory, bytes, MADV_DONTFORK))
+		fail("memory");
+	return memory;
+}
+
 /* One run in a child. Answers how many different PCs are behind the count. */
 static size_t run(const struct snippet *snippet, int kcov, unsigned long *words)
 {
 	int status;
-	pid_t child;
 
-	words[0] = 0;
 	fflush(stdout);
-	child = fork();
-	if (child == -1)
+	settle();
+	words[0] = 0;
+	last_child = fork();
+	if (last_child == -1)
 		fail("fork");
-	if (!child) {
+	if (!last_child) {
 		alarm(60);
+		touch_all();
 		if (ioctl(kcov, KCOV_ENABLE, KCOV_TRACE_PC))
 			fail("KCOV_ENABLE");
 		snippet->run();
@@ -210,7 +306,7 @@ static size_t run(const struct snippet *snippet, int kcov, unsigned long *words)
 			fail("KCOV_DISABLE");
 		_exit(0);
 	}
-	if (waitpid(child, &status, 0) != child || status) {
+	if (waitpid(last_child, &status, 0) != last_child || status) {
 		fprintf(stderr, "%s ended with status %#x\n", snippet->name, status);
 		exit(1);
 	}
@@ -226,7 +322,8 @@ int main(int argc, char **argv)
 	int runs = argc > 1 ? atoi(argv[1]) : 20;
 	int kcov = open("/sys/kernel/debug/kcov", O_RDWR);
 	size_t bytes = WORDS * sizeof(unsigned long);
-	unsigned long *words, *all = malloc(bytes), *any = malloc(2 * bytes);
+	unsigned long *words, *all = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	unsigned long *any = map(2 * bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	cpu_set_t first;
 
 	/* On one processor there is less that another could have done first. */
@@ -235,14 +332,12 @@ int main(int argc, char **argv)
 	sched_setaffinity(0, sizeof(first), &first);
 	if (kcov == -1 || ioctl(kcov, KCOV_INIT_TRACE, WORDS))
 		fail("kcov");
-	words = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, kcov, 0);
-	if (words == MAP_FAILED)
-		fail("mmap");
+	words = map(bytes, MAP_SHARED, kcov);
 	for (size_t s = 0; s < sizeof(snippets) / sizeof(*snippets); s++) {
 		size_t all_count, any_count;
 
-		/* What the kernel does only once. */
-		run(&snippets[s], kcov, words);
+		for (int i = 0; i < WARM_UPS; i++)
+			run(&snippets[s], kcov, words);
 		all_count = any_count = run(&snippets[s], kcov, words);
 		memcpy(all, words + 1, all_count * sizeof(*all));
 		memcpy(any, words + 1, any_count * sizeof(*any));

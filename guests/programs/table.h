@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-/* The snippets: S(NAME, CODE). Included twice by snippets.c: for the functions, and for their table. */
+/*
+ * The snippets: S(NAME, CODE). Included twice by snippets.c: for the functions, and for their table.
+ *
+ * None uses a kcov device of its own: what that does inside is each kcov's own affair, and not what it
+ * records of others.
+ */
 
 /* Who one is. */
 S(getpid, syscall(SYS_getpid))
@@ -426,7 +431,3 @@ S(vhost_features, int f = open("/dev/vhost-net", O_RDWR); unsigned long v; ioctl
 S(raw_gadget_open, close(open("/dev/raw-gadget", O_RDWR)))
 S(tty_null, int f = open("/dev/ptmx", O_RDWR | O_NOCTTY); close(f))
 S(urandom, int f = open("/dev/urandom", O_RDONLY); read(f, buffer, 16); close(f))
-S(kcov_open, close(open("/sys/kernel/debug/kcov", O_RDWR)))
-S(kcov_bad_call, int f = open("/sys/kernel/debug/kcov", O_RDWR); ioctl(f, 12345, 0); close(f))
-S(kcov_disable_disabled, int f = open("/sys/kernel/debug/kcov", O_RDWR); ioctl(f, KCOV_DISABLE, 0); close(f))
-S(kcov_init, int f = open("/sys/kernel/debug/kcov", O_RDWR); ioctl(f, KCOV_INIT_TRACE, 512); close(f))

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Boots a kernel and runs one program in it.
 
-use rkcov_linux::{answer, Arch, Checks, Flavor, Image, Job, Kcov, Machine, Progress, Workshop};
+use rkcov_linux::{
+    answer, Arch, Checks, Clock, Flavor, Image, Job, Kcov, Machine, Progress, Workshop,
+};
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>
 const LIMIT: Duration = Duration::from_secs(300);
 /// Memory of a guest in MiB.
 const MEMORY: u32 = 1024;
+/// A guest whose host is busy stands still at times; one that hangs is found by its limit.
+const PARAMETERS: &str = "rcupdate.rcu_cpu_stall_suppress=1";
 
 /// Which kernel.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,6 +39,9 @@ pub(crate) struct Guest {
     workshop: Workshop,
     pub(crate) image: Image,
     pub(crate) limit: Duration,
+    pub(crate) clock: Clock,
+    /// Words for the kernel's command line.
+    pub(crate) parameters: String,
 }
 
 impl Guest {
@@ -51,6 +58,8 @@ impl Guest {
             workshop,
             image,
             limit: LIMIT,
+            clock: Clock::Host,
+            parameters: PARAMETERS.to_owned(),
         })
     }
 
@@ -75,8 +84,8 @@ impl Guest {
             limit: self.limit,
             strict: true,
             allowed: &[],
-            // A guest whose host is busy stands still at times; one that hangs is found by its limit.
-            parameters: "rcupdate.rcu_cpu_stall_suppress=1",
+            clock: self.clock,
+            parameters: &self.parameters,
         };
         let job = Job {
             command,

@@ -40,6 +40,20 @@ const COMPLAINTS: [&str; 11] = [
     "memory leak detector disabled",
 ];
 
+/// When a guest with a clock of its own is booted: the first second of 2026, in nanoseconds.
+const START: u64 = 1_767_225_600_000_000_000;
+
+/// What a guest takes the time from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's clock.
+    Host,
+    /// What it has done: one processor, emulated if need be, on which time passes with the
+    /// instructions that run (QEMU) or only while nothing does (User Mode Linux). A host that is
+    /// slow or busy makes no difference to what happens in which order.
+    Own,
+}
+
 /// A machine to boot.
 pub struct Machine<'a> {
     /// Where its files are kept.
@@ -54,6 +68,8 @@ pub struct Machine<'a> {
     pub strict: bool,
     /// What has one of these in it is none: the program provokes it.
     pub allowed: &'a [String],
+    /// Where its time comes from.
+    pub clock: Clock,
     /// More words for the kernel's command line.
     pub parameters: &'a str,
 }
@@ -83,7 +99,7 @@ impl Machine<'_> {
         let name = format!("console-{}-{}.log", self.image.flavor, std::process::id());
         let console = self.workshop.logs()?.join(name);
         let mut command = match self.image.flavor.arch {
-            Arch::X86_64 => self.qemu(self.acceleration()?, &initramfs, &out, &console),
+            Arch::X86_64 => self.qemu(&initramfs, &out, &console)?,
             Arch::Uml => self.uml(&initramfs, &out, &console)?,
         };
         let guest = Guest::start(&mut command)?;
@@ -164,8 +180,17 @@ impl Machine<'_> {
         }
     }
 
-    fn qemu(&self, acceleration: &str, initramfs: &Path, out: &Path, console: &Path) -> Command {
+    fn qemu(&self, initramfs: &Path, out: &Path, console: &Path) -> Result<Command> {
+        let acceleration = match self.clock {
+            Clock::Host => self.acceleration()?,
+            Clock::Own => "tcg,thread=single",
+        };
         let mut command = qemu(acceleration, self.memory, &self.image.kernel, console);
+        if self.clock == Clock::Own {
+            command
+                .args(["-smp", "1", "-icount", "shift=0,sleep=off"])
+                .args(["-rtc", "base=2026-01-01,clock=vm"]);
+        }
         command
             .arg("-initrd")
             .arg(initramfs)
@@ -177,12 +202,15 @@ impl Machine<'_> {
                 "console=ttyS0 panic=-1 {OUT_PARAMETER}/dev/vport0p1 {} rdinit={INIT} -- linux guest",
                 self.parameters
             ));
-        command
+        Ok(command)
     }
 
     fn uml(&self, initramfs: &Path, out: &Path, console: &Path) -> Result<Command> {
         let console = File::create(console).map_err(io_error(console))?;
         let mut command = Command::new(&self.image.kernel);
+        if self.clock == Clock::Own {
+            command.args(["time-travel=inf-cpu", &format!("time-travel-start={START}")]);
+        }
         command
             .arg(format!("mem={}M", self.memory))
             .arg(format!("initrd={}", initramfs.display()))
@@ -330,6 +358,7 @@ mod tests {
                 limit: Duration::from_secs(if script.contains("# hangs") { 2 } else { 120 }),
                 strict: false,
                 allowed: &[],
+                clock: Clock::Host,
                 parameters: "",
             };
             let job = Job {

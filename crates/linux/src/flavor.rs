@@ -165,12 +165,13 @@ impl Flavor {
         };
         let hardware = include_str!("../../../linux/configs/hardware.config");
         let its_bus = include_str!("../../../linux/configs/hardware-uml.config");
+        let clock = include_str!("../../../linux/configs/clock.config");
         let selftest = include_str!("../../../linux/configs/selftest.config");
         let more = match (self.arch, self.checks) {
             (Arch::X86_64, _) => [selftest, hardware, ""],
             // This one is to be had in minutes.
             (Arch::Uml, Checks::Kasan) => ["", "", ""],
-            (Arch::Uml, _) => [selftest, hardware, its_bus],
+            (Arch::Uml, _) => [clock, hardware, its_bus],
         };
         let common = include_str!("../../../linux/configs/common.config");
         [common, arch, &more.concat(), debug_info, checks].concat() + self.kcov.config()

@@ -29,7 +29,7 @@ mod record;
 pub mod setup;
 mod verify;
 
-pub use boot::Machine;
+pub use boot::{Clock, Machine};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use flavor::{Arch, Checks, Flavor, Kcov};

@@ -6,7 +6,7 @@ use crate::cmd::{doctor, report};
 use crate::error::{say, Error};
 use rkcov::program::limits_are_errors;
 use rkcov_linux::{
-    answer, guest, install, job, program, Arch, Checks, Coverage, Flavor, Image, Job, Kcov,
+    answer, guest, install, job, program, Arch, Checks, Clock, Coverage, Flavor, Image, Job, Kcov,
     Machine, Progress, Workshop,
 };
 use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
@@ -181,6 +181,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         limit: Duration::from_secs(run.timeout),
         strict: run.strict,
         allowed: &run.allow,
+        clock: Clock::Host,
         parameters: "",
     };
     let mut outcome = Outcome::default();
