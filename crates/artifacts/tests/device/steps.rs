@@ -43,5 +43,5 @@ fn a_process_may_be_killed_anywhere_in_a_call() {
 #[test]
 #[ignore = "takes minutes: .ci/programs"]
 fn a_process_may_be_killed_after_any_instruction_of_a_call() {
-    steps(20);
+    steps(10);
 }
