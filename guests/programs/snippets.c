@@ -200,18 +200,22 @@ static void fail(const char *what)
 /* The last process that was made here. */
 static pid_t last_child;
 
-/* Sleeps for ten ticks of the clock, until a little after one. */
+/* Sleeps for ten ticks of the clock and more, until a little after the first one of half a second. */
 static void sleep_until_after_tick(void)
 {
-	struct timespec last, tick;
-	long wait;
+	const long half = 500000000;
+	struct timespec time, tick;
+	int ticks = 0;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &last);
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-	wait = last.tv_nsec + 10 * tick.tv_nsec + tick.tv_nsec / 8;
-	last.tv_sec += wait / 1000000000;
-	last.tv_nsec = wait % 1000000000;
-	if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &last, NULL))
+	clock_gettime(CLOCK_REALTIME_COARSE, &time);
+	clock_getres(CLOCK_REALTIME_COARSE, &tick);
+	do {
+		time.tv_nsec += tick.tv_nsec;
+		time.tv_sec += time.tv_nsec / (2 * half);
+		time.tv_nsec %= 2 * half;
+	} while (++ticks < 10 || time.tv_nsec < half || time.tv_nsec >= half + tick.tv_nsec);
+	time.tv_nsec += tick.tv_nsec / 8;
+	if (clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &time, NULL))
 		fail("clock_nanosleep");
 }
 
@@ -317,6 +321,27 @@ static size_t run(const struct snippet *snippet, int kcov, unsigned long *words)
 	return unique(words + 1, words[0]);
 }
 
+/* Who knows the part of a second of one clock then knows that of the others. */
+static void set_clock(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	time.tv_sec += 1767225600 + (time.tv_nsec + 250000000) / 1000000000;
+	time.tv_nsec = (time.tv_nsec + 250000000) % 1000000000;
+	if (clock_settime(CLOCK_REALTIME, &time))
+		fail("clock_settime");
+}
+
+static void write_to(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY);
+
+	if (fd == -1 || write(fd, text, strlen(text)) == -1)
+		fail(name);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	int runs = argc > 1 ? atoi(argv[1]) : 20;
@@ -324,12 +349,19 @@ int main(int argc, char **argv)
 	size_t bytes = WORDS * sizeof(unsigned long);
 	unsigned long *words, *all = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	unsigned long *any = map(2 * bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	const struct sched_param real_time = { .sched_priority = 1 };
 	cpu_set_t first;
 
+	set_clock();
 	/* On one processor there is less that another could have done first. */
 	CPU_ZERO(&first);
 	CPU_SET(0, &first);
 	sched_setaffinity(0, sizeof(first), &first);
+	/* What the kernel does in tasks of its own waits until this one sleeps, and nobody sees to it that it has a share. */
+	write_to("/proc/sys/kernel/sched_rt_runtime_us", "-1");
+	write_to("/sys/kernel/debug/sched/fair_server/cpu0/runtime", "0");
+	if (sched_setscheduler(0, SCHED_FIFO, &real_time))
+		fail("sched_setscheduler");
 	if (kcov == -1 || ioctl(kcov, KCOV_INIT_TRACE, WORDS))
 		fail("kcov");
 	words = map(bytes, MAP_SHARED, kcov);

@@ -348,7 +348,12 @@ S(futex_wake_none, unsigned w = 0; futex(&w, FUTEX_WAKE, 1))
 S(futex_wake_private, unsigned w = 0; futex(&w, FUTEX_WAKE_PRIVATE, 1))
 S(futex_wait_changed, unsigned w = 1; futex(&w, FUTEX_WAIT_PRIVATE, 0))
 S(futex_unaligned, futex((unsigned *)(buffer + 1), FUTEX_WAKE, 1))
-S(futex_requeue, unsigned w[2] = { 0, 0 }; syscall(SYS_futex, w, FUTEX_REQUEUE_PRIVATE, 1, 1, w + 1, 0))
+/*
+ * Which of two words' queues is locked first, or whether both have one, depends on hashes of addresses: among many pairs, others
+ * in each run, both orders always come, and one queue for two words never always.
+ */
+S(futex_requeue, unsigned *w = (unsigned *)buffer + getpid() % 1024; for (int i = 0; i < 16; i++)
+  syscall(SYS_futex, w + i, FUTEX_REQUEUE_PRIVATE, 1, 1, w + i + 1, 0))
 S(futex_bad, unsigned w = 0; futex(&w, 99, 0))
 
 /* Messages, semaphores, shared memory. */
@@ -384,12 +389,16 @@ S(socketpair_packets, int p[2]; unix_pair(SOCK_SEQPACKET, p); send(p[0], buffer,
 S(socketpair_empty, int p[2]; unix_pair(SOCK_STREAM, p); recv(p[0], buffer, 10, MSG_DONTWAIT))
 S(socketpair_shutdown, int p[2]; unix_pair(SOCK_STREAM, p); shutdown(p[0], SHUT_WR); read(p[1], buffer, 1))
 S(socketpair_credentials, int p[2]; struct ucred c; socklen_t n = sizeof(c); unix_pair(SOCK_STREAM, p); getsockopt(p[0], SOL_SOCKET, SO_PEERCRED, &c, &n))
-S(unix_listen, struct sockaddr_un a = { AF_UNIX, "/tmp/socket" }; int s = socket(AF_UNIX, SOCK_STREAM, 0); bind(s, (void *)&a, sizeof(a)); listen(s, 1);
-  close(s); unlink("/tmp/socket"))
-S(unix_connect, struct sockaddr_un a = { AF_UNIX, "/tmp/socket" }; int s = socket(AF_UNIX, SOCK_STREAM, 0); int c = socket(AF_UNIX, SOCK_STREAM, 0);
-  bind(s, (void *)&a, sizeof(a)); listen(s, 1); connect(c, (void *)&a, sizeof(a)); close(accept(s, NULL, NULL)); close(c); close(s); unlink("/tmp/socket"))
+/* Names of sockets are bound in pairs: one of 256 gets by chance the same hash as the socket had without a name. */
+S(unix_listen, struct sockaddr_un a = { AF_UNIX, "/tmp/socket" }, b = { AF_UNIX, "/tmp/other" }; int s = socket(AF_UNIX, SOCK_STREAM, 0);
+  int t = socket(AF_UNIX, SOCK_STREAM, 0); bind(s, (void *)&a, sizeof(a)); bind(t, (void *)&b, sizeof(b)); listen(s, 1);
+  close(t); close(s); unlink(other); unlink("/tmp/socket"))
+S(unix_connect, struct sockaddr_un a = { AF_UNIX, "/tmp/socket" }, b = { AF_UNIX, "/tmp/other" }; int s = socket(AF_UNIX, SOCK_STREAM, 0); int c = socket(AF_UNIX, SOCK_STREAM, 0);
+  bind(s, (void *)&a, sizeof(a)); bind(c, (void *)&b, sizeof(b)); listen(s, 1); connect(c, (void *)&a, sizeof(a)); close(accept(s, NULL, NULL));
+  close(c); close(s); unlink(other); unlink("/tmp/socket"))
 S(unix_connect_missing, struct sockaddr_un a = { AF_UNIX, "/tmp/none" }; int c = socket(AF_UNIX, SOCK_STREAM, 0); connect(c, (void *)&a, sizeof(a)))
-S(unix_abstract, struct sockaddr_un a = { AF_UNIX, "\0name" }; int s = socket(AF_UNIX, SOCK_DGRAM, 0); bind(s, (void *)&a, 7); close(s))
+S(unix_abstract, struct sockaddr_un a = { AF_UNIX, "\0name" }, b = { AF_UNIX, "\0other" }; int s = socket(AF_UNIX, SOCK_DGRAM, 0);
+  int t = socket(AF_UNIX, SOCK_DGRAM, 0); a.sun_path[1] = b.sun_path[1] = getpid() % 100 + 1; bind(s, (void *)&a, 7); bind(t, (void *)&b, 8); close(t); close(s))
 S(unix_pass_file, int p[2]; unix_pair(SOCK_STREAM, p); struct iovec v = { buffer, 1 }; char c[CMSG_SPACE(4)] = { 0 };
   struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof(c) }; struct cmsghdr *h = CMSG_FIRSTHDR(&m);
   h->cmsg_level = SOL_SOCKET; h->cmsg_type = SCM_RIGHTS; h->cmsg_len = CMSG_LEN(4); sendmsg(p[0], &m, 0); recvmsg(p[1], &m, 0))

@@ -190,8 +190,10 @@ kept from doing so:
 
 | what | how |
 | --- | --- |
-| timer ticks, the times of files, what the clock says | the guest has a clock of its own: User Mode Linux's stands still while anything runs (`time-travel=inf-cpu`) and starts at the same time in every boot; each run begins a little after a tick |
-| work left from the run before | the guest sleeps for ten ticks before each run, which on such a clock costs nothing |
+| timer ticks, the times of files, what the clock says | the guest has a clock of its own: User Mode Linux's stands still while anything runs (`time-travel=inf-cpu`), and all clocks keep the same distance in every boot; each run begins a little after the same tick of a second |
+| tasks of the kernel's that come between | snippets run in real time (`SCHED_FIFO`), on one processor |
+| hashes of addresses: names of sockets, queues of futexes | such snippets do the same with more than one object |
+| work left from the run before | the guest sleeps for ten ticks or more before each run, which on such a clock costs nothing |
 | refills of the kernel's stores of random numbers | all are emptied before each run (`RNDRESEEDCRNG`); the numbers themselves are others in each boot |
 | pages that the slab allocator gives back and takes again with every object | the kernel is built without `SLUB_TINY` |
 | where a stack or a mapping lies in its page table | `norandmaps` |
