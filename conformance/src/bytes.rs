@@ -15,6 +15,7 @@ use rkcov_model::{
 };
 
 use crate::cases::cases;
+use crate::faults::is_one_at_a_time;
 use crate::sim;
 use crate::stage::Stage;
 
@@ -102,22 +103,6 @@ fn told() -> Vec<(String, Nesting, Vec<Op>)> {
         }
     }
     told
-}
-
-/// Whether at most one allocation can fail in this, so that the model knows which.
-fn is_one_at_a_time(act: &Act) -> bool {
-    fn starts(steps: &[Step]) -> usize {
-        let of = |step: &Step| match step {
-            Step::Start(_) => 1,
-            Step::Interrupt(_, steps) => starts(steps),
-            _ => 0,
-        };
-        steps.iter().map(of).sum()
-    }
-    match act {
-        Act::Run(steps) => starts(steps) <= 1,
-        _ => true,
-    }
 }
 
 /// Bytes that are read from the front.

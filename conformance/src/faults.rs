@@ -125,9 +125,17 @@ fn told(case: &Case, new: fn() -> Box<dyn Observable>) -> Vec<Op> {
     pieces.take(OPERATIONS).collect()
 }
 
-/// Who does this, if the model can know which of its allocations failed: any of a call, since they
-/// all end it, or the only one of a piece of code.
+/// Who does this, if the model can know which of its allocations failed.
 fn one_at_a_time(op: &Op) -> Option<Task> {
+    match op {
+        Op::Act(task, act) if is_one_at_a_time(act) => Some(*task),
+        _ => None,
+    }
+}
+
+/// Whether the model can know which allocation of this failed: any of a call, since they all end it, or
+/// the only one of a piece of code.
+pub(crate) fn is_one_at_a_time(act: &Act) -> bool {
     fn starts(steps: &[Step]) -> usize {
         let of = |step: &Step| match step {
             Step::Start(_) => 1,
@@ -136,9 +144,8 @@ fn one_at_a_time(op: &Op) -> Option<Task> {
         };
         steps.iter().map(of).sum()
     }
-    match op {
-        Op::Act(_, Act::Run(steps)) if starts(steps) > 1 => None,
-        Op::Act(task, _) => Some(*task),
-        _ => None,
+    match act {
+        Act::Run(steps) => starts(steps) <= 1,
+        _ => true,
     }
 }

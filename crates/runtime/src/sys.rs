@@ -271,17 +271,7 @@ fn file_of_line(line: Option<&[u8]>) -> Option<(&str, &str)> {
 /// does not fit into `buf` is cut off. A thread is asked, since a process whose first thread has
 /// ended has no maps itself.
 fn mapping(pid: u32, tid: u32, address: u64, buf: &mut [u8]) -> Result<Option<&[u8]>, Error> {
-    let mut path = [0_u8; PATH];
-    let (pid, tid) = (Digits::of(pid), Digits::of(tid));
-    let pieces = [
-        b"/proc/",
-        pid.as_bytes(),
-        b"/task/",
-        tid.as_bytes(),
-        b"/maps",
-    ];
-    let path = path_of(&pieces, &mut path)?;
-    let maps = Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)?;
+    let maps = of_thread(pid, tid, b"/maps")?;
     let mut chunk = [0_u8; 1024];
     let mut line = 0;
     while let n @ 1.. = maps.read(&mut chunk)? {
@@ -465,6 +455,15 @@ pub(crate) fn open_again(fd: i32) -> Result<Fd, Error> {
 /// Room for a path in `/proc`.
 const PATH: usize = 64;
 
+/// Opens what `/proc` has of a thread.
+fn of_thread(pid: u32, tid: u32, name: &[u8]) -> Result<Fd, Error> {
+    let mut path = [0_u8; PATH];
+    let (pid, tid) = (Digits::of(pid), Digits::of(tid));
+    let pieces = [b"/proc/", pid.as_bytes(), b"/task/", tid.as_bytes(), name];
+    let path = path_of(&pieces, &mut path)?;
+    Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)
+}
+
 /// The path that is made of these pieces.
 fn path_of<'p>(pieces: &[&[u8]], path: &'p mut [u8; PATH]) -> Result<&'p CStr, Error> {
     for (to, from) in path.iter_mut().zip(pieces.iter().copied().flatten()) {
@@ -572,20 +571,8 @@ pub(crate) struct ThreadStatus {
 
 /// What `/proc` says of the thread `(process, thread)`, or of the calling one.
 pub(crate) fn thread_status(which: Option<(u32, u32)>) -> Result<ThreadStatus, Error> {
-    let mut path = [0_u8; PATH];
     let (pid, tid) = which.unwrap_or((pid(), thread_id()));
-    let (pid, tid) = (Digits::of(pid), Digits::of(tid));
-    let pieces = [
-        b"/proc/",
-        pid.as_bytes(),
-        b"/task/",
-        tid.as_bytes(),
-        b"/stat",
-    ];
-    let file = Fd::open(
-        path_of(&pieces, &mut path)?,
-        libc::O_RDONLY | libc::O_CLOEXEC,
-    )?;
+    let file = of_thread(pid, tid, b"/stat")?;
     let mut line = [0_u8; 1024];
     let n = file.read(&mut line)?;
     status_of(line.get(..n).unwrap_or(&[])).ok_or(Error(libc::EIO))

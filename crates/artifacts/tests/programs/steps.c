@@ -86,20 +86,25 @@ static uint64_t handle_of(unsigned owner, unsigned number)
 	return RKCOV_SUBSYSTEM_USER | owner << 16 | number;
 }
 
-static int listen_to(int fd, unsigned owner, unsigned count)
+static int listen_for(int fd, const uint64_t *handles, unsigned count)
 {
 	struct {
 		struct kcov_remote_arg head;
 		uint64_t handles[MOST];
-	} argument = { .head = { 0 } };
-	uint64_t *handles = (uint64_t *)((char *)&argument + sizeof(argument.head));
+	} argument = { .head = { .trace_mode = KCOV_TRACE_PC, .area_size = 16 } };
 
-	argument.head.trace_mode = KCOV_TRACE_PC;
-	argument.head.area_size = 16;
 	argument.head.num_handles = count;
+	memcpy((char *)&argument + sizeof(argument.head), handles, count * sizeof(*handles));
+	return rkcov_ioctl(fd, KCOV_REMOTE_ENABLE, (unsigned long)&argument);
+}
+
+static int listen_to(int fd, unsigned owner, unsigned count)
+{
+	uint64_t handles[MOST];
+
 	for (unsigned i = 0; i < count; i++)
 		handles[i] = handle_of(owner, i);
-	return rkcov_ioctl(fd, KCOV_REMOTE_ENABLE, (unsigned long)&argument);
+	return listen_for(fd, handles, count);
 }
 
 void __sanitizer_cov_trace_pc(void);
@@ -187,16 +192,9 @@ static void listen_to_own_section(void)
 static void fail_at_the_last(void)
 {
 	/* The witness has it. */
-	struct {
-		struct kcov_remote_arg head;
-		uint64_t handles[3];
-	} argument = { .head = { .trace_mode = KCOV_TRACE_PC, .area_size = 16, .num_handles = 3 } };
-	uint64_t *handles = (uint64_t *)((char *)&argument + sizeof(argument.head));
+	const uint64_t handles[] = { handle_of(2, 0), handle_of(2, 1), handle_of(1, 0) };
 
-	handles[0] = handle_of(2, 0);
-	handles[1] = handle_of(2, 1);
-	handles[2] = handle_of(1, 0);
-	rkcov_ioctl(shared.fd, KCOV_REMOTE_ENABLE, (unsigned long)&argument);
+	listen_for(shared.fd, handles, 3);
 }
 
 static void nothing(void)
