@@ -60,6 +60,7 @@ const MEMORY_NOISE: u64 = 1 << 20;
 
 /// Bytes of the sorts of memory that kcov has: buffers and areas, and descriptors and references.
 fn memory() -> Result<u64, Trouble> {
+    shrink_slabs();
     let text = fs::read_to_string("/proc/meminfo").map_err(|e| Trouble::Broken(e.to_string()))?;
     let bytes = |sort: &str| {
         let line = text.lines().find_map(|l| l.strip_prefix(sort));
@@ -68,6 +69,15 @@ fn memory() -> Result<u64, Trouble> {
             .ok_or_else(|| Trouble::Lacks(Need::Memory, format!("no {sort} in /proc/meminfo")))
     };
     Ok(bytes("VmallocUsed:")? + bytes("SUnreclaim:")?)
+}
+
+/// Has a kernel, if it can be told to, give back the objects that were freed but are still held: KASAN
+/// keeps them for a while, to see accesses that come late.
+fn shrink_slabs() {
+    let slabs = fs::read_dir("/sys/kernel/slab").into_iter().flatten();
+    for slab in slabs.flatten() {
+        let _ = fs::write(slab.path().join("shrink"), "1");
+    }
 }
 
 /// Unless it is told otherwise, a kernel with fault injection spares what may sleep, single pages and

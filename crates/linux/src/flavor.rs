@@ -27,7 +27,7 @@ pub enum Kcov {
 pub enum Checks {
     /// None, for speed and for comparisons.
     Plain,
-    /// Lock order and memory accesses.
+    /// Memory accesses, and in x86-64 lock order and leaks.
     Kasan,
     /// Data races.
     Kcsan,
@@ -152,29 +152,35 @@ impl Flavor {
             Arch::X86_64 => include_str!("../../../linux/configs/x86-64.config"),
             Arch::Uml => include_str!("../../../linux/configs/uml.config"),
         };
-        let checks = match self.checks {
-            Checks::Plain => "",
-            Checks::Kasan => include_str!("../../../linux/configs/kasan.config"),
-            Checks::Kcsan => include_str!("../../../linux/configs/kcsan.config"),
-            Checks::Rt => include_str!("../../../linux/configs/rt.config"),
+        let kasan = include_str!("../../../linux/configs/kasan.config");
+        let lockdep = include_str!("../../../linux/configs/lockdep.config");
+        let checks = match (self.checks, self.arch) {
+            (Checks::Plain, _) => String::new(),
+            (Checks::Kasan, Arch::X86_64) => [kasan, lockdep].concat(),
+            (Checks::Kasan, Arch::Uml) => kasan.to_owned(),
+            (Checks::Kcsan, _) => include_str!("../../../linux/configs/kcsan.config").to_owned(),
+            (Checks::Rt, _) => include_str!("../../../linux/configs/rt.config").to_owned(),
         };
-        // Debugging kernels are large and slow to build as it is.
+        // Debugging kernels are large and slow to build as it is: they have neither debug information nor hardware.
         let debug_info = match self.checks {
             Checks::Plain | Checks::Rt => include_str!("../../../linux/configs/debug-info.config"),
             Checks::Kasan | Checks::Kcsan => "",
         };
-        let hardware = include_str!("../../../linux/configs/hardware.config");
-        let its_bus = include_str!("../../../linux/configs/hardware-uml.config");
-        let clock = include_str!("../../../linux/configs/clock.config");
         let selftest = include_str!("../../../linux/configs/selftest.config");
+        let clock = include_str!("../../../linux/configs/clock.config");
+        let hardware = include_str!("../../../linux/configs/hardware.config");
+        let (clients, bus) = (
+            include_str!("../../../linux/configs/hardware-x86-64.config"),
+            include_str!("../../../linux/configs/hardware-uml.config"),
+        );
         let more = match (self.arch, self.checks) {
-            (Arch::X86_64, _) => [selftest, hardware, ""],
-            // This one is to be had in minutes.
-            (Arch::Uml, Checks::Kasan) => ["", "", ""],
-            (Arch::Uml, _) => [clock, hardware, its_bus],
+            (Arch::X86_64, Checks::Plain | Checks::Rt) => [selftest, hardware, clients],
+            (Arch::X86_64, _) => [selftest, "", ""],
+            (Arch::Uml, Checks::Plain) => [clock, hardware, bus],
+            (Arch::Uml, _) => ["", "", ""],
         };
         let common = include_str!("../../../linux/configs/common.config");
-        [common, arch, &more.concat(), debug_info, checks].concat() + self.kcov.config()
+        [common, arch, &more.concat(), debug_info, &checks].concat() + self.kcov.config()
     }
 }
 

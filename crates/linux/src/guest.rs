@@ -33,10 +33,13 @@ const HOST: &str = "/run/host";
 pub fn main() -> io::Result<()> {
     mount_all()?;
     let mut answers = Answers::open()?;
+    let mut leaks = Leaks::before()?;
     if let Err(error) = work(&mut answers) {
         answers.add(answer::ERROR, error.to_string().as_bytes())?;
     }
-    look_for_leaks()?;
+    if let Some(leaks) = &mut leaks {
+        leaks.tell()?;
+    }
     answers.finish()?;
     // SAFETY: no precondition; the last thing that this guest does.
     match unsafe { libc::reboot(libc::RB_POWER_OFF) } {
@@ -45,24 +48,38 @@ pub fn main() -> io::Result<()> {
     }
 }
 
-/// Has the kernel look for leaks, where it can: it says how many there are on its console, which we
-/// have it follow by what they are.
-fn look_for_leaks() -> io::Result<()> {
-    let Ok(mut leaks) = OpenOptions::new().read(true).write(true).open(LEAKS) else {
-        return Ok(());
-    };
-    thread::sleep(LEAK_AGE);
-    // What changed since the last look is looked at once more before it counts.
-    for _ in 0..2 {
-        leaks.write_all(b"scan")?;
+/// The kernel's search for leaks, where it has one.
+struct Leaks(File);
+
+impl Leaks {
+    /// Forgets those that the boot made.
+    fn before() -> io::Result<Option<Self>> {
+        let Ok(file) = OpenOptions::new().read(true).write(true).open(LEAKS) else {
+            return Ok(None);
+        };
+        let mut leaks = Self(file);
+        leaks.look()?;
+        leaks.0.write_all(b"clear")?;
+        Ok(Some(leaks))
     }
-    let mut found = Vec::new();
-    leaks.read_to_end(&mut found)?;
-    let mut console = OpenOptions::new().write(true).open("/dev/kmsg")?;
-    let found = String::from_utf8_lossy(&found);
-    found
-        .lines()
-        .try_for_each(|line| console.write_all(line.as_bytes()))
+
+    fn look(&mut self) -> io::Result<()> {
+        thread::sleep(LEAK_AGE);
+        // What changed since the last look is looked at once more before it counts.
+        (0..2).try_for_each(|_| self.0.write_all(b"scan"))
+    }
+
+    /// Says on the console what they are.
+    fn tell(&mut self) -> io::Result<()> {
+        self.look()?;
+        let mut found = Vec::new();
+        self.0.read_to_end(&mut found)?;
+        let mut console = OpenOptions::new().write(true).open("/dev/kmsg")?;
+        let found = String::from_utf8_lossy(&found);
+        found
+            .lines()
+            .try_for_each(|line| console.write_all(line.as_bytes()))
+    }
 }
 
 fn mount_all() -> io::Result<()> {

@@ -25,6 +25,8 @@ pub(super) const EDITS: [Edit; 5] = [
         comment: Comment::C,
         anchor: "a block under CONFIG_KCOV with kcov_mode, kcov_size and kcov_area",
         find: task_fields,
+        // In front of kcov_mode, which thereby has the alignment of kcov_area, whatever stands before the block: kasan_depth,
+        // for one, would otherwise leave padding between the fields that the callbacks read.
         body: "\t/* State of the Rust kcov, which alone reads it: kernel/rkcov. */\n\
                \tu64\t\t\t\trkcov_task[40];\n",
     },
@@ -64,7 +66,7 @@ pub(super) const EDITS: [Edit; 5] = [
     },
 ];
 
-/// Before the end of the block of `task_struct` that has kcov's fields.
+/// At the beginning of the block of `task_struct` that has kcov's fields.
 fn task_fields(lines: &[&str]) -> Option<usize> {
     let start = lines.iter().position(|l| *l == "#ifdef CONFIG_KCOV")?;
     let len = lines[start..].iter().position(|l| *l == "#endif")?;
@@ -73,7 +75,7 @@ fn task_fields(lines: &[&str]) -> Option<usize> {
     ["kcov_mode", "kcov_size", "kcov_area"]
         .iter()
         .all(|want| fields.any(|f| f == *want))
-        .then_some(start + len)
+        .then_some(start + 1)
 }
 
 /// The name that a line of a C struct declares.

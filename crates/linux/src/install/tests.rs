@@ -118,8 +118,8 @@ fn blocks_stand_where_they_should() {
     install(tree.path()).unwrap();
     let read = |path| fs::read_to_string(tree.path().join(path)).unwrap();
     let sched = read("include/linux/sched.h");
-    assert!(sched.contains("\n\n/* rkcov: begin */\n"));
-    assert!(sched.contains("/* rkcov: end */\n#endif\n#ifdef CONFIG_LAST\n"));
+    assert!(sched.contains("#ifdef CONFIG_KCOV\n/* rkcov: begin */\n"));
+    assert!(sched.contains("/* rkcov: end */\n\tunsigned int\t\tkcov_mode;\n"));
     let kconfig = read("lib/Kconfig.debug");
     assert!(kconfig.contains("\t  y\n\n# rkcov: begin\nchoice\n"));
     assert!(kconfig.contains("# rkcov: end\nconfig KCOV_NEXT\n"));
