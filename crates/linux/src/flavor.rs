@@ -177,7 +177,7 @@ impl Flavor {
             (Arch::X86_64, Checks::Plain | Checks::Rt) => [selftest, hardware, clients],
             (Arch::X86_64, _) => [selftest, "", ""],
             (Arch::Uml, Checks::Plain) => [clock, hardware, bus],
-            (Arch::Uml, _) => ["", "", ""],
+            (Arch::Uml, _) => [selftest, "", ""],
         };
         let common = include_str!("../../../linux/configs/common.config");
         [common, arch, &more.concat(), debug_info, &checks].concat() + self.kcov.config()

@@ -42,10 +42,15 @@ pub(super) const EDITS: [Edit; 5] = [
         comment: Comment::Hash,
         anchor: "a line that adds kcov.o to obj-$(CONFIG_KCOV)",
         find: after_kcov_object,
+        // An interrupt's way in is no code of the task's. In User Mode Linux with KASAN it calls current_thread_info(),
+        // which is not inlined there and is instrumented.
         body: "ifdef CONFIG_KCOV_RUST\n\
                obj-y := $(filter-out kcov.o,$(obj-y))\n\
                endif\n\
-               obj-$(CONFIG_KCOV) += rkcov/\n",
+               obj-$(CONFIG_KCOV) += rkcov/\n\
+               ifdef CONFIG_UML\n\
+               KCOV_INSTRUMENT_context_tracking.o := n\n\
+               endif\n",
     },
     Edit {
         path: "rust/bindings/bindings_helper.h",

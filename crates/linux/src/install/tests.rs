@@ -125,7 +125,7 @@ fn blocks_stand_where_they_should() {
     assert!(kconfig.contains("# rkcov: end\nconfig KCOV_NEXT\n"));
     let makefile = read("kernel/Makefile");
     assert!(makefile.contains("+= kcov.o\n# rkcov: begin\n"));
-    assert!(makefile.ends_with("+= rkcov/\n# rkcov: end\nobj-y += b.o\n"));
+    assert!(makefile.ends_with("\nendif\n# rkcov: end\nobj-y += b.o\n"));
 }
 
 #[test]
