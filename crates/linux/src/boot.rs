@@ -242,8 +242,10 @@ impl Machine<'_> {
 /// A PC with nothing but a processor, memory, a kernel and a console.
 pub(crate) fn qemu(acceleration: &str, memory: u32, kernel: &Path, console: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
+    // This machine's ACPI has its interrupts in tables. The older one computes them, in a loop that a debugging kernel
+    // under emulation may give up.
     command
-        .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"])
         .args(["-display", "none", "-accel", acceleration])
         .args(["-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
         .arg("-kernel")
