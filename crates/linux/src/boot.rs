@@ -245,7 +245,13 @@ pub(crate) fn qemu(acceleration: &str, memory: u32, kernel: &Path, console: &Pat
     // This machine's ACPI has its interrupts in tables. The older one computes them, in a loop that a debugging kernel
     // under emulation may give up.
     command
-        .args(["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"])
+        .args([
+            "-machine",
+            "q35",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ])
         .args(["-display", "none", "-accel", acceleration])
         .args(["-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
         .arg("-kernel")
