@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
 use rkcov_report::image::Search;
-use rkcov_report::render::{self, PcOptions, TextOptions};
+use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::Filter;
 use rkcov_report::trace::{fuzz_read, Trace, MAGIC, VERSION};
 
@@ -74,5 +74,5 @@ fuzz_target!(|bytes: &[u8]| {
     let view = View::new(&coverage, all, &filter);
     let threads = view.by_thread(&filter);
     render::text(&view, &threads, &TextOptions::default(), &mut to).expect("a sink takes all");
-    render::lcov(&view, &mut to).expect("a sink takes all");
+    render::lcov(&view, Detail::default(), &mut to).expect("a sink takes all");
 });

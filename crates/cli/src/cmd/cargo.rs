@@ -38,6 +38,7 @@ Every option that is none of rkcov's is cargo's, and means what it always means:
 Examples:
   cargo rkcov test
   cargo rkcov test --workspace --lcov --output-path lcov.info
+  cargo rkcov test --summary-only --fail-under-lines 80
   cargo rkcov nextest -p my-crate --functions
   cargo rkcov run --release --bin server -- --port 8080";
 
@@ -104,7 +105,7 @@ struct Collect {
     #[arg(long)]
     no_clean: bool,
     /// Do not report now; `cargo rkcov report` does. Implies --no-clean
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fail_under_lines")]
     no_report: bool,
     /// Run all tests although some fail, and be content with them
     #[arg(long)]
@@ -150,14 +151,12 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
         report.retain(|name, _| own.remove(name).is_some());
         let split = args::split(args.split_off(2), &own, &report);
         args.extend(split.own);
+        // So that what is wrong with them is said before anything runs.
+        args.extend(split.report.iter().cloned());
         args.extend(help_wanted(&split.cargo).then(|| "--help".into()));
         args.push("--".into());
         args.extend(split.cargo);
         of_report = split.report;
-        // What is wrong with them is said before anything runs.
-        let line = ["cargo rkcov".into()].into_iter().chain(of_report.clone());
-        let line = line.chain(["--".into(), "TRACE".into()]);
-        ReportLine::try_parse_from(line).unwrap_or_else(|error| error.exit());
     }
     let matches = cli.get_matches_from(args);
     let format = matches

@@ -6,13 +6,15 @@ use clap::ValueEnum;
 use rkcov::program::limits_are_errors;
 use rkcov_report::coverage::{Coverage, MixedModes, Named, Selection, Thread, UnknownThread, View};
 use rkcov_report::image::Search;
-use rkcov_report::render::{self, PcOptions, Style, TextOptions};
+use rkcov_report::render::{self, Detail, PcOptions, Style, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::{OpenError, Trace, TraceFile};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 /// Columns of a report that does not go to a terminal.
 const WIDTH: usize = 100;
@@ -52,6 +54,13 @@ pub struct Args {
     /// Read the whole part of a trace that is cut or damaged
     #[arg(long)]
     salvage: bool,
+
+    /// Say of each file only how many of its lines and functions ran
+    #[arg(long, conflicts_with_all = ["functions", "source", "full", "uncovered"])]
+    summary_only: bool,
+    /// Fail, with exit status 1, if fewer of the lines ran: of 100, with two decimals at most
+    #[arg(long, value_name = "PERCENT", conflicts_with = "exclusive")]
+    fail_under_lines: Option<Percent>,
 
     /// Show only sources that match: a path, its end, a folder, a glob; or re:REGEX
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
@@ -108,6 +117,54 @@ pub struct Args {
     raw: bool,
 }
 
+/// A part of a hundred, in hundredths: as exact as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u32);
+
+impl Percent {
+    const ALL: Self = Self(10_000);
+
+    /// Rounded down: only all is 100. `None` if there is nothing that it could be a part of.
+    fn of(part: usize, whole: usize) -> Option<Self> {
+        let whole = u128::try_from(whole).ok().filter(|whole| *whole > 0)?;
+        let hundredths = part as u128 * u128::from(Self::ALL.0) / whole;
+        u32::try_from(hundredths).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => write!(f, "{whole} %"),
+            (whole, hundredths) => write!(f, "{whole}.{hundredths:02} %"),
+        }
+    }
+}
+
+impl FromStr for Percent {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = || {
+            let scale = [10, 1].get(decimals.len() - 1)?;
+            let hundredths = decimals.parse::<u32>().ok()? * scale;
+            whole
+                .parse::<u32>()
+                .ok()?
+                .checked_mul(100)?
+                .checked_add(hundredths)
+        };
+        (digits(whole) && digits(decimals))
+            .then(number)
+            .flatten()
+            .map(Self)
+            .filter(|percent| *percent <= Self::ALL)
+            .ok_or("a number from 0 to 100, with two decimals at most")
+    }
+}
+
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -120,6 +177,26 @@ pub enum Error {
     /// A thread that is not there.
     #[error(transparent)]
     Thread(#[from] UnknownThread),
+    /// Fewer lines ran than should have.
+    #[error("{ran} of {known} lines ran, {share}: --fail-under-lines asks for {least}")]
+    TooFew {
+        /// Lines that ran.
+        ran: usize,
+        /// Lines that ran, and those that did not.
+        known: usize,
+        /// Those that ran, of a hundred.
+        share: Percent,
+        /// Those that should have.
+        least: Percent,
+    },
+    /// Whether enough lines ran cannot be told.
+    #[error("--fail-under-lines {least}: {why}")]
+    NotJudged {
+        /// How many should have.
+        least: Percent,
+        /// Why it cannot be told.
+        why: &'static str,
+    },
     /// The report cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -172,16 +249,18 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             let file = File::create(path).map_err(failed)?;
             let mut to = BufWriter::new(file);
             let look = Look::of(args, None);
-            report(args, &named, &look, &mut to)?.map_err(failed)?;
+            let report = report(args, &named, &look, &mut to)?;
+            report.written.map_err(failed)?;
             to.flush().map_err(failed)?;
+            report.judged?;
         }
         None => {
             let out = io::stdout();
             let look = Look::of(args, Some(&out));
             let mut to = BufWriter::new(out.lock());
-            let written = report(args, &named, &look, &mut to)?.and_then(|()| to.flush());
-            match written {
-                Ok(()) => {}
+            let report = report(args, &named, &look, &mut to)?;
+            match report.written.and_then(|()| to.flush()) {
+                Ok(()) => report.judged?,
                 // Whoever reads has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return Ok(ExitCode::from(CLOSED_PIPE));
@@ -226,13 +305,20 @@ impl Look {
     }
 }
 
-/// Writes the report to `to`. The inner result is that of writing.
+/// What became of a report.
+struct Report {
+    written: io::Result<()>,
+    /// What `--fail-under-lines` makes of it.
+    judged: Result<(), Error>,
+}
+
+/// Writes the report to `to`.
 fn report(
     args: &Args,
     traces: &[Named<'_>],
     look: &Look,
     to: &mut dyn Write,
-) -> Result<io::Result<()>, Error> {
+) -> Result<Report, Error> {
     if args.format == Format::Pcs {
         let traces: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
         let options = PcOptions {
@@ -240,7 +326,16 @@ fn report(
             exclusive: args.exclusive,
             raw: args.raw,
         };
-        return Ok(render::pcs(&traces, &options, to));
+        return Ok(Report {
+            written: render::pcs(&traces, &options, to),
+            judged: match args.fail_under_lines {
+                Some(least) => Err(Error::NotJudged {
+                    least,
+                    why: "PCs are not lines; use another format",
+                }),
+                None => Ok(()),
+            },
+        });
     }
     let mut search = Search::default();
     search.binaries.clone_from(&args.binaries);
@@ -263,9 +358,15 @@ fn report(
             .collect(),
     };
     let selection = Selection::threads(&coverage, &args.thread, args.exclusive)?;
+    let detail = if args.summary_only {
+        Detail::Sums
+    } else {
+        Detail::Each
+    };
     let options = TextOptions {
         width: look.width,
         style: look.style,
+        detail,
         functions: args.functions,
         source: args.source,
         full: args.full,
@@ -277,12 +378,38 @@ fn report(
     } else {
         Vec::new()
     };
-    Ok(match args.format {
-        Format::Lcov if args.by_thread => threads.iter().try_for_each(|one| render::lcov(one, to)),
-        Format::Lcov => render::lcov(&view, to),
-        Format::Json => render::json(&view, to),
+    let written = match args.format {
+        Format::Lcov if args.by_thread => {
+            let mut threads = threads.iter();
+            threads.try_for_each(|one| render::lcov(one, detail, to))
+        }
+        Format::Lcov => render::lcov(&view, detail, to),
+        Format::Json => render::json(&view, detail, to),
         Format::Text | Format::Pcs => render::text(&view, &threads, &options, to),
-    })
+    };
+    let judged = args
+        .fail_under_lines
+        .map_or(Ok(()), |least| judge(&view, least));
+    Ok(Report { written, judged })
+}
+
+/// Whether as many lines ran as should have.
+fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
+    let not_judged = |why| Err(Error::NotJudged { least, why });
+    if !view.is_complete() {
+        return not_judged("what did not run is not known of all files");
+    }
+    let (ran, known) = (view.lines_ran(), view.lines_known());
+    match Percent::of(ran, known) {
+        None => not_judged("there are no lines"),
+        Some(share) if share < least => Err(Error::TooFew {
+            ran,
+            known,
+            share,
+            least,
+        }),
+        Some(_) => Ok(()),
+    }
 }
 
 fn warn(what: &dyn std::fmt::Display) {
@@ -299,6 +426,8 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         format,
         output,
         salvage: false,
+        summary_only: false,
+        fail_under_lines: None,
         filter: Vec::new(),
         exclude: Vec::new(),
         all_sources: false,
@@ -315,4 +444,47 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         color: Color::Auto,
         raw: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_as_exact_as_they_are_written() {
+        for (text, hundredths) in [
+            ("0", 0),
+            ("80", 8000),
+            ("33.3", 3330),
+            ("33.03", 3303),
+            ("100.00", 10_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Percent(hundredths)), "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "80.",
+            ".5",
+            "-1",
+            "+1",
+            "1e1",
+            "100.01",
+            "0.001",
+            "80%",
+            "4294967296",
+        ] {
+            assert!(text.parse::<Percent>().is_err(), "{text}");
+        }
+        let shown = [Percent(8000), Percent(3303)].map(|percent| percent.to_string());
+        assert_eq!(shown, ["80 %", "33.03 %"]);
+    }
+
+    #[test]
+    fn only_all_lines_are_a_hundred() {
+        assert_eq!(Percent::of(333, 1000), "33.3".parse().ok());
+        assert_eq!(Percent::of(99_999, 100_000), Some(Percent(9999)));
+        assert_eq!(Percent::of(usize::MAX, usize::MAX), Some(Percent::ALL));
+        assert_eq!(Percent::of(0, 0), None);
+    }
 }

@@ -63,6 +63,24 @@ fn tests_that_fail_are_reported_too() {
 }
 
 #[test]
+fn too_few_lines_are_a_failure() {
+    let project = small(FAILS);
+    let output = project.run("test --ignore-run-fail --summary-only --fail-under-lines 100");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("--fail-under-lines asks for 100 %"),
+        "{}",
+        said(&output)
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("main.rs"), "{text}");
+    project.succeed("report --fail-under-lines 10.5");
+    // What failed first is worth more.
+    let output = project.run("test --fail-under-lines 100");
+    assert_eq!(output.status.code(), Some(101), "{}", said(&output));
+}
+
+#[test]
 fn a_build_that_fails_is_cargos_to_explain() {
     let project = small("fn main() { nonsense }\n");
     let output = project.run("test");
@@ -157,6 +175,12 @@ fn what_makes_no_sense_is_said() {
         ("test --manifest-path none/Cargo.toml", 1, "does not exist"),
         ("test --mode what", 2, "invalid value 'what'"),
         ("test --filter a[", 2, "invalid value 'a['"),
+        ("test --fail-under-lines 101", 2, "a number from 0 to 100"),
+        (
+            "test --no-report --fail-under-lines 90",
+            2,
+            "'--no-report' cannot be used with '--fail-under-lines",
+        ),
         ("build --functions", 1, "unexpected argument '--functions'"),
     ] {
         let output = project.run(line);

@@ -119,6 +119,30 @@ impl<'a> View<'a> {
             })
             .collect()
     }
+
+    /// Lines that ran.
+    #[must_use]
+    pub fn lines_ran(&self) -> usize {
+        self.files.iter().map(FileView::lines_ran).sum()
+    }
+
+    /// Lines that ran, and those that did not.
+    #[must_use]
+    pub fn lines_known(&self) -> usize {
+        self.files.iter().map(|file| file.lines.len()).sum()
+    }
+
+    /// Functions that ran.
+    #[must_use]
+    pub fn functions_ran(&self) -> usize {
+        self.files.iter().map(FileView::functions_ran).sum()
+    }
+
+    /// Whether every file has what did not run, too.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.files.iter().all(|file| file.complete)
+    }
 }
 
 impl FileView<'_> {

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::tree::{crate_of, Totals};
+use super::Detail;
 use crate::coverage::{FileView, StreamSummary, View};
 
 /// Grows when something changes that a reader could have relied on.
@@ -70,6 +71,13 @@ struct File {
     #[serde(rename = "crate", skip_serializing_if = "Option::is_none")]
     package: Option<String>,
     totals: Sum,
+    #[serde(flatten)]
+    each: Option<Each>,
+}
+
+/// What there is to say of a file beside its sums.
+#[derive(Serialize)]
+struct Each {
     lines: Vec<Line>,
     unknown: Vec<u32>,
     functions: Vec<Function>,
@@ -115,7 +123,7 @@ fn percent(ran: u64, known: u64) -> Option<f64> {
 ///
 /// # Errors
 /// What `to` says.
-pub fn json(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
+pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<()> {
     let coverage = view.coverage;
     let mut totals = Totals::default();
     let mut folders: BTreeMap<String, Totals> = BTreeMap::new();
@@ -133,7 +141,12 @@ pub fn json(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
         if let Some(package) = &package {
             crates.entry(package.clone()).or_default().add(sum);
         }
-        files.push(of_file(file, package));
+        files.push(File {
+            path: file.path.to_string_lossy().into_owned(),
+            package,
+            totals: sum.into(),
+            each: (detail == Detail::Each).then(|| each(file)),
+        });
     }
     let threads = view.selection.streams.iter();
     let report = Report {
@@ -181,13 +194,10 @@ fn of_thread(stream: &StreamSummary) -> Thread<'_> {
     }
 }
 
-fn of_file(file: &FileView<'_>, package: Option<String>) -> File {
+fn each(file: &FileView<'_>) -> Each {
     let lines = file.lines.iter();
     let functions = file.functions.iter();
-    File {
-        path: file.path.to_string_lossy().into_owned(),
-        package,
-        totals: Totals::of(file).into(),
+    Each {
         lines: lines.map(|(&line, &count)| Line { line, count }).collect(),
         unknown: file.unknown.clone(),
         functions: functions

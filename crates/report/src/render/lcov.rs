@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::style::harmless;
-use crate::coverage::View;
+use super::Detail;
+use crate::coverage::{FileView, View};
 
 /// Writes a view as an lcov tracefile. Counts are those of the view. A view of one thread bears its
 /// name as lcov's name of a test. A program with a single thread has no such name: it would be another
@@ -13,39 +14,48 @@ use crate::coverage::View;
 ///
 /// # Errors
 /// What `to` says.
-pub fn lcov(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
+pub fn lcov(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<()> {
     let test = test_name(view);
     for file in &view.files {
         writeln!(to, "TN:{test}")?;
         writeln!(to, "SF:{}", harmless(&file.path.to_string_lossy()))?;
-        // A name may stand for several functions (closures), but lcov knows functions by name.
-        let mut names = BTreeSet::new();
-        let functions: Vec<_> = file
-            .functions
-            .iter()
-            .map(|(function, count)| {
-                let mut name = harmless(&function.name);
-                if !names.insert(name.clone()) {
-                    name = format!("{name}:{}", function.lines.0);
-                    names.insert(name.clone());
-                }
-                (name, function.lines.0, *count)
-            })
-            .collect();
-        for (name, line, _) in &functions {
-            writeln!(to, "FN:{line},{name}")?;
+        if detail == Detail::Each {
+            functions(file, to)?;
         }
-        for (name, _, count) in &functions {
-            writeln!(to, "FNDA:{count},{name}")?;
-        }
-        writeln!(to, "FNF:{}", functions.len())?;
+        writeln!(to, "FNF:{}", file.functions.len())?;
         writeln!(to, "FNH:{}", file.functions_ran())?;
-        for (line, count) in &file.lines {
-            writeln!(to, "DA:{line},{count}")?;
+        if detail == Detail::Each {
+            for (line, count) in &file.lines {
+                writeln!(to, "DA:{line},{count}")?;
+            }
         }
         writeln!(to, "LF:{}", file.lines.len())?;
         writeln!(to, "LH:{}", file.lines_ran())?;
         writeln!(to, "end_of_record")?;
+    }
+    Ok(())
+}
+
+fn functions(file: &FileView<'_>, to: &mut dyn Write) -> io::Result<()> {
+    // A name may stand for several functions (closures), but lcov knows functions by name.
+    let mut names = BTreeSet::new();
+    let functions: Vec<_> = file
+        .functions
+        .iter()
+        .map(|(function, count)| {
+            let mut name = harmless(&function.name);
+            if !names.insert(name.clone()) {
+                name = format!("{name}:{}", function.lines.0);
+                names.insert(name.clone());
+            }
+            (name, function.lines.0, *count)
+        })
+        .collect();
+    for (name, line, _) in &functions {
+        writeln!(to, "FN:{line},{name}")?;
+    }
+    for (name, _, count) in &functions {
+        writeln!(to, "FNDA:{count},{name}")?;
     }
     Ok(())
 }

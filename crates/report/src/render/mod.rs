@@ -13,3 +13,13 @@ pub use lcov::lcov;
 pub use pcs::{pcs, PcOptions};
 pub use style::Style;
 pub use text::{text, TextOptions};
+
+/// How much a report says of each file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Its lines and functions.
+    #[default]
+    Each,
+    /// How many of them ran.
+    Sums,
+}

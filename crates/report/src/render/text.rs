@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::style::{harmless, head, number, plural, ranges, tail, width, wrapped, Role, Style};
 use super::tree::{crate_of, Folder, Totals};
+use super::Detail;
 use crate::coverage::{FileView, Seen, StreamSummary, View};
 use crate::trace::Mode;
 
@@ -16,6 +17,8 @@ pub struct TextOptions {
     pub width: usize,
     /// Colour or not.
     pub style: Style,
+    /// With sums only, what follows is left out, whatever it says.
+    pub detail: Detail,
     /// The functions of each file, too.
     pub functions: bool,
     /// The text of the lines, too, where it can be read.
@@ -31,6 +34,7 @@ impl Default for TextOptions {
         Self {
             width: 100,
             style: Style::default(),
+            detail: Detail::default(),
             functions: false,
             source: false,
             full: false,
@@ -154,7 +158,9 @@ impl Page<'_> {
         if !shown.is_empty() {
             writeln!(self.to, "{}", style.paint(Role::Heading, shown))?;
         }
-        let ran = if self.options.uncovered {
+        let ran = if self.options.detail == Detail::Sums {
+            ""
+        } else if self.options.uncovered {
             "lines that did not run"
         } else if view.selection.exclusive {
             "lines that ran nowhere else"
@@ -280,6 +286,9 @@ impl Page<'_> {
         columns: &Columns,
     ) -> io::Result<()> {
         self.row(name, depth, Role::Heading, Totals::of(file), columns)?;
+        if self.options.detail == Detail::Sums {
+            return writeln!(self.to);
+        }
         let wanted = |count: u64| (count == 0) == self.options.uncovered;
         let lines = file.lines.iter().filter(|(_, count)| wanted(**count));
         let numbers = ranges(lines.map(|(line, _)| *line));
@@ -405,6 +414,9 @@ impl Page<'_> {
                 plural(ran.len() as u64, "function"),
             );
             writeln!(self.to, "{}", style.paint(Role::Heading, heading))?;
+            if self.options.detail == Detail::Sums {
+                continue;
+            }
             let names: Vec<String> = ran.iter().map(|f| harmless(&f.name)).collect();
             let mut rows = wrapped(&names, self.options.width.saturating_sub(2));
             if !self.options.full && !self.options.functions && rows.len() > LINE_ROWS {
@@ -456,12 +468,6 @@ impl Page<'_> {
             Mode::Cmp => "comparison",
         };
         let processes: usize = coverage.runs.iter().map(|run| run.processes).sum();
-        let lines: u64 = view.files.iter().map(|file| file.lines_ran() as u64).sum();
-        let functions: u64 = view
-            .files
-            .iter()
-            .map(|file| file.functions_ran() as u64)
-            .sum();
         let process = match processes {
             1 => "1 process".to_owned(),
             n => format!("{} processes", number(n as u64)),
@@ -471,8 +477,8 @@ impl Page<'_> {
             self.to,
             "{} · {} · {} · {} of {process}",
             plural(pcs, what),
-            plural(functions, "function"),
-            plural(lines, "line"),
+            plural(view.functions_ran() as u64, "function"),
+            plural(view.lines_ran() as u64, "line"),
             plural(selected.len() as u64, "thread"),
         )?;
         let unknown: u64 = view
