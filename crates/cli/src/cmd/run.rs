@@ -42,7 +42,7 @@ pub struct Args {
     /// The trace file to write [default: the program's name with .rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Report at the end, as `rkcov report` does: text, lcov or pcs, to PATH or to standard output
+    /// Report at the end, as `rkcov report` does: text, lcov, json or pcs, to PATH or to standard output
     #[arg(long, value_name = "FORMAT[=PATH]")]
     report: Vec<Report>,
     /// The program and its arguments
@@ -101,8 +101,9 @@ fn summary(args: &Args, output: &Path, recorded: &Recorded) -> String {
              another user or with rights of its own (setuid) a program is not recorded\n"
         ),
         Found::NoInstrumentation => format!(
-            "rkcov: {shown} is not instrumented, and neither is any program that it ran; \
-             build it with CC=\"rkcov cc\", or by `cargo rkcov build`\n"
+            "rkcov: {shown} is not instrumented, and neither is any program that it ran; build it \
+             with CC=\"rkcov cc\", on make's command line if the makefile sets CC itself, or by \
+             `cargo rkcov build`\n"
         ),
         Found::NothingRan => {
             format!("rkcov: {shown} has the runtime, but ran no instrumented code\n")
