@@ -225,15 +225,17 @@ fn folders_without_a_project_and_broken_ones() {
     assert!(said(&output).contains("target/rkcov"), "{}", said(&output));
 }
 
-/// A program that runs until the file `go` is there, having said so by the file `here`; with an
+/// A program that runs until the file `go` is there, and says so by the file `here`, which comes
+/// while the call that makes it goes on: so it is a later one than that of the line that ran. With an
 /// argument it does not wait.
 const WAITS: &str = r#"
 use std::path::Path;
 
 fn main() {
     if std::env::args().count() > 1 { return; }
-    std::fs::write("here", "").unwrap(); // ran
+    std::fs::write("begun", "").unwrap(); // ran
     while !Path::new("go").exists() {
+        std::fs::write("here", "").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     println!("went"); // idle
