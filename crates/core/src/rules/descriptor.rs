@@ -181,12 +181,15 @@ impl<H: Host> Descriptor<H> {
         &self.drops
     }
 
+    /// The buffer, if there is one and the calling process has it: one that was forked before it was
+    /// made could neither read nor write it.
     pub(crate) fn memory(&self) -> Option<&Memory<H::Buffer>> {
         if self.has_memory.load(Ordering::Acquire) == 0 {
             return None;
         }
         // SAFETY: written before `has_memory` was, and never again.
-        unsafe { (*self.memory.get()).as_ref() }
+        let memory = unsafe { (*self.memory.get()).as_ref() };
+        memory.filter(|memory| memory.buffer.is_here())
     }
 
     /// `KCOV_INIT_TRACE`.

@@ -132,6 +132,7 @@ impl<H: Host> Kcov<H> {
         // First, as above: registering takes its time.
         let reference = descriptor.clone();
         let claimed = self.claim(descriptor, |state| {
+            descriptor.memory().ok_or(Errno::Inval)?;
             if task.pinned(self.host(), |own| own.remote.is_some()) {
                 return Err(Errno::Busy);
             }

@@ -43,7 +43,8 @@ pub unsafe trait Buffer: Sized {
     fn base(&self) -> *mut crate::rules::sync::Word;
 
     /// Whether the calling process has this buffer in its memory. Processes that share a kcov may
-    /// not share all buffers; a section in one that lacks its listener's gets no area.
+    /// not share all buffers; for one that lacks a descriptor's, the descriptor has none, and a
+    /// section there for its listener gets no area.
     fn is_here(&self) -> bool {
         true
     }

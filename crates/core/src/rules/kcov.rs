@@ -5,7 +5,7 @@ use crate::abi::{Errno, Handle};
 use crate::rules::area::{AreaBox, Source};
 use crate::rules::descriptor::{Descriptor, Ref};
 use crate::rules::drops::{self, Drops};
-use crate::rules::host::{Buffer, Context, Host, Nesting, Warning};
+use crate::rules::host::{Context, Host, Nesting, Warning};
 use crate::rules::merge;
 use crate::rules::registry::Registry;
 use crate::rules::sync::{AtomicU64, Ordering};
@@ -126,9 +126,7 @@ impl<H: Host> Kcov<H> {
             return None;
         };
         let (mode, words) = (listener.mode, listener.area);
-        let is_here = descriptor
-            .memory()
-            .is_some_and(|memory| memory.buffer.is_here());
+        let is_here = descriptor.memory().is_some();
         let pooled = match context {
             Context::Task if is_here => state.pool.pop(),
             _ => None,

@@ -2,13 +2,14 @@
 //! What a family of processes has of one kcov, in its arena.
 
 use super::arena::Arena;
+use super::buffers::Names;
 use super::files::Place;
 use super::host::Userspace;
 use super::mark;
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use rkcov_core::Kcov;
 
 /// Most files that a family can have open at once.
@@ -17,8 +18,8 @@ pub(crate) const FILES: usize = 1 << 14;
 /// One kcov and its open files.
 pub(crate) struct Family {
     pub(crate) arena: &'static Arena,
-    /// Names the next buffer.
-    pub(crate) next_buffer: AtomicU64,
+    /// Which buffers live.
+    pub(crate) buffers: Names,
     kcov: MaybeUninit<Kcov<Userspace>>,
     /// What each open file holds.
     pub(crate) files: [Place; FILES],
@@ -55,11 +56,10 @@ pub(crate) fn found() -> Option<&'static Family> {
         .alloc(Layout::new::<Family>())?
         .cast::<Family>()
         .as_ptr();
-    // SAFETY: a zeroed block of this layout, in which empty files are what they begin as, and the
-    // kcov is in a zeroed place that never moves.
+    // SAFETY: a zeroed block of this layout, in which empty files and free names are what they begin
+    // as, and the kcov is in a zeroed place that never moves.
     unsafe {
         ptr::addr_of_mut!((*slot).arena).write(arena);
-        ptr::addr_of_mut!((*slot).next_buffer).write(AtomicU64::new(1));
         Kcov::init(ptr::addr_of_mut!((*slot).kcov).cast(), Userspace);
     }
     mark::make();

@@ -2,6 +2,7 @@
 //! File descriptors that are kcov descriptors.
 
 use super::arena::{changed, Arena};
+use super::buffers;
 use super::family::{family, found, Family, FILES};
 use super::host::Userspace;
 use crate::sys::{self, Fd};
@@ -101,6 +102,7 @@ pub(crate) fn open() -> Result<i32, Errno> {
     let family = found().ok_or(Errno::NoMem)?;
     let root = root()?;
     sweep(family, root);
+    buffers::forget_all_but(&family.buffers);
     let fd = sys::open_again(root).map_err(|_| Errno::NoMem)?;
     let number = claim(family, &fd).ok_or(Errno::NoMem)?;
     let place = family.files.get(number as usize).ok_or(Errno::NoMem)?;
@@ -157,6 +159,7 @@ pub(crate) fn forget_closed() {
         for number in 0..u64::from(family.files_end.load(Ordering::Relaxed)) {
             release_unless_held(family, ROOT.load(Ordering::Relaxed), number);
         }
+        buffers::forget_all_but(&family.buffers);
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod api;
 mod arena;
+mod buffers;
 mod family;
 mod files;
 mod host;
