@@ -257,8 +257,10 @@ pub(crate) fn mapped_path(address: u64, buf: &mut [u8]) -> &[u8] {
 pub(crate) fn shares_mapping(pid: u32, tid: u32, address: u64) -> Result<bool, Error> {
     let (mut ours, mut theirs) = ([0; 128], [0; 128]);
     let ours = mapping(self::pid(), thread_id(), address, &mut ours)?;
+    // Where our own cannot be found, that theirs cannot says nothing.
+    let ours = file_of_line(ours).ok_or(Error(libc::EIO))?;
     let theirs = mapping(pid, tid, address, &mut theirs)?;
-    Ok(file_of_line(ours).is_some_and(|file| file_of_line(theirs) == Some(file)))
+    Ok(file_of_line(theirs) == Some(ours))
 }
 
 /// The device and the inode in a line of `/proc/PID/maps`.
@@ -667,9 +669,19 @@ mod tests {
         let at = map_shared_anonymous(1 << 16).unwrap();
         let address = at.expose_provenance() as u64;
         assert_eq!(shares_mapping(pid(), thread_id(), address + 4096), Ok(true));
+        let mut child = std::process::Command::new("cat");
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        // Until it is another program, it has what we have.
+        let shares = || shares_mapping(child.id(), child.id(), address);
+        while shares() == Ok(true) {
+            std::thread::yield_now();
+        }
+        assert_eq!(shares(), Ok(false));
+        child.kill().unwrap();
+        child.wait().unwrap();
         // SAFETY: mapped just now.
         unsafe { unmap(at, 1 << 16) };
-        assert_eq!(shares_mapping(pid(), thread_id(), address), Ok(false));
+        assert!(shares_mapping(pid(), thread_id(), address).is_err());
         assert!(shares_mapping(u32::MAX, u32::MAX, address).is_err());
         let line = b"7f0-7f8 rw-s 00000000 00:01 4711   /dev/zero (deleted)";
         assert_eq!(range_of_line(line), Some(0x7f0..0x7f8));
