@@ -68,7 +68,7 @@ fn names(page: &str) -> Vec<&str> {
 fn the_review_is_answered_where_the_page_says() {
     let page = fs::read_to_string(root().join("docs/review.md")).unwrap();
     let mut all = String::new();
-    for folder in ["crates", "conformance", "examples"] {
+    for folder in ["crates", "conformance", "examples", "xtask"] {
         sources(&root().join(folder), &mut all);
     }
     let names = names(&page);
@@ -77,5 +77,34 @@ fn the_review_is_answered_where_the_page_says() {
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
         let found = all.split(|c| !is_name(c)).any(|word| word == name);
         assert!(found, "docs/review.md: there is no {name}");
+    }
+}
+
+/// The functions that the header declares.
+fn functions() -> Vec<String> {
+    let header = root().join("crates/artifacts/include/rkcov.h");
+    let header = fs::read_to_string(header).unwrap();
+    let before = header.split('(').filter_map(|text| {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let start = text.rfind(|c| !is_name(c))?;
+        text.get(start + 1..)
+    });
+    let ours = before.filter(|name| name.starts_with("kcov_") || name.starts_with("rkcov_"));
+    ours.map(str::to_owned).collect()
+}
+
+#[test]
+fn functions_have_their_parentheses() {
+    let functions = functions();
+    assert!(functions.len() > 15, "{functions:?}");
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        // Blocks of code are none of it.
+        let prose = text.split("```").step_by(2);
+        let spans = prose.flat_map(|part| part.split('`').skip(1).step_by(2));
+        for span in spans {
+            let is_bare = functions.iter().any(|function| function == span);
+            assert!(!is_bare, "{}: `{span}`", page.display());
+        }
     }
 }
