@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-/// Where the list of the installed files stands, below the prefix.
+/// Where the list of what was installed stands, below the prefix.
 const MANIFEST: &str = "share/rkcov/manifest";
 
 /// Why something is not installed, or not removed.
@@ -73,7 +73,7 @@ impl Tree {
         }
         let pc = self.pkg_config(libdir)?;
         let before = self.manifest().unwrap_or_default();
-        let mut to = Installation::new(&self.root);
+        let mut to = Installation::new(&self.root, before.folders);
 
         let objects = libdir.join("rkcov");
         to.artifact(Path::new("include"), HEADER)?;
@@ -93,54 +93,59 @@ impl Tree {
                 fs::copy(command, path).map(drop)
             })?;
         }
-        let files = to.manifest(Path::new(MANIFEST))?;
-        for path in before.difference(&files) {
+        to.what.files.insert(MANIFEST.into());
+        for path in before.files.difference(&to.what.files) {
             self.remove(path)?;
         }
-        Ok(files.len())
+        self.prune(&mut to.what.folders);
+        to.folder_of(Path::new(MANIFEST))?;
+        let (text, files) = (to.what.text(), to.what.files.len());
+        to.file(Path::new(MANIFEST), |path| fs::write(path, text))?;
+        Ok(files)
     }
 
-    /// Removes what the manifest names, and the folders that are empty then. Gives the number of
-    /// files.
+    /// Removes what the manifest names: its files, and its folders if nobody else has put something
+    /// there. Gives the number of files.
     ///
     /// # Errors
     /// There is no manifest, or a file cannot be removed.
     pub fn uninstall(&self) -> Result<usize, Error> {
-        let files = self
+        let mut what = self
             .manifest()
             .ok_or_else(|| Error::Nothing(self.root.clone()))?;
         // The manifest goes last: what was not removed is still known.
         let manifest = Path::new(MANIFEST);
-        for path in files.iter().filter(|path| *path != manifest) {
+        for path in what.files.iter().filter(|path| *path != manifest) {
             self.remove(path)?;
         }
         self.remove(manifest)?;
-        Ok(files.len())
+        self.prune(&mut what.folders);
+        Ok(what.files.len())
     }
 
-    /// The paths of the manifest, if there is one. None of them leads out of the prefix.
-    fn manifest(&self) -> Option<BTreeSet<PathBuf>> {
+    fn manifest(&self) -> Option<Manifest> {
         let text = fs::read_to_string(self.root.join(MANIFEST)).ok()?;
-        let within = |path: &PathBuf| path.components().all(|p| matches!(p, Component::Normal(_)));
-        Some(text.lines().map(PathBuf::from).filter(within).collect())
+        Some(Manifest::parse(&text))
     }
 
     fn remove(&self, path: &Path) -> Result<(), Error> {
         let full = self.root.join(path);
         match fs::remove_file(&full) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::Remove(full, error));
+                Err(Error::Remove(full, error))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        // Those that others use are not empty, and stay.
-        let folders = path.ancestors().skip(1);
-        for folder in folders.filter(|folder| !folder.as_os_str().is_empty()) {
-            if fs::remove_dir(self.root.join(folder)).is_err() {
-                break;
+    }
+
+    /// Removes those of these folders that are empty, and leaves the others in the set.
+    fn prune(&self, folders: &mut BTreeSet<PathBuf>) {
+        // A folder stands before what is in it.
+        for folder in std::mem::take(folders).into_iter().rev() {
+            if fs::remove_dir(self.root.join(&folder)).is_err() {
+                folders.insert(folder);
             }
         }
-        Ok(())
     }
 
     /// What pkg-config knows. The module's object belongs into every file that is linked: by it the
@@ -174,17 +179,56 @@ impl Tree {
     }
 }
 
-/// Files on their way into a tree.
+/// What was installed, as paths below the prefix, none of which leads out of it.
+#[derive(Debug, Default)]
+struct Manifest {
+    files: BTreeSet<PathBuf>,
+    /// Those that were not there before.
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Manifest {
+    /// Reads a list with a path in each line, those of folders with a slash at the end.
+    fn parse(text: &str) -> Self {
+        let within = |line: &&str| {
+            let mut parts = Path::new(line).components();
+            parts.all(|part| matches!(part, Component::Normal(_)))
+        };
+        let mut what = Self::default();
+        for line in text.lines().filter(within) {
+            match line.strip_suffix('/') {
+                Some(folder) => what.folders.insert(folder.into()),
+                None => what.files.insert(line.into()),
+            };
+        }
+        what
+    }
+
+    fn text(&self) -> String {
+        let files = self
+            .files
+            .iter()
+            .map(|path| format!("{}\n", path.display()));
+        let folders = self.folders.iter();
+        files
+            .chain(folders.map(|path| format!("{}/\n", path.display())))
+            .collect()
+    }
+}
+
+/// What is on its way into a tree.
 struct Installation<'a> {
     root: &'a Path,
-    files: BTreeSet<PathBuf>,
+    what: Manifest,
 }
 
 impl<'a> Installation<'a> {
-    fn new(root: &'a Path) -> Self {
+    /// Begins with the folders that an earlier installation made.
+    fn new(root: &'a Path, folders: BTreeSet<PathBuf>) -> Self {
+        let files = BTreeSet::new();
         Self {
             root,
-            files: BTreeSet::new(),
+            what: Manifest { files, folders },
         }
     }
 
@@ -194,30 +238,30 @@ impl<'a> Installation<'a> {
         })
     }
 
+    /// Makes the folders in which a file is to stand, and remembers which were not there.
+    fn folder_of(&mut self, path: &Path) -> Result<(), Error> {
+        let folders = path.ancestors().skip(1);
+        let made = folders.filter(|folder| !self.root.join(folder).exists());
+        let made: Vec<PathBuf> = made.map(Path::to_owned).collect();
+        let full = self.root.join(path);
+        fs::create_dir_all(full.parent().unwrap_or(self.root))
+            .map_err(|error| Error::Write(full, error))?;
+        // The prefix itself stays.
+        let below = |folder: &PathBuf| !folder.as_os_str().is_empty();
+        self.what.folders.extend(made.into_iter().filter(below));
+        Ok(())
+    }
+
     /// Has `make` make the file that is to stand at `path` in the tree.
     fn file(
         &mut self,
         path: &Path,
         make: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), Error> {
+        self.folder_of(path)?;
         let full = self.root.join(path);
-        let folder = full.parent().unwrap_or(self.root);
-        fs::create_dir_all(folder)
-            .and_then(|()| replace(&full, make))
-            .map_err(|error| Error::Write(full, error))?;
-        self.files.insert(path.to_owned());
+        replace(&full, make).map_err(|error| Error::Write(full, error))?;
+        self.what.files.insert(path.to_owned());
         Ok(())
-    }
-
-    /// Writes the list of all files, its own path with them, and gives it.
-    fn manifest(mut self, path: &Path) -> Result<BTreeSet<PathBuf>, Error> {
-        self.files.insert(path.to_owned());
-        let lines: String = self
-            .files
-            .iter()
-            .map(|path| format!("{}\n", path.display()))
-            .collect();
-        self.file(path, |to| fs::write(to, lines))?;
-        Ok(self.files)
     }
 }

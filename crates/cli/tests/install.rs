@@ -138,7 +138,8 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
         .args(["--libdir", "lib/x86_64-linux-gnu"]);
     assert_eq!(succeed(&mut install), "installed 11 files under /usr\n");
     let manifest = fs::read_to_string(folder.path().join("usr/share/rkcov/manifest")).unwrap();
-    let named = manifest.lines().map(|line| Path::new("./usr").join(line));
+    let lines = manifest.lines().filter(|line| !line.ends_with('/'));
+    let named = lines.map(|line| Path::new("./usr").join(line));
     assert_eq!(named.collect::<BTreeSet<_>>(), files(folder.path()));
     insta::assert_snapshot!("manifest", manifest);
     let pc = folder
@@ -160,6 +161,27 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
     uninstall.arg("uninstall").args(place);
     assert_eq!(succeed(&mut uninstall), "removed 10 files under /usr\n");
     assert_eq!(files(folder.path()), ["./usr/lib/mine".into()].into());
+}
+
+#[test]
+fn folders_that_were_there_before_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let place = ["--prefix", folder.path().to_str().unwrap()];
+    let theirs = ["include", "lib/pkgconfig", "share"];
+    for name in theirs {
+        fs::create_dir_all(path(name)).unwrap();
+    }
+    // The second time the folders of the first are there, and ours still.
+    for _ in 0..2 {
+        let mut install = Command::new(RKCOV);
+        succeed(install.args(["install", "--no-command"]).args(place));
+    }
+    let mut uninstall = Command::new(RKCOV);
+    succeed(uninstall.arg("uninstall").args(place));
+    assert!(theirs.into_iter().all(|name| path(name).is_dir()));
+    assert!(!path("lib/rkcov").exists() && !path("share/rkcov").exists());
+    assert_eq!(files(folder.path()), BTreeSet::new());
 }
 
 #[test]
