@@ -80,6 +80,33 @@ fn the_review_is_answered_where_the_page_says() {
     }
 }
 
+#[test]
+fn tests_that_pages_name_are_there() {
+    let mut all = String::new();
+    for folder in ["crates", "conformance", "guests", "xtask"] {
+        sources(&root().join(folder), &mut all);
+    }
+    // Tests are called by sentences, and hardly anything else is.
+    let is_sentence = |name: &&str| {
+        name.matches('_').count() > 2
+            && !name.starts_with('_')
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let mut named = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let prose = text.split("```").step_by(2);
+        let spans = prose.flat_map(|part| part.split('`').skip(1).step_by(2));
+        let names = spans.filter_map(|span| span.rsplit("::").next());
+        for name in names.filter(is_sentence) {
+            named += 1;
+            let is_there = all.contains(&format!("fn {name}("));
+            assert!(is_there, "{}: there is no test {name}", page.display());
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
 /// The functions that the header declares.
 fn functions() -> Vec<String> {
     let header = root().join("crates/artifacts/include/rkcov.h");
