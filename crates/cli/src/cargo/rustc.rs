@@ -23,6 +23,10 @@ const FOR_THE_REPORT: [&str; 3] = ["-Ccodegen-units=1", "-Cstrip=none", "-Csplit
 /// Lines, and functions with the names that the linker knows, inlined ones too.
 const LINE_TABLES: &str = "-Cdebuginfo=1";
 
+/// Has functions compiled that nothing calls, and the linker leaves them in: they are reported as
+/// not run.
+const WHAT_NOTHING_CALLS: &str = "-Clink-dead-code";
+
 /// What a command line asks rustc for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
@@ -119,6 +123,8 @@ pub struct Wish<'a> {
     pub instrument: bool,
     /// Comparisons are reported too.
     pub comparisons: bool,
+    /// Functions that nothing calls are there, too.
+    pub dead_code: bool,
     /// C code is instrumented: build scripts and proc macros may be linked with some.
     pub with_c: bool,
     /// The runtime's files.
@@ -136,6 +142,7 @@ pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
         if wish.instrument {
             added.extend(INSTRUMENTATION.map(OsString::from));
             added.extend(wish.comparisons.then(|| COMPARISONS.into()));
+            added.extend(wish.dead_code.then(|| WHAT_NOTHING_CALLS.into()));
         }
         added.extend(FOR_THE_REPORT.map(OsString::from));
         if !request.lines {

@@ -93,6 +93,7 @@ pub struct Plan {
     /// stands before every rustc: so do we.
     everywhere: bool,
     comparisons: bool,
+    dead_code: bool,
     with_c: bool,
     /// The runtime's files.
     runtime: PathBuf,
@@ -108,6 +109,8 @@ pub struct Plan {
 pub struct Wishes {
     /// Comparisons are reported too.
     pub comparisons: bool,
+    /// Functions that nothing calls are compiled, too.
+    pub dead_code: bool,
     /// C and C++ code that build scripts compile is instrumented.
     pub with_c: bool,
 }
@@ -132,6 +135,7 @@ impl Plan {
             packages: (!whole).then(|| chosen.packages.iter().map(Package::spec).collect()),
             everywhere,
             comparisons: wishes.comparisons,
+            dead_code: wishes.dead_code,
             with_c: wishes.with_c,
             runtime: cache::runtime().map_err(error::Error::Unpack)?,
             rustc_wrapper: if everywhere {
@@ -213,6 +217,7 @@ impl Plan {
         Wish {
             instrument,
             comparisons: self.comparisons,
+            dead_code: self.dead_code,
             with_c: self.with_c,
             runtime,
         }

@@ -79,6 +79,9 @@ struct Which {
     /// Instrument C and C++ that build scripts compile, too
     #[arg(long, alias = "include-ffi", help_heading = "Packages")]
     with_c: bool,
+    /// Compile functions that nothing calls, too, which are then reported as not run
+    #[arg(long, help_heading = "Packages")]
+    with_dead_code: bool,
     /// Cargo's options, and behind another `--` the program's
     #[arg(last = true, hide = true)]
     cargo: Vec<OsString>,
@@ -316,6 +319,7 @@ impl Place {
     ) -> Result<Command, Error> {
         let wishes = Wishes {
             comparisons,
+            dead_code: which.with_dead_code,
             with_c: which.with_c,
         };
         let users = self.project.tools(&self.known.project);

@@ -197,6 +197,54 @@ fn tests_of_all_sorts() {
     );
 }
 
+/// A program whose tests call neither its `main()` nor what only this calls. The `main()` of the
+/// tests, which rustc writes, has the same name, and the first line of the file.
+const UNTOUCHED: &[(&str, &str)] = &[
+    (
+        "Cargo.toml",
+        "[workspace]\n[package]\nname = \"untouched\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+    ),
+    (
+        "src/main.rs",
+        r#"fn main() { // idle
+    let n = std::env::args().count(); // idle
+    println!("{}", rest(n)); // idle
+}
+
+fn rest(n: usize) -> usize {
+    n - 1 // idle
+}
+
+fn half(n: usize) -> usize {
+    n / 2 // ran
+}
+
+#[test]
+fn halves() {
+    assert_eq!(half(4), 2); // ran
+}
+"#,
+    ),
+];
+
+#[test]
+fn what_nothing_calls_is_reported_on_request() {
+    let project = Project::new(UNTOUCHED);
+    let file = "src/main.rs";
+    let functions = ["untouched::main", "untouched::rest"];
+    let coverage = project.coverage("test");
+    project.assert_marks(&coverage, file);
+    assert_eq!(functions.map(|f| coverage.function(file, f)), [None; 2]);
+
+    let coverage = project.coverage("test --with-dead-code");
+    project.assert_marks(&coverage, file);
+    let said = functions.map(|f| coverage.function(file, f));
+    assert_eq!(said, [Some(false); 2]);
+    let lines = coverage.lines(file);
+    let counts = [1, 2, 3, 7].map(|line| lines.get(&line).copied());
+    assert_eq!(counts, [Some(0); 4], "{lines:?}");
+}
+
 #[test]
 fn tests_of_the_documentation_alone() {
     let shop = Project::new(SHOP);

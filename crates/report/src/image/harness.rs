@@ -3,21 +3,24 @@
 
 use super::demangled;
 use super::elf::Function;
+use iced_x86::{Decoder, DecoderOptions};
+use object::{Architecture, Object, ObjectSegment, RelocationTarget};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// The code of the `main()` that rustc writes for a program of tests. Its debug information says
-/// that it stands on the first line of the crate, where something else stands.
-pub(super) fn main_of(functions: &[Function]) -> Option<Range<u64>> {
-    let has = |part: &str, name: &str| {
-        functions
-            .iter()
-            .filter(|function| function.name.contains(part))
-            .any(|function| undecorated(&function.name) == name)
-    };
-    if !has("test_main_static", "test::test_main_static") {
-        return None;
-    }
-    let mut mains = functions.iter().filter(|function| {
+/// that it stands on the first line of the crate, where something else stands. A program's own
+/// `main()`, if it is there too, has the same name: `calls` says whether a function's code calls
+/// what is at an address.
+pub(super) fn main_of(
+    functions: &[Function],
+    calls: impl Fn(&Range<u64>, u64) -> bool,
+) -> Option<Range<u64>> {
+    let harness = functions.iter().find(|function| {
+        function.name.contains("test_main_static")
+            && undecorated(&function.name) == "test::test_main_static"
+    })?;
+    let mains = functions.iter().filter(|function| {
         let name = if function.name.contains("4main") {
             undecorated(&function.name)
         } else {
@@ -26,9 +29,41 @@ pub(super) fn main_of(functions: &[Function]) -> Option<Range<u64>> {
         name.strip_suffix("::main")
             .is_some_and(|of| !of.is_empty() && !of.contains("::"))
     });
-    let main = mains.next()?;
-    // A program's own, which a test calls, has the same name.
-    mains.next().is_none().then(|| main.range.clone())
+    let mains: Vec<&Function> = mains.collect();
+    let main = match mains[..] {
+        [main] => main,
+        _ => mains
+            .into_iter()
+            .find(|main| calls(&main.range, harness.range.start))?,
+    };
+    Some(main.range.clone())
+}
+
+/// Whether the code in `range` of a program calls what is at `entry`, by its address or through a
+/// word that has it. Of processors that are not known here: no.
+pub(super) fn calls(program: &object::File<'_>, range: &Range<u64>, entry: u64) -> bool {
+    if program.architecture() != Architecture::X86_64 {
+        return false;
+    }
+    let relocations = program.dynamic_relocations().into_iter().flatten();
+    let words: HashSet<u64> = relocations
+        .filter(|(_, relocation)| {
+            relocation.target() == RelocationTarget::Absolute
+                && relocation.addend().cast_unsigned() == entry
+        })
+        .map(|(word, _)| word)
+        .collect();
+    let size = range.end.saturating_sub(range.start);
+    let mut segments = program.segments();
+    let code = segments.find_map(|segment| segment.data_range(range.start, size).ok().flatten());
+    let code = code.unwrap_or_default();
+    Decoder::with_ip(64, code, range.start, DecoderOptions::NONE)
+        .iter()
+        .any(|instruction| {
+            let through = instruction.is_ip_rel_memory_operand()
+                && words.contains(&instruction.ip_rel_memory_address());
+            through || instruction.near_branch_target() == entry
+        })
 }
 
 /// The crates that rustdoc makes of tests in documentation, one for each test or one for many. Their
@@ -168,6 +203,7 @@ mod tests {
 
     const HARNESS: &str = "_ZN4test16test_main_static17h0123456789abcdefE";
     const MAIN: &str = "_ZN4shop4main17h0123456789abcdefE";
+    const OWN_MAIN: &str = "_ZN4shop4main17hfedcba9876543210E";
 
     #[test]
     fn only_a_program_of_tests_has_it() {
@@ -175,16 +211,27 @@ mod tests {
             (&["main", MAIN, HARNESS][..], Some(16..32)),
             (&["_RNvCs1_4shop4main", HARNESS], Some(0..16)),
             (&["main", MAIN], None),
-            (&[MAIN, "_ZN4shop4main17hfedcba9876543210E", HARNESS], None),
+            (&[MAIN, OWN_MAIN, HARNESS], None),
             (&["_ZN4shop3app4main17h0123456789abcdefE", HARNESS], None),
             (
                 &["_ZN4shop6domain17h0123456789abcdefE", "main", HARNESS],
                 None,
             ),
         ] {
-            assert_eq!(main_of(&functions(names)), found, "{names:?}");
+            let main = main_of(&functions(names), |_, _| false);
+            assert_eq!(main, found, "{names:?}");
         }
     }
+
+    #[test]
+    fn of_two_it_is_the_one_that_calls_the_tests() {
+        let functions = functions(&[OWN_MAIN, MAIN, HARNESS]);
+        for caller in [0, 16] {
+            let calls = |code: &Range<u64>, to| (code.start, to) == (caller, 32);
+            assert_eq!(main_of(&functions, calls), Some(caller..caller + 16));
+        }
+    }
+
     #[test]
     fn what_is_of_a_test_in_documentation() {
         for (symbol, expected) in [

@@ -63,13 +63,17 @@ impl Image {
             .map(ElfFile::functions)
             .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count())
             .unwrap_or_default();
+        let calls = |code: &Range<u64>, entry| {
+            let program = found.binary.as_ref().and_then(ElfFile::object);
+            program.is_some_and(|program| harness::calls(&program, code, entry))
+        };
         Self {
             path: path.to_owned(),
             build_id: build_id.clone(),
+            unwritten: harness::main_of(&functions, calls),
             binary: found.binary,
             debug: found.debug.map(|file| file.path().to_owned()),
             supplementary: found.supplementary,
-            unwritten: harness::main_of(&functions),
             has_doctests: harness::has_doctests(&functions),
             functions,
             problems: found.problems,
