@@ -19,7 +19,7 @@ pub(super) struct Edit {
 }
 
 /// Words of `rkcov_task`; the kernel's build checks that the rules' state fits.
-pub(super) const EDITS: [Edit; 5] = [
+pub(super) const EDITS: [Edit; 7] = [
     Edit {
         path: "include/linux/sched.h",
         comment: Comment::C,
@@ -69,6 +69,22 @@ pub(super) const EDITS: [Edit; 5] = [
                KCOV_INSTRUMENT := n\n\
                endif\n",
     },
+    // What the scheduler calls while it preempts a task is no code of the task's. The scheduler's own files are not
+    // instrumented; these two have its clock and a processor's capacity.
+    Edit {
+        path: "arch/x86/kernel/Makefile",
+        comment: Comment::Hash,
+        anchor: "a line that adds to obj-y",
+        find: end_of_obj_makefile,
+        body: "KCOV_INSTRUMENT_tsc.o := n\n",
+    },
+    Edit {
+        path: "arch/x86/kernel/cpu/Makefile",
+        comment: Comment::Hash,
+        anchor: "a line that adds to obj-y",
+        find: end_of_obj_makefile,
+        body: "KCOV_INSTRUMENT_aperfmperf.o := n\n",
+    },
 ];
 
 /// At the beginning of the block of `task_struct` that has kcov's fields.
@@ -114,9 +130,18 @@ fn end_of_bindings_helper(lines: &[&str]) -> Option<usize> {
 }
 
 fn end_of_lib_makefile(lines: &[&str]) -> Option<usize> {
+    end_of_makefile(lines, "lib-y")
+}
+
+fn end_of_obj_makefile(lines: &[&str]) -> Option<usize> {
+    end_of_makefile(lines, "obj-y")
+}
+
+/// At the end of a Makefile that adds to this variable.
+fn end_of_makefile(lines: &[&str], variable: &str) -> Option<usize> {
     lines
         .iter()
-        .any(|l| matches!(words(l)[..], ["lib-y", ":=" | "+=", ..]))
+        .any(|l| matches!(words(l)[..], [name, ":=" | "+=", ..] if name == variable))
         .then_some(lines.len())
 }
 

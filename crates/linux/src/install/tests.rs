@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 /// A tree that has just what the edits look for.
-const TREE: [(&str, &str); 9] = [
+const TREE: [(&str, &str); 11] = [
     ("Kbuild", ""),
     ("Kconfig", ""),
     ("Makefile", ""),
@@ -28,6 +28,8 @@ const TREE: [(&str, &str); 9] = [
         "const int RUST_CONST_HELPER_A = 1;\n",
     ),
     ("lib/Makefile", "lib-y := a.o\nobj-y += b.o\n"),
+    ("arch/x86/kernel/Makefile", "obj-y += tsc.o\n"),
+    ("arch/x86/kernel/cpu/Makefile", "obj-y\t+= aperfmperf.o\n"),
     ("kernel/fork.c", "int fork;\n"),
 ];
 
