@@ -17,7 +17,7 @@ use crate::stage::Stage;
 
 /// How many operations of one case are told: of a case that repeats itself for thousands of rounds,
 /// the first rounds.
-const OPERATIONS: usize = 60;
+pub(crate) const OPERATIONS: usize = 60;
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,13 +7,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use libtest_mimic::Arguments;
+use rkcov_conformance::cases::Case;
 use rkcov_conformance::differences::{Table, LINUX_6_12};
+use rkcov_conformance::faults::Tried;
 use rkcov_conformance::hosts::{Kind, SIMULATED};
 use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
 use rkcov_conformance::live::program::Program;
 use rkcov_conformance::mutants::{self, Mutants};
 use rkcov_conformance::result::{self, Results};
-use rkcov_conformance::{bytes, cases, faults, history, matrix, replay, sim, suite};
+use rkcov_conformance::stage::Stop;
+use rkcov_conformance::{bytes, cases, faults, history, live, matrix, replay, sim, suite};
 use rkcov_model::script;
 
 /// One conformance suite for every kcov.
@@ -86,8 +89,19 @@ enum Command {
         /// The folder for them, one file each.
         folder: PathBuf,
     },
-    /// Let every allocation of every case fail once, and compare the rules with the model.
-    Faults,
+    /// Let every allocation of every case fail once, and compare the rules with the model; or in a
+    /// kernel that has fault injection, and look at what must hold after.
+    Faults {
+        /// Fail in this kernel, `device`, and not in the simulated hosts.
+        #[arg(long, value_name = "NAME", value_parser = ["device"])]
+        host: Option<String>,
+        /// Where a kernel's kcov is, for `--host device`.
+        #[arg(long, value_name = "PATH", default_value = DEVICE)]
+        device: PathBuf,
+        /// In a kernel, only cases with this in their names.
+        #[arg(default_value = "", requires = "host")]
+        only: String,
+    },
     /// Put deliberate bugs into a copy of the rules and see whether they are caught.
     Mutants {
         /// These only.
@@ -215,7 +229,12 @@ fn run(command: Command) -> Result<ExitCode, String> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Faults => {
+        Command::Faults {
+            host: Some(_),
+            device,
+            only,
+        } => fail_in_kernel(&device, &only),
+        Command::Faults { .. } => {
             for new in [sim::userspace, sim::kernel] {
                 match faults::search(new) {
                     Ok(tried) => println!("{}: {tried}", new().traits().name),
@@ -264,6 +283,25 @@ fn page(text: &str, write: bool, path: &std::path::Path) -> Result<ExitCode, Str
         print!("{text}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn fail_in_kernel(device: &std::path::Path, only: &str) -> Result<ExitCode, String> {
+    let mut all_good = true;
+    let played = |case: &Case, tried: &Tried, stop: Option<Stop>| {
+        println!("{}: {} failures", case.id, tried.failures);
+        if let Some(stop) = stop {
+            println!("{}: {stop}", case.id);
+            all_good = false;
+        }
+    };
+    let found = live::faults::search(device, only, played);
+    let tried = found.map_err(|trouble| trouble.to_string())?;
+    println!("device: {tried}");
+    Ok(if all_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn mutate(names: &[String], write: bool) -> Result<ExitCode, String> {

@@ -171,6 +171,7 @@ impl<D: Device> Agent<D> {
             Op::Act(_, act) => answer(self.act(act)),
             Op::Fail { nth, .. } => {
                 self.armed = Some(*nth);
+                self.process.failed.store(false, Ordering::Relaxed);
                 done
             }
             Op::Begin { rounds, acts, .. } => {
@@ -309,7 +310,7 @@ impl<D: Device> Agent<D> {
                 let (Some(fd), None) = (self.fd(*file), self.mapping(*map)) else {
                     return Ok(Outcome::Absent);
                 };
-                match device.map(fd, *len as usize, *offset, *writable) {
+                match self.failing(|| device.map(fd, *len as usize, *offset, *writable))? {
                     Ok(mapping) => {
                         self.names().maps.insert(*map, mapping);
                         Ok(Outcome::Done)

@@ -227,7 +227,7 @@ fn lacks(module: Option<&Module>) -> Vec<(Need, String)> {
 }
 
 /// The counters of dropped records: full, stale, no area.
-fn dropped() -> Result<[u64; 3], Trouble> {
+pub(super) fn dropped() -> Result<[u64; 3], Trouble> {
     let mut counters = [0; 3];
     for (counter, name) in counters.iter_mut().zip(["full", "stale", "no_area"]) {
         let path = format!("{DROPS}/{name}");
@@ -237,6 +237,37 @@ fn dropped() -> Result<[u64; 3], Trouble> {
             .ok_or_else(|| Trouble::Broken(format!("{path} says {text}")))?;
     }
     Ok(counters)
+}
+
+/// Where it is written which allocation of the test module's thread with this number is to fail, and
+/// read how many are left until it does.
+fn fail_nth_of(number: &str) -> Result<PathBuf, Trouble> {
+    let broken = |e: std::io::Error| Trouble::Broken(format!("/proc: {e}"));
+    let name = format!("rkcov_test/{number}");
+    for entry in fs::read_dir("/proc").map_err(broken)? {
+        let process = entry.map_err(broken)?.path();
+        if fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.trim() == name) {
+            let tid = process.file_name().unwrap_or_default();
+            return Ok(process.join("task").join(tid).join("fail-nth"));
+        }
+    }
+    Err(Trouble::Broken(format!("there is no thread {name}")))
+}
+
+fn fail_in_thread(number: &str, nth: &str) -> Result<Vec<u64>, Trouble> {
+    let path = fail_nth_of(number)?;
+    let lacks = |e| Trouble::Lacks(Need::Failures, format!("{}: {e}", path.display()));
+    fs::write(&path, nth).map_err(lacks)?;
+    Ok(Vec::new())
+}
+
+/// Whether what was to fail did: 1, or 0 if there were not so many allocations. From now on none fails.
+fn failed_in_thread(number: &str) -> Result<Vec<u64>, Trouble> {
+    let path = fail_nth_of(number)?;
+    let broken = |e: std::io::Error| Trouble::Broken(format!("{}: {e}", path.display()));
+    let left = fs::read_to_string(&path).map_err(broken)?;
+    fs::write(&path, "0").map_err(broken)?;
+    Ok(vec![u64::from(left.trim() == "0")])
 }
 
 /// Steps as the module reads them: handles as numbers.
@@ -319,6 +350,12 @@ impl Device for KernelDevice {
     }
 
     fn kernel_thread(&self, line: &str) -> Result<Vec<u64>, Trouble> {
+        // `kthread K fail N` and `kthread K failed` are for the kernel itself.
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, number, "fail", nth] => return fail_in_thread(number, nth),
+            [_, number, "failed"] => return failed_in_thread(number),
+            _ => {}
+        }
         // `kthread K end`, or `kthread K run STEP...` as scripts have it.
         let Some((head, steps)) = line.split_once(" run") else {
             return self.module(line);

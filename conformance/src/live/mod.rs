@@ -8,8 +8,10 @@
 //! - here: the suite's side, the host [`Live`];
 //! - [`rkcov_agent`]: the agent's side, for any [`Device`], and what answers look like;
 //! - [`kernel`]: the device of a kernel, and the test module;
+//! - [`faults`]: every allocation of a kernel fails, in every case;
 //! - [`program`]: agents that are programs of their own, such as those in `conformance/agent`.
 
+pub mod faults;
 pub mod kernel;
 pub mod program;
 
@@ -39,6 +41,8 @@ pub struct Live {
     folder: PathBuf,
     root: Child,
     tasks: BTreeMap<Task, Remote>,
+    /// Whose allocation was to fail last.
+    failing: Option<Task>,
 }
 
 /// A task, as the suite sees it.
@@ -89,6 +93,7 @@ impl Live {
             folder,
             root,
             tasks: BTreeMap::new(),
+            failing: None,
         };
         this.welcome(Task(0))?;
         this.describe()?;
@@ -384,7 +389,15 @@ impl Host for Live {
                 (Some(Place::Kernel(_)), _) => Ok(Outcome::Absent),
                 _ => self.tell(*task, &op.to_string()),
             },
-            Op::Fail { task, .. } => self.tell(*task, &op.to_string()),
+            Op::Fail { task, nth } => {
+                self.failing = Some(*task);
+                match self.tasks.get(task).map(|t| &t.place) {
+                    Some(Place::Kernel(number)) => {
+                        self.kernel_thread(*number, &format!("fail {nth}"))
+                    }
+                    _ => self.tell(*task, &op.to_string()),
+                }
+            }
         }
     }
 
@@ -417,7 +430,16 @@ impl Host for Live {
     }
 
     fn failed(&mut self) -> Result<bool, Trouble> {
-        Ok(self.count("failed")? == 1)
+        let task = self.failing.ok_or_else(|| broken("nothing was to fail"))?;
+        let answer = match self.tasks.get(&task).map(|t| &t.place) {
+            Some(Place::Kernel(number)) => self.kernel_thread(*number, "failed")?,
+            _ => self.tell(task, "failed")?,
+        };
+        match answer {
+            Outcome::Value(failed) => Ok(failed == 1),
+            Outcome::Words(words) => Ok(words == [1]),
+            other => Err(broken(format!("`failed`: {other}"))),
+        }
     }
 }
 
