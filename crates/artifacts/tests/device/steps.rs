@@ -7,8 +7,8 @@ use std::process::Command;
 /// Instructions between one death and the next, of each call, for a run of seconds.
 const STRIDES: [(&str, u32); 13] = [
     ("open", 41),
-    ("init", 17),
-    ("init-again", 17),
+    ("init", 41),
+    ("init-again", 41),
     ("close", 17),
     ("enable", 211),
     ("disable", 17),
@@ -43,5 +43,5 @@ fn a_process_may_be_killed_anywhere_in_a_call() {
 #[test]
 #[ignore = "takes minutes: .ci/programs"]
 fn a_process_may_be_killed_after_any_instruction_of_a_call() {
-    steps(10);
+    steps(4);
 }
