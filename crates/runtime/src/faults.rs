@@ -54,13 +54,14 @@ const COMMON: u64 = 9;
 /// Enough for tables to grow.
 const HANDLES: u32 = 200;
 
+/// `KCOV_REMOTE_ENABLE`'s argument, with that many handles.
 #[repr(C)]
-struct Request {
-    mode: u32,
-    area: u32,
-    count: u32,
-    common: u64,
-    handles: [u64; HANDLES as usize],
+pub(crate) struct Request<const N: usize> {
+    pub(crate) mode: u32,
+    pub(crate) area: u32,
+    pub(crate) count: u32,
+    pub(crate) common: u64,
+    pub(crate) handles: [u64; N],
 }
 
 type Step = Result<(), &'static str>;

@@ -234,6 +234,7 @@ mod tests {
     use crate::callbacks::__sanitizer_cov_trace_pc;
     use crate::device::api::*;
     use crate::device::files::tests::ALONE;
+    use crate::faults::Request;
     use core::ffi::{c_ulong, c_void};
     use rkcov_abi::ioctl::{
         KCOV_DISABLE, KCOV_ENABLE, KCOV_INIT_TRACE, KCOV_REMOTE_ENABLE, KCOV_RESET_TRACE,
@@ -291,16 +292,6 @@ mod tests {
         assert!(HERE.find(third).is_none() && is_mapped(at_last));
         HERE.forget(last);
         assert!(!is_mapped(at_last));
-    }
-
-    /// `KCOV_REMOTE_ENABLE`'s argument, with one handle.
-    #[repr(C)]
-    struct Request {
-        mode: u32,
-        area: u32,
-        count: u32,
-        common: u64,
-        handle: u64,
     }
 
     fn answer(fd: i32, number: u32, argument: usize) -> Result<(), i32> {
@@ -383,7 +374,7 @@ mod tests {
             area: 16,
             count: 1,
             common: 0,
-            handle: HANDLE,
+            handles: [HANDLE],
         };
         let argument = ptr::from_ref(&request).expose_provenance();
         let fd = rkcov_open();
