@@ -153,13 +153,14 @@ impl Flavor {
             Arch::Uml => include_str!("../../../linux/configs/uml.config"),
         };
         let kasan = include_str!("../../../linux/configs/kasan.config");
-        let lockdep = include_str!("../../../linux/configs/lockdep.config");
         let checks = match (self.checks, self.arch) {
-            (Checks::Plain, _) => String::new(),
-            (Checks::Kasan, Arch::X86_64) => [kasan, lockdep].concat(),
-            (Checks::Kasan, Arch::Uml) => kasan.to_owned(),
-            (Checks::Kcsan, _) => include_str!("../../../linux/configs/kcsan.config").to_owned(),
-            (Checks::Rt, _) => include_str!("../../../linux/configs/rt.config").to_owned(),
+            (Checks::Plain, _) => ["", ""],
+            (Checks::Kasan, Arch::X86_64) => {
+                [kasan, include_str!("../../../linux/configs/lockdep.config")]
+            }
+            (Checks::Kasan, Arch::Uml) => [kasan, ""],
+            (Checks::Kcsan, _) => [include_str!("../../../linux/configs/kcsan.config"), ""],
+            (Checks::Rt, _) => [include_str!("../../../linux/configs/rt.config"), ""],
         };
         // Debugging kernels are large and slow to build as it is: they have neither debug information nor hardware.
         let debug_info = match self.checks {
@@ -180,7 +181,7 @@ impl Flavor {
             (Arch::Uml, _) => [selftest, "", ""],
         };
         let common = include_str!("../../../linux/configs/common.config");
-        [common, arch, &more.concat(), debug_info, &checks].concat() + self.kcov.config()
+        [common, arch, &more.concat(), debug_info, &checks.concat()].concat() + self.kcov.config()
     }
 }
 
