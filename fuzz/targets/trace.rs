@@ -75,4 +75,5 @@ fuzz_target!(|bytes: &[u8]| {
     let threads = view.by_thread(&filter);
     render::text(&view, &threads, &TextOptions::default(), &mut to).expect("a sink takes all");
     render::lcov(&view, Detail::default(), &mut to).expect("a sink takes all");
+    render::json(&view, Detail::default(), &mut to).expect("a sink takes all");
 });

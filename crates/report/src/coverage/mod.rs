@@ -292,7 +292,8 @@ fn run(named: &Named<'_>) -> Run {
     let trace = named.trace;
     let mut drops: BTreeMap<DropReason, u64> = BTreeMap::new();
     for drop in trace.drops().flat_map(|(_, drops)| drops) {
-        *drops.entry(drop.reason).or_default() += drop.count;
+        let count = drops.entry(drop.reason).or_default();
+        *count = count.saturating_add(drop.count);
     }
     Run {
         name: named.name.to_owned(),

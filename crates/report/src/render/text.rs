@@ -505,7 +505,8 @@ impl Page<'_> {
         for drop in of_streams.chain(of_runs).filter(|drop| drop.count > 0) {
             let reason = drop.reason.to_string();
             match drops.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, count)) => *count += drop.count,
+                // A damaged trace may say anything.
+                Some((_, count)) => *count = count.saturating_add(drop.count),
                 None => drops.push((reason, drop.count)),
             }
         }
@@ -613,4 +614,53 @@ fn with_context(lines: &[u32]) -> Vec<(u32, bool)> {
         before = Some(line);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coverage::{Coverage, Named, Selection};
+    use crate::image::Search;
+    use crate::sources::Filter;
+    use crate::trace::{DropReason, Drops, Info, Mode, StreamInfo, Trace, Writer};
+
+    /// A trace may say any number. Found by the fuzz target `trace`.
+    #[test]
+    fn drops_without_end_are_no_overflow() {
+        let mut writer = Writer::new(Vec::new(), &Info::new(Mode::Trace)).unwrap();
+        let process = writer.process(&Default::default()).unwrap();
+        let drops = Drops {
+            reason: DropReason::Full,
+            count: u64::MAX - 1,
+        };
+        for _ in 0..2 {
+            let stream = StreamInfo {
+                drops: vec![drops],
+                ..StreamInfo::new(process)
+            };
+            writer.stream(&stream, []).unwrap();
+            writer.drops(Some(process), &[drops, drops]).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let trace = Trace::parse(&bytes).unwrap();
+        let named = Named {
+            name: "overflow",
+            trace: &trace,
+        };
+        let search = Search {
+            debug_dirs: Vec::new(),
+            binaries: Vec::new(),
+        };
+        let coverage = Coverage::new(&[named], &search).unwrap();
+        let filter = Filter::default();
+        let all = Selection::threads(&coverage, &[], false).unwrap();
+        let view = View::new(&coverage, all, &filter);
+        let mut page = Vec::new();
+        text(&view, &[], &TextOptions::default(), &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(
+            page.contains("DROPPED: 18,446,744,073,709,551,615 ("),
+            "{page}"
+        );
+    }
 }
