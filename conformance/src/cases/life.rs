@@ -204,6 +204,32 @@ pub(super) const CASES: &[Case] = &[
         },
     ),
     Case::code(
+        "isolate.stress.deaths",
+        "two workers that go on where other threads have died",
+        |stage| {
+            stage.needs(Need::Parallel)?;
+            const ROUNDS: u32 = 3000;
+            stage.tell("t0 open f0\nt0 init f0 131072\nt0 map f0 m0 1048576")?;
+            stage.tell("t0 remote f0 pc area 64 handles [ usb:9 ]")?;
+            for worker in 1..3 {
+                stage.tell(&format!(
+                    "t0 thread t{worker}
+                     t{worker} begin {ROUNDS} {{ run start usb:9 pcs 0 20 stop }}"
+                ))?;
+            }
+            for _ in 0..200 {
+                stage.tell("t0 thread t3\nt3 end")?;
+            }
+            stage.tell("t1 join\nt2 join")?;
+            let markers = stage.markers(Task(0), Map(0))?;
+            let foreign = markers.iter().filter(|marker| marker.is_none()).count();
+            expect(
+                foreign == 0 && markers.len() == 2 * 20 * ROUNDS as usize,
+                || format!("{} records, {foreign} of no section", markers.len()),
+            )
+        },
+    ),
+    Case::code(
         "isolate.deterministic.section",
         "a thousand sections, with threads at work around them",
         |stage| {

@@ -3,89 +3,152 @@
 //! line number, a version or the text of its neighbours.
 
 use super::fence::Comment;
+use std::ops::Range;
 
-/// One block in one file of the tree.
+/// The blocks of one file of the tree.
 pub(super) struct Edit {
     /// The file, from the tree's top.
     pub(super) path: &'static str,
     /// How it writes comments.
     pub(super) comment: Comment,
+    /// In the order in which they stand there.
+    pub(super) blocks: &'static [Block],
+}
+
+/// Lines that a file gets.
+pub(super) struct Block {
     /// What is looked for, for a reader of an error message.
     pub(super) anchor: &'static str,
     /// The line before which the block goes, if the file has the anchor.
     pub(super) find: fn(&[&str]) -> Option<usize>,
-    /// The block.
+    /// The lines.
     pub(super) body: &'static str,
 }
 
-/// Words of `rkcov_task`; the kernel's build checks that the rules' state fits.
+/// All files that get blocks.
 pub(super) const EDITS: [Edit; 7] = [
     Edit {
         path: "include/linux/sched.h",
         comment: Comment::C,
-        anchor: "a block under CONFIG_KCOV with kcov_mode, kcov_size and kcov_area",
-        find: task_fields,
-        // In front of kcov_mode, which thereby has the alignment of kcov_area, whatever stands before the block: kasan_depth,
-        // for one, would otherwise leave padding between the fields that the callbacks read.
-        body: "\t/* State of the Rust kcov, which alone reads it: kernel/rkcov. */\n\
-               \tu64\t\t\t\trkcov_task[40];\n",
+        blocks: &[Block {
+            anchor: "a block under CONFIG_KCOV with kcov_mode, kcov_size and kcov_area",
+            find: task_fields,
+            // In front of kcov_mode, which thereby has the alignment of kcov_area, whatever stands before the block: kasan_depth,
+            // for one, would otherwise leave padding between the fields that the callbacks read.
+            body: "\t/* State of the Rust kcov, which alone reads it: kernel/rkcov. */\n\
+                   \tu64\t\t\t\trkcov_task[40];\n",
+        }],
+    },
+    // Where the scheduler runs in a task, it does so for others: it looks for who comes next, sets the timers of that, and
+    // frees the stack of who died. Linux marks the switch itself; this is all that is done around it.
+    Edit {
+        path: "kernel/sched/core.c",
+        comment: Comment::C,
+        blocks: &[
+            Block {
+                anchor: "a call of kcov_finish_switch()",
+                find: after_finish_switch,
+                body: SCHEDULER_BEGINS,
+            },
+            Block {
+                anchor: "a call of kcov_finish_switch() and then \"return rq;\"",
+                find: end_of_finish_task_switch,
+                body: SCHEDULER_ENDS,
+            },
+            Block {
+                anchor: "a function __schedule(int ...) that asks for its processor",
+                find: begin_of_schedule,
+                body: SCHEDULER_BEGINS,
+            },
+            Block {
+                anchor: "a function __schedule(int ...) that asks for its processor",
+                find: end_of_schedule,
+                body: SCHEDULER_ENDS,
+            },
+        ],
+    },
+    // Nor is an interrupt's way out, on which it is no longer counted as one. With real-time preemption it wakes threads.
+    // The bit is another one, for it may come upon a task in the scheduler.
+    Edit {
+        path: "kernel/softirq.c",
+        comment: Comment::C,
+        blocks: &[
+            Block {
+                anchor:
+                    "a function __irq_exit_rcu() that takes HARDIRQ_OFFSET from the preempt count",
+                find: after_hardirq,
+                body: "#ifdef CONFIG_KCOV_RUST\n\
+                       \tcurrent->kcov_mode |= 1U << 29;\n\
+                       #endif\n",
+            },
+            Block {
+                anchor:
+                    "a function __irq_exit_rcu() that takes HARDIRQ_OFFSET from the preempt count",
+                find: end_of_irq_exit,
+                body: "#ifdef CONFIG_KCOV_RUST\n\
+                       \tcurrent->kcov_mode &= ~(1U << 29);\n\
+                       #endif\n",
+            },
+        ],
     },
     Edit {
         path: "lib/Kconfig.debug",
         comment: Comment::Hash,
-        anchor: "an entry \"config KCOV\"",
-        find: after_config_kcov,
-        body: include_str!("../../../../linux/Kconfig"),
+        blocks: &[Block {
+            anchor: "an entry \"config KCOV\"",
+            find: after_config_kcov,
+            body: include_str!("../../../../linux/Kconfig"),
+        }],
     },
     Edit {
         path: "kernel/Makefile",
         comment: Comment::Hash,
-        anchor: "a line that adds kcov.o to obj-$(CONFIG_KCOV)",
-        find: after_kcov_object,
-        // An interrupt's way in is no code of the task's. In User Mode Linux with KASAN it calls current_thread_info(),
-        // which is not inlined there and is instrumented.
-        body: "ifdef CONFIG_KCOV_RUST\n\
-               obj-y := $(filter-out kcov.o,$(obj-y))\n\
-               endif\n\
-               obj-$(CONFIG_KCOV) += rkcov/\n\
-               ifdef CONFIG_UML\n\
-               KCOV_INSTRUMENT_context_tracking.o := n\n\
-               endif\n",
+        blocks: &[Block {
+            anchor: "a line that adds kcov.o to obj-$(CONFIG_KCOV)",
+            find: after_kcov_object,
+            // An interrupt's way in is no code of the task's. In User Mode Linux with KASAN it calls current_thread_info(),
+            // which is not inlined there and is instrumented.
+            body: "ifdef CONFIG_KCOV_RUST\n\
+                   obj-y := $(filter-out kcov.o,$(obj-y))\n\
+                   endif\n\
+                   obj-$(CONFIG_KCOV) += rkcov/\n\
+                   ifdef CONFIG_UML\n\
+                   KCOV_INSTRUMENT_context_tracking.o := n\n\
+                   endif\n",
+        }],
     },
     Edit {
         path: "rust/bindings/bindings_helper.h",
         comment: Comment::C,
-        anchor: "a constant named RUST_CONST_HELPER_...",
-        find: end_of_bindings_helper,
-        body: include_str!("../../../../linux/bindings_helper.h"),
+        blocks: &[Block {
+            anchor: "a constant named RUST_CONST_HELPER_...",
+            find: end_of_bindings_helper,
+            body: include_str!("../../../../linux/bindings_helper.h"),
+        }],
     },
     Edit {
         path: "lib/Makefile",
         comment: Comment::Hash,
-        anchor: "a line that adds to lib-y",
-        find: end_of_lib_makefile,
-        // In User Mode Linux, lib/ also runs on the host's stack, before there is a current task.
-        body: "ifdef CONFIG_UML\n\
-               KCOV_INSTRUMENT := n\n\
-               endif\n",
-    },
-    // What the scheduler calls while it preempts a task is no code of the task's. The scheduler's own files are not
-    // instrumented; these two have its clock and a processor's capacity.
-    Edit {
-        path: "arch/x86/kernel/Makefile",
-        comment: Comment::Hash,
-        anchor: "a line that adds to obj-y",
-        find: end_of_obj_makefile,
-        body: "KCOV_INSTRUMENT_tsc.o := n\n",
-    },
-    Edit {
-        path: "arch/x86/kernel/cpu/Makefile",
-        comment: Comment::Hash,
-        anchor: "a line that adds to obj-y",
-        find: end_of_obj_makefile,
-        body: "KCOV_INSTRUMENT_aperfmperf.o := n\n",
+        blocks: &[Block {
+            anchor: "a line that adds to lib-y",
+            find: end_of_lib_makefile,
+            // In User Mode Linux, lib/ also runs on the host's stack, before there is a current task.
+            body: "ifdef CONFIG_UML\n\
+                   KCOV_INSTRUMENT := n\n\
+                   endif\n",
+        }],
     },
 ];
+
+/// From here on nothing is recorded in this task. The C kcov stays as it is.
+const SCHEDULER_BEGINS: &str = "#ifdef CONFIG_KCOV_RUST\n\
+                                \tkcov_prepare_switch(current);\n\
+                                #endif\n";
+
+/// What runs is the task's own again.
+const SCHEDULER_ENDS: &str = "#ifdef CONFIG_KCOV_RUST\n\
+                              \tkcov_finish_switch(current);\n\
+                              #endif\n";
 
 /// At the beginning of the block of `task_struct` that has kcov's fields.
 fn task_fields(lines: &[&str]) -> Option<usize> {
@@ -104,6 +167,53 @@ fn declared(line: &str) -> Option<&str> {
     let line = line.trim().strip_suffix(';')?;
     line.rsplit(|c: char| c != '_' && !c.is_ascii_alphanumeric())
         .next()
+}
+
+fn after_finish_switch(lines: &[&str]) -> Option<usize> {
+    let at = lines
+        .iter()
+        .position(|l| l.trim() == "kcov_finish_switch(current);")?;
+    Some(at + 1)
+}
+
+fn end_of_finish_task_switch(lines: &[&str]) -> Option<usize> {
+    let start = after_finish_switch(lines)?;
+    let last = start + end_of_function(&lines[start..])?.checked_sub(1)?;
+    (lines[last].trim() == "return rq;").then_some(last)
+}
+
+fn begin_of_schedule(lines: &[&str]) -> Option<usize> {
+    let head = |l: &str| l.contains(" __schedule(int ") && !l.ends_with(';');
+    let body = function(lines, head)?;
+    let first = |l: &&str| l.trim() == "cpu = smp_processor_id();";
+    Some(body.start + lines[body].iter().position(first)?)
+}
+
+fn end_of_schedule(lines: &[&str]) -> Option<usize> {
+    let start = begin_of_schedule(lines)?;
+    Some(start + end_of_function(&lines[start..])?)
+}
+
+fn after_hardirq(lines: &[&str]) -> Option<usize> {
+    let body = function(lines, |l| l.ends_with(" __irq_exit_rcu(void)"))?;
+    let first = |l: &&str| l.trim() == "preempt_count_sub(HARDIRQ_OFFSET);";
+    Some(body.start + lines[body].iter().position(first)? + 1)
+}
+
+fn end_of_irq_exit(lines: &[&str]) -> Option<usize> {
+    let start = after_hardirq(lines)?;
+    Some(start + end_of_function(&lines[start..])?)
+}
+
+/// The lines of a function, from its head on.
+fn function(lines: &[&str], head: impl Fn(&str) -> bool) -> Option<Range<usize>> {
+    let start = lines.iter().position(|l| head(l))?;
+    Some(start..start + end_of_function(&lines[start..])?)
+}
+
+/// The brace that ends the function which these lines are in.
+fn end_of_function(lines: &[&str]) -> Option<usize> {
+    lines.iter().position(|l| *l == "}")
 }
 
 /// Before the line at the left margin that follows the entry.
@@ -130,18 +240,9 @@ fn end_of_bindings_helper(lines: &[&str]) -> Option<usize> {
 }
 
 fn end_of_lib_makefile(lines: &[&str]) -> Option<usize> {
-    end_of_makefile(lines, "lib-y")
-}
-
-fn end_of_obj_makefile(lines: &[&str]) -> Option<usize> {
-    end_of_makefile(lines, "obj-y")
-}
-
-/// At the end of a Makefile that adds to this variable.
-fn end_of_makefile(lines: &[&str], variable: &str) -> Option<usize> {
     lines
         .iter()
-        .any(|l| matches!(words(l)[..], [name, ":=" | "+=", ..] if name == variable))
+        .any(|l| matches!(words(l)[..], ["lib-y", ":=" | "+=", ..]))
         .then_some(lines.len())
 }
 

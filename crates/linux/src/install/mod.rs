@@ -78,7 +78,8 @@ pub enum State {
 
 /// All that [`install`] puts into a tree.
 pub(crate) fn content() -> impl Iterator<Item = &'static [u8]> {
-    let blocks = EDITS.iter().map(|edit| edit.body.as_bytes());
+    let blocks = EDITS.iter().flat_map(|edit| edit.blocks);
+    let blocks = blocks.map(|block| block.body.as_bytes());
     let files = SOURCES
         .iter()
         .flat_map(|(name, content)| [name.as_bytes(), content]);
@@ -175,20 +176,22 @@ fn plan(tree: &Path) -> Result<Plan, Error> {
     check_tree(tree)?;
     let mut files = Vec::new();
     for edit in &EDITS {
-        let unknown = || Error::UnknownTree {
-            tree: tree.to_owned(),
-            file: edit.path,
-            anchor: edit.anchor,
-        };
         let path = tree.join(edit.path);
-        let text = read_if_there(&path)?.ok_or_else(unknown)?;
+        let text = read_if_there(&path)?.unwrap_or_default();
         let text = strip(&path, &text, edit)?;
         let lines: Vec<&str> = text.lines().collect();
-        let line = (edit.find)(&lines)
-            .filter(|_| text.ends_with('\n'))
-            .ok_or_else(unknown)?;
-        let text = fence::insert(&text, line, edit.body, edit.comment);
-        files.push((path, text.into_bytes()));
+        let mut with = text.clone();
+        // From the last, for the places of the others not to move.
+        for block in edit.blocks.iter().rev() {
+            let line = (block.find)(&lines).filter(|_| text.ends_with('\n'));
+            let line = line.ok_or_else(|| Error::UnknownTree {
+                tree: tree.to_owned(),
+                file: edit.path,
+                anchor: block.anchor,
+            })?;
+            with = fence::insert(&with, line, block.body, edit.comment);
+        }
+        files.push((path, with.into_bytes()));
     }
     let folder = tree.join(FOLDER);
     let mut stale = files_in_our_folder(&folder)?;
