@@ -285,11 +285,11 @@ pub struct Options<'a> {
 /// Lines by file.
 pub type Unknown = BTreeMap<String, BTreeSet<u32>>;
 
-/// Lines of which a report in JSON says that nobody knows whether they ran.
+/// What a report in JSON says: the lines, and those of which nobody knows whether they ran.
 ///
 /// # Errors
 /// It is no such report.
-pub fn unknown(report: &str) -> Result<Unknown, Error> {
+pub fn report(text: &str) -> Result<(Tracefile, Unknown), Error> {
     #[derive(Deserialize)]
     struct Report {
         files: Vec<File>,
@@ -297,14 +297,22 @@ pub fn unknown(report: &str) -> Result<Unknown, Error> {
     #[derive(Deserialize)]
     struct File {
         path: String,
+        lines: Vec<Line>,
         unknown: BTreeSet<u32>,
     }
-    let report: Report = serde_json::from_str(report)?;
-    Ok(report
-        .files
-        .into_iter()
-        .map(|file| (file.path, file.unknown))
-        .collect())
+    #[derive(Deserialize)]
+    struct Line {
+        line: u32,
+        count: u64,
+    }
+    let report: Report = serde_json::from_str(text)?;
+    let (mut files, mut unknown) = (Tracefile::new(), Unknown::new());
+    for file in report.files {
+        let lines = file.lines.iter().map(|at| (at.line, at.count));
+        files.insert(file.path.clone(), lines.collect());
+        unknown.insert(file.path, file.unknown);
+    }
+    Ok((files, unknown))
 }
 
 /// Compares two tracefiles.
@@ -543,7 +551,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     };
     let root = args.root.to_string_lossy();
     let unknown = match &args.unknown {
-        Some(path) => Some(unknown(&read(path)?)?),
+        Some(path) => Some(report(&read(path)?)?.1),
         None => None,
     };
     let options = Options {
@@ -628,7 +636,9 @@ mod tests {
         let text = "a = 1;\nreturn 0;\n  return 0;\nb = 1;\nreturn 0;\nc = 1;\n";
         fs::write(folder.path().join("a.c"), text).unwrap();
         let strip = ["/b".to_owned(), "/c/".to_owned()];
-        let unknown = unknown(r#"{"files": [{"path": "/b/a.c", "unknown": [8]}]}"#).unwrap();
+        let json = r#"{"files": [{"path": "/b/a.c", "lines": [{"line": 1, "count": 3}], "unknown": [8]}]}"#;
+        let (lines, unknown) = report(json).unwrap();
+        assert_eq!(lines["/b/a.c"], [(1, 3)].into());
         let with = |rules: &str| {
             let rules: Vec<Rule> = serde_json::from_str(rules).unwrap();
             let options = Options {

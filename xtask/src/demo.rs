@@ -58,18 +58,19 @@ fn show(command: &mut Command) -> Result<(), Error> {
 /// # Errors
 /// It cannot be built.
 pub fn build_rkcov() -> Result<PathBuf, Error> {
-    build_command("rkcov")
+    build_command("rkcov", "dev")
 }
 
-/// Builds one of our commands and says where it is.
+/// Builds one of our commands, by a profile of cargo's, and says where it is.
 ///
 /// # Errors
 /// It cannot be built.
-pub fn build_command(name: &str) -> Result<PathBuf, Error> {
+pub fn build_command(name: &str, profile: &str) -> Result<PathBuf, Error> {
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--package", "rkcov-cli", "--bin", name]);
-    shell::run(build.current_dir(root()))?;
-    Ok(target_dir().join("debug").join(name))
+    shell::run(build.args(["--profile", profile]).current_dir(root()))?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target_dir().join(folder).join(name))
 }
 
 /// `rkcov run` with zstd compressing `file` on `threads`.

@@ -2,7 +2,7 @@
 //! Projects of crates.io, as their authors published them, under `cargo rkcov`.
 
 mod mini_redis;
-mod regex;
+mod workspace;
 
 use crate::demo;
 use crate::lcov::{self, Coverage};
@@ -17,12 +17,9 @@ use std::process::{Command, Stdio};
 /// Arguments of `cargo xtask rust-projects`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this project
-    project: Option<Name>,
-    /// All tests of a large workspace, not only those of its libraries
-    #[arg(long)]
-    all_tests: bool,
-    /// Keep the result of a comparison in docs/
+    /// Only these projects
+    projects: Vec<Name>,
+    /// Keep the results of comparisons in docs/
     #[arg(long)]
     write: bool,
     /// Print this many lines of each kind of difference that nothing explains
@@ -34,8 +31,10 @@ pub struct Args {
 enum Name {
     /// A server of tokio, killed
     MiniRedis,
-    /// A large workspace, line by line beside -Cinstrument-coverage
+    /// A large workspace, its libraries' tests line by line beside -Cinstrument-coverage
     Regex,
+    /// One with all of its tests
+    Arrow,
 }
 
 /// Runs the projects and checks what is reported.
@@ -43,18 +42,23 @@ enum Name {
 /// # Errors
 /// A project cannot be fetched, built or run, or what is reported is not what ran.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let cargo_rkcov = demo::build_command("cargo-rkcov")?;
-    let wanted = |name| args.project.is_none_or(|project| project == name);
+    // Each test of a documentation is a program of its own, whose debug information is read.
+    let cargo_rkcov = demo::build_command("cargo-rkcov", "release")?;
+    let wanted = |name| args.projects.is_empty() || args.projects.contains(&name);
     if wanted(Name::MiniRedis) {
         mini_redis::run(&cargo_rkcov)?;
     }
-    if wanted(Name::Regex) {
-        let wanted = regex::Wanted {
-            all: args.all_tests,
-            write: args.write,
-            show: args.show,
-        };
-        regex::run(&cargo_rkcov, &wanted)?;
+    let comparison = workspace::Wanted {
+        write: args.write,
+        show: args.show,
+    };
+    for (name, workspace) in [
+        (Name::Regex, workspace::REGEX),
+        (Name::Arrow, workspace::ARROW),
+    ] {
+        if wanted(name) {
+            workspace.run(&cargo_rkcov, &comparison)?;
+        }
     }
     Ok(())
 }
