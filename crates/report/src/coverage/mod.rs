@@ -290,19 +290,13 @@ fn common_mode(traces: &[Named<'_>]) -> Result<Mode, MixedModes> {
 
 fn run(named: &Named<'_>) -> Run {
     let trace = named.trace;
-    let mut drops: BTreeMap<DropReason, u64> = BTreeMap::new();
-    for drop in trace.drops().flat_map(|(_, drops)| drops) {
-        let count = drops.entry(drop.reason).or_default();
-        *count = count.saturating_add(drop.count);
-    }
+    let mut drops = Drops::sums(trace.drops().flat_map(|(_, drops)| drops));
+    drops.sort_by_key(|drops| drops.reason);
     Run {
         name: named.name.to_owned(),
         info: trace.info().clone(),
         finished: trace.ended().is_some(),
-        drops: drops
-            .into_iter()
-            .map(|(reason, count)| Drops { reason, count })
-            .collect(),
+        drops,
         processes: trace.processes().len(),
     }
 }

@@ -8,7 +8,7 @@ use super::style::{harmless, head, number, plural, ranges, tail, width, wrapped,
 use super::tree::{crate_of, Folder, Totals};
 use super::Detail;
 use crate::coverage::{FileView, Seen, StreamSummary, View};
-use crate::trace::Mode;
+use crate::trace::{Drops, Mode};
 
 /// What the report for people shows, and how.
 #[derive(Clone, Copy, Debug)]
@@ -499,21 +499,13 @@ impl Page<'_> {
     fn missing(&mut self, view: &View<'_>, selected: &[&StreamSummary]) -> io::Result<()> {
         let coverage = view.coverage;
         let mut alarms: Vec<String> = Vec::new();
-        let mut drops: Vec<(String, u64)> = Vec::new();
         let of_streams = selected.iter().flat_map(|stream| &stream.info.drops);
         let of_runs = coverage.runs.iter().flat_map(|run| &run.drops);
-        for drop in of_streams.chain(of_runs).filter(|drop| drop.count > 0) {
-            let reason = drop.reason.to_string();
-            match drops.iter_mut().find(|(known, _)| *known == reason) {
-                // A damaged trace may say anything.
-                Some((_, count)) => *count = count.saturating_add(drop.count),
-                None => drops.push((reason, drop.count)),
-            }
-        }
+        let drops = Drops::sums(of_streams.chain(of_runs).filter(|drops| drops.count > 0));
         if !drops.is_empty() {
             let parts: Vec<String> = drops
                 .iter()
-                .map(|(reason, count)| format!("{} ({reason})", number(*count)))
+                .map(|drops| format!("{} ({})", number(drops.count), drops.reason))
                 .collect();
             alarms.push(format!(
                 "DROPPED: {}. More ran than is shown; record into larger buffers, or each PC once \
@@ -622,7 +614,7 @@ mod tests {
     use crate::coverage::{Coverage, Named, Selection};
     use crate::image::Search;
     use crate::sources::Filter;
-    use crate::trace::{DropReason, Drops, Info, Mode, StreamInfo, Trace, Writer};
+    use crate::trace::{DropReason, Info, StreamInfo, Trace, Writer};
 
     /// A trace may say any number. Found by the fuzz target `trace`.
     #[test]

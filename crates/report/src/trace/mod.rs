@@ -291,6 +291,21 @@ pub struct Drops {
     pub count: u64,
 }
 
+impl Drops {
+    /// One for each reason, in the order in which these come first. A trace may say anything: no sum
+    /// goes beyond the largest number.
+    pub(crate) fn sums<'a>(all: impl IntoIterator<Item = &'a Self>) -> Vec<Self> {
+        let mut sums: Vec<Self> = Vec::new();
+        for drops in all {
+            match sums.iter_mut().find(|sum| sum.reason == drops.reason) {
+                Some(sum) => sum.count = sum.count.saturating_add(drops.count),
+                None => sums.push(*drops),
+            }
+        }
+        sums
+    }
+}
+
 /// Reads `bytes` as a trace and touches all that it finds: a target for fuzzing, which must end
 /// without a panic and in time and memory in proportion to the bytes.
 #[doc(hidden)]
