@@ -3,7 +3,6 @@
 //! line number, a version or the text of its neighbours.
 
 use super::fence::Comment;
-use std::ops::Range;
 
 /// The blocks of one file of the tree.
 pub(super) struct Edit {
@@ -68,7 +67,6 @@ pub(super) const EDITS: [Edit; 7] = [
         ],
     },
     // Nor is an interrupt's way out, on which it is no longer counted as one. With real-time preemption it wakes threads.
-    // The bit is another one, for it may come upon a task in the scheduler.
     Edit {
         path: "kernel/softirq.c",
         comment: Comment::C,
@@ -77,17 +75,13 @@ pub(super) const EDITS: [Edit; 7] = [
                 anchor:
                     "a function __irq_exit_rcu() that takes HARDIRQ_OFFSET from the preempt count",
                 find: after_hardirq,
-                body: "#ifdef CONFIG_KCOV_RUST\n\
-                       \tcurrent->kcov_mode |= 1U << 29;\n\
-                       #endif\n",
+                body: WAY_OUT_BEGINS,
             },
             Block {
                 anchor:
                     "a function __irq_exit_rcu() that takes HARDIRQ_OFFSET from the preempt count",
                 find: end_of_irq_exit,
-                body: "#ifdef CONFIG_KCOV_RUST\n\
-                       \tcurrent->kcov_mode &= ~(1U << 29);\n\
-                       #endif\n",
+                body: WAY_OUT_ENDS,
             },
         ],
     },
@@ -150,6 +144,16 @@ const SCHEDULER_ENDS: &str = "#ifdef CONFIG_KCOV_RUST\n\
                               \tkcov_finish_switch(current);\n\
                               #endif\n";
 
+/// The same by a bit next to the scheduler's, `KCOV_IN_CTXSW`: an interrupt may come upon a task in the scheduler.
+const WAY_OUT_BEGINS: &str = "#ifdef CONFIG_KCOV_RUST\n\
+                              \tcurrent->kcov_mode |= 1U << 29;\n\
+                              #endif\n";
+
+/// The interrupt is over.
+const WAY_OUT_ENDS: &str = "#ifdef CONFIG_KCOV_RUST\n\
+                            \tcurrent->kcov_mode &= ~(1U << 29);\n\
+                            #endif\n";
+
 /// At the beginning of the block of `task_struct` that has kcov's fields.
 fn task_fields(lines: &[&str]) -> Option<usize> {
     let start = lines.iter().position(|l| *l == "#ifdef CONFIG_KCOV")?;
@@ -177,43 +181,38 @@ fn after_finish_switch(lines: &[&str]) -> Option<usize> {
 }
 
 fn end_of_finish_task_switch(lines: &[&str]) -> Option<usize> {
-    let start = after_finish_switch(lines)?;
-    let last = start + end_of_function(&lines[start..])?.checked_sub(1)?;
+    let last = end_of_function(lines, after_finish_switch(lines)?)?.checked_sub(1)?;
     (lines[last].trim() == "return rq;").then_some(last)
 }
 
 fn begin_of_schedule(lines: &[&str]) -> Option<usize> {
     let head = |l: &str| l.contains(" __schedule(int ") && !l.ends_with(';');
-    let body = function(lines, head)?;
-    let first = |l: &&str| l.trim() == "cpu = smp_processor_id();";
-    Some(body.start + lines[body].iter().position(first)?)
+    statement(lines, head, "cpu = smp_processor_id();")
 }
 
 fn end_of_schedule(lines: &[&str]) -> Option<usize> {
-    let start = begin_of_schedule(lines)?;
-    Some(start + end_of_function(&lines[start..])?)
+    end_of_function(lines, begin_of_schedule(lines)?)
 }
 
 fn after_hardirq(lines: &[&str]) -> Option<usize> {
-    let body = function(lines, |l| l.ends_with(" __irq_exit_rcu(void)"))?;
-    let first = |l: &&str| l.trim() == "preempt_count_sub(HARDIRQ_OFFSET);";
-    Some(body.start + lines[body].iter().position(first)? + 1)
+    let head = |l: &str| l.ends_with(" __irq_exit_rcu(void)");
+    Some(statement(lines, head, "preempt_count_sub(HARDIRQ_OFFSET);")? + 1)
 }
 
 fn end_of_irq_exit(lines: &[&str]) -> Option<usize> {
-    let start = after_hardirq(lines)?;
-    Some(start + end_of_function(&lines[start..])?)
+    end_of_function(lines, after_hardirq(lines)?)
 }
 
-/// The lines of a function, from its head on.
-fn function(lines: &[&str], head: impl Fn(&str) -> bool) -> Option<Range<usize>> {
+/// This statement of the function with this head.
+fn statement(lines: &[&str], head: impl Fn(&str) -> bool, text: &str) -> Option<usize> {
     let start = lines.iter().position(|l| head(l))?;
-    Some(start..start + end_of_function(&lines[start..])?)
+    let body = &lines[start..end_of_function(lines, start)?];
+    Some(start + body.iter().position(|l| l.trim() == text)?)
 }
 
-/// The brace that ends the function which these lines are in.
-fn end_of_function(lines: &[&str]) -> Option<usize> {
-    lines.iter().position(|l| *l == "}")
+/// The brace that ends the function which line `at` is in.
+fn end_of_function(lines: &[&str], at: usize) -> Option<usize> {
+    Some(at + lines[at..].iter().position(|l| *l == "}")?)
 }
 
 /// Before the line at the left margin that follows the entry.

@@ -136,7 +136,7 @@ fn blocks_stand_where_they_should() {
     let makefile = read("kernel/Makefile");
     assert!(makefile.contains("+= kcov.o\n# rkcov: begin\n"));
     assert!(makefile.ends_with("\nendif\n# rkcov: end\nobj-y += b.o\n"));
-    // Without what only the Rust kcov needs around each.
+    // Without the marks and the conditions around each block.
     let ours = |path| {
         let text: String = read(path);
         let lines = text.lines().filter(|l| !l.starts_with(['#', '/']));
