@@ -34,8 +34,6 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const PARAMETERS: &str = "norandmaps dhash_entries=8388608";
 /// Inlined into instrumented code, and of kcov itself.
 const OWN_HEADER: &str = "include/linux/kcov.h";
-/// What the scheduler calls for a task that died, in the task that runs next. Under the Rust kcov that is nobody's code.
-const OF_A_DEATH: [&str; 3] = ["__mmdrop", "put_task_stack", "put_task_struct_rcu_user"];
 
 /// Code that was recorded: `symbol+offset`.
 type Places = BTreeSet<String>;
@@ -122,7 +120,7 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
                 let frames = frames(&mut symbolizer, pc);
                 let file = frames.first().and_then(|frame| frame.file.as_deref());
                 let own = file.is_some_and(|file| file.ends_with(OWN_HEADER));
-                Some(symbols.place(pc)).filter(|place| !own && !is_of_a_death(place))
+                (!own).then(|| symbols.place(pc))
             });
             all.extend(place.clone());
         }
@@ -130,11 +128,6 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
         boot.insert(name.to_owned(), Snippet { all, any });
     }
     Ok(boot)
-}
-
-fn is_of_a_death(place: &str) -> bool {
-    let (function, _) = place.split_once('+').unwrap_or((place, ""));
-    OF_A_DEATH.contains(&function)
 }
 
 /// The snippets of which not the same was recorded, each with what only one side has.
@@ -189,9 +182,7 @@ Written by `cargo run -p rkcov-guests -- differential --write`. Each snippet of
 [`guests/programs/table.h`](../guests/programs/table.h) is run in a child of its own, which records itself,
 after a few first runs that do not count. What all runs recorded, as symbols and offsets in kernels that are
 built alike, has to be the same under the Rust kcov and under the C one; code of kcov's own header, which is
-inlined into others, is left out, and so is what the scheduler calls for a task that died, in the task that runs
-next (`__mmdrop()`, `put_task_stack()`, `put_task_struct_rcu_user()`): the C kcov takes it for that task's own, the
-Rust one does not. No snippet uses a kcov device of its own: what one kcov allocates for that
+inlined into others, is left out. No snippet uses a kcov device of its own: what one kcov allocates for that
 is not what the other does. The control is the C kcov against itself, booted once more.
 
 Nothing else is left out. What would differ from run to run or from boot to boot for other reasons than kcov is

@@ -2,6 +2,7 @@
 //! What the rest of the kernel calls: annotations around sections, and the lives of tasks.
 
 use crate::host::{kcov, Linux};
+use crate::rules::sync::Ordering;
 use crate::task::{unborn, CurrentTask};
 use kernel::bindings;
 
@@ -46,10 +47,21 @@ pub(crate) extern "C" fn kcov_task_exit(_task: *mut bindings::task_struct) {
     }
 }
 
+/// The scheduler begins to run in the current task. What it does there it does for others: no section has a part in it.
+#[no_mangle]
+pub(crate) extern "C" fn rkcov_prepare_schedule() {
+    let task = CurrentTask::get();
+    if task.rules().in_section(&Linux) {
+        let mode = &task.hot().mode;
+        mode.fetch_or(bindings::KCOV_IN_CTXSW, Ordering::Relaxed);
+    }
+}
+
 // The signatures are those of the C header.
 const _: () = {
     let _: [unsafe extern "C" fn(u64); 2] = [bindings::kcov_remote_start, kcov_remote_start];
     let _: [unsafe extern "C" fn(); 2] = [bindings::kcov_remote_stop, kcov_remote_stop];
+    let _: [unsafe extern "C" fn(); 2] = [bindings::rkcov_prepare_schedule, rkcov_prepare_schedule];
     let _: [unsafe extern "C" fn() -> u64; 2] = [bindings::kcov_common_handle, kcov_common_handle];
     let _: [unsafe extern "C" fn(*mut bindings::task_struct); 4] = [
         bindings::kcov_task_init,

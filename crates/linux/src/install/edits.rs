@@ -25,7 +25,7 @@ pub(super) struct Block {
 }
 
 /// All files that get blocks.
-pub(super) const EDITS: [Edit; 7] = [
+pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "include/linux/sched.h",
         comment: Comment::C,
@@ -39,7 +39,27 @@ pub(super) const EDITS: [Edit; 7] = [
         }],
     },
     // Where the scheduler runs in a task, it does so for others: it looks for who comes next, sets the timers of that, and
-    // frees the stack of who died. Linux marks the switch itself; this is all that is done around it.
+    // frees the stack of who died. Linux marks the switch itself; this is all that is done around it. None of it belongs to a
+    // section; a task that collects from itself has it, as ever.
+    Edit {
+        path: "include/linux/kcov.h",
+        comment: Comment::C,
+        blocks: &[Block {
+            anchor: "a line \"#endif\" at its end",
+            find: end_of_header,
+            body: "#ifdef CONFIG_KCOV_RUST\n\
+                   /* Until rkcov_finish_schedule() the section that the current task is in records nothing. */\n\
+                   void rkcov_prepare_schedule(void);\n\
+                   static inline void rkcov_finish_schedule(void)\n\
+                   {\n\
+                   \tkcov_finish_switch(current);\n\
+                   }\n\
+                   #else\n\
+                   static inline void rkcov_prepare_schedule(void) {}\n\
+                   static inline void rkcov_finish_schedule(void) {}\n\
+                   #endif\n",
+        }],
+    },
     Edit {
         path: "kernel/sched/core.c",
         comment: Comment::C,
@@ -134,17 +154,12 @@ pub(super) const EDITS: [Edit; 7] = [
     },
 ];
 
-/// From here on nothing is recorded in this task. The C kcov stays as it is.
-const SCHEDULER_BEGINS: &str = "#ifdef CONFIG_KCOV_RUST\n\
-                                \tkcov_prepare_switch(current);\n\
-                                #endif\n";
+const SCHEDULER_BEGINS: &str = "\trkcov_prepare_schedule();\n";
 
-/// What runs is the task's own again.
-const SCHEDULER_ENDS: &str = "#ifdef CONFIG_KCOV_RUST\n\
-                              \tkcov_finish_switch(current);\n\
-                              #endif\n";
+const SCHEDULER_ENDS: &str = "\trkcov_finish_schedule();\n";
 
-/// The same by a bit next to the scheduler's, `KCOV_IN_CTXSW`: an interrupt may come upon a task in the scheduler.
+/// By a bit next to the scheduler's, `KCOV_IN_CTXSW`: an interrupt may come upon a task in the scheduler. The C kcov stays as
+/// it is.
 const WAY_OUT_BEGINS: &str = "#ifdef CONFIG_KCOV_RUST\n\
                               \tcurrent->kcov_mode |= 1U << 29;\n\
                               #endif\n";
@@ -171,6 +186,11 @@ fn declared(line: &str) -> Option<&str> {
     let line = line.trim().strip_suffix(';')?;
     line.rsplit(|c: char| c != '_' && !c.is_ascii_alphanumeric())
         .next()
+}
+
+fn end_of_header(lines: &[&str]) -> Option<usize> {
+    let last = lines.len().checked_sub(1)?;
+    lines[last].starts_with("#endif").then_some(last)
 }
 
 fn after_finish_switch(lines: &[&str]) -> Option<usize> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 /// A tree that has just what the edits look for.
-const TREE: [(&str, &str); 11] = [
+const TREE: [(&str, &str); 12] = [
     ("Kbuild", ""),
     ("Kconfig", ""),
     ("Makefile", ""),
@@ -14,6 +14,10 @@ const TREE: [(&str, &str); 11] = [
         "#ifdef CONFIG_OTHER\n\tint a;\n#endif\nstruct task_struct {\n#ifdef CONFIG_KCOV\n\
          \tunsigned int\t\tkcov_mode;\n\tunsigned int\tkcov_size;\n\tvoid *kcov_area;\n\n#endif\n\
          #ifdef CONFIG_LAST\n\tint z;\n#endif\n};\n",
+    ),
+    (
+        "include/linux/kcov.h",
+        "#ifndef X\n#define X\n#endif /* X */\n",
     ),
     (
         "kernel/sched/core.c",
@@ -130,6 +134,9 @@ fn blocks_stand_where_they_should() {
     let sched = read("include/linux/sched.h");
     assert!(sched.contains("#ifdef CONFIG_KCOV\n/* rkcov: begin */\n"));
     assert!(sched.contains("/* rkcov: end */\n\tunsigned int\t\tkcov_mode;\n"));
+    let header = read("include/linux/kcov.h");
+    assert!(header.starts_with("#ifndef X\n#define X\n/* rkcov: begin */\n"));
+    assert!(header.ends_with("#endif\n/* rkcov: end */\n#endif /* X */\n"));
     let kconfig = read("lib/Kconfig.debug");
     assert!(kconfig.contains("\t  y\n\n# rkcov: begin\nchoice\n"));
     assert!(kconfig.contains("# rkcov: end\nconfig KCOV_NEXT\n"));
@@ -144,10 +151,10 @@ fn blocks_stand_where_they_should() {
     };
     assert_eq!(
         ours("kernel/sched/core.c"),
-        "static struct rq *finish(void)\n{\n\tkcov_finish_switch(current);\n\tkcov_prepare_switch(current);\n\tif (dead)\n\
-         \t\tput();\n\n\tkcov_finish_switch(current);\n\treturn rq;\n}\n\n\
-         static void __sched notrace __schedule(int sched_mode)\n{\n\tint cpu;\n\n\tkcov_prepare_switch(current);\n\
-         \tcpu = smp_processor_id();\n\tif (cpu) {\n\t\tgo();\n\t}\n\tkcov_finish_switch(current);\n}\n\n\
+        "static struct rq *finish(void)\n{\n\tkcov_finish_switch(current);\n\trkcov_prepare_schedule();\n\tif (dead)\n\
+         \t\tput();\n\n\trkcov_finish_schedule();\n\treturn rq;\n}\n\n\
+         static void __sched notrace __schedule(int sched_mode)\n{\n\tint cpu;\n\n\trkcov_prepare_schedule();\n\
+         \tcpu = smp_processor_id();\n\tif (cpu) {\n\t\tgo();\n\t}\n\trkcov_finish_schedule();\n}\n\n\
          void after(void)\n{\n}"
     );
     assert_eq!(
