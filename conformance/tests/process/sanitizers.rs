@@ -15,13 +15,19 @@ use rkcov_conformance::suite;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Plays everything on the kcov of a process; `said` is a folder for what is complained of, a file for each process.
-pub(crate) fn nothing_is_said(mut program: Program, said: &tempfile::TempDir) {
+/// What the suite itself does on purpose is `expected`.
+pub(crate) fn nothing_is_said(
+    mut program: Program,
+    said: &tempfile::TempDir,
+    expected: impl Fn(&str) -> bool,
+) {
     program.patience = program.patience.or(Some(PATIENCE));
     let results = suite::play_all(&Kind::Agent(program));
     let passed = results
         .values()
         .filter(|v| matches!(v, Verdict::Pass | Verdict::Short(_)))
         .count();
+    println!("{passed} cases passed");
     assert!(passed > 200, "only {passed} cases passed");
     let mut wrong: Vec<String> = results
         .iter()
@@ -32,7 +38,7 @@ pub(crate) fn nothing_is_said(mut program: Program, said: &tempfile::TempDir) {
         .collect();
     for file in fs::read_dir(said.path()).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
-        wrong.extend(Some(text).filter(|text| !text.trim().is_empty()));
+        wrong.extend(Some(text).filter(|text| !text.trim().is_empty() && !expected(text)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
@@ -54,7 +60,7 @@ fn addresses() {
         log.display()
     );
     program.environment.push(variable("ASAN_OPTIONS", options));
-    nothing_is_said(program, &said);
+    nothing_is_said(program, &said, |_| false);
 }
 
 #[test]
@@ -72,5 +78,5 @@ fn threads() {
         known.display()
     );
     program.environment.push(variable("TSAN_OPTIONS", options));
-    nothing_is_said(program, &said);
+    nothing_is_said(program, &said, |_| false);
 }
