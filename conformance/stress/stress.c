@@ -384,6 +384,13 @@ static void unlisten(struct client *client)
 	CHECK(!rkcov_ioctl(client->fd, KCOV_DISABLE, 0), "KCOV_DISABLE: %m");
 }
 
+/*
+ * Threads for which nobody waits are born so: before 2.43, glibc's pthread_detach() reads what it has
+ * of the thread after the thread may have ended, and its memory gone or become another's (bug 19951).
+ */
+static pthread_attr_t detached;
+#pragma GCC poison pthread_detach
+
 static void post(struct client *client, unsigned part, unsigned count)
 {
 	client->count[part] = count;
@@ -398,8 +405,7 @@ static void post(struct client *client, unsigned part, unsigned count)
 		job->seed = 1 + roll(1u << 30);
 		if (is_common) {
 			job->handle = client->slot + 1;
-			CHECK(!pthread_create(&thread, NULL, inheritor, job), "pthread_create()");
-			pthread_detach(thread);
+			CHECK(!pthread_create(&thread, &detached, inheritor, job), "pthread_create()");
 			continue;
 		}
 		pthread_mutex_lock(&queue.lock);
@@ -882,6 +888,9 @@ static void process(unsigned number, uint64_t seed)
 	pthread_t threads[CLIENTS + 1], workers[WORKERS];
 
 	dice = seed;
+	CHECK(!pthread_attr_init(&detached) &&
+		      !pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED),
+	      "pthread_attr_init()");
 	for (unsigned i = 0; i < WORKERS; i++)
 		CHECK(!pthread_create(&workers[i], NULL, worker, (void *)(uintptr_t)(1 + roll(1u << 30))),
 		      "pthread_create()");
