@@ -315,6 +315,7 @@ fn mutate(names: &[String], write: bool) -> Result<ExitCode, String> {
         let caught = copy.test(mutant)?;
         let by = match (&caught.cases[..], &caught.tests[..], caught.histories) {
             _ if caught.crashed => "crashes".into(),
+            _ if caught.refused => "cannot be built".into(),
             ([], [], false) => {
                 survivors += 1;
                 "SURVIVES".into()

@@ -35,7 +35,8 @@ pub struct Mutant {
     /// What has to catch it.
     #[serde(default)]
     judge: Judge,
-    /// The cases or tests that are played, all if nothing is said: a part of their names.
+    /// The cases or tests that are played, all if nothing is said: a part of their names. Or what the
+    /// build that fails has to say.
     #[serde(default)]
     only: String,
 }
@@ -55,13 +56,17 @@ enum Judge {
     Process,
     /// Programs that use the kcov of a process.
     Device,
+    /// The suite on the kcov of a kernel, in a guest: User Mode Linux.
+    Kernel,
+    /// The checks in the build of such a kernel.
+    KernelBuild,
 }
 
 impl Judge {
     /// What cargo is told to test. The rest is for a program to judge.
     const fn tests(self) -> &'static [&'static str] {
         match self {
-            Self::Rules | Self::Process => &[],
+            Self::Rules | Self::Process | Self::Kernel | Self::KernelBuild => &[],
             // As `.ci/loom` does.
             Self::Models => &["--release", "--package=rkcov-core", "--test=loom"],
             Self::Runtime => &["--package=rkcov-runtime", "--lib"],
@@ -79,15 +84,33 @@ pub struct Caught {
     pub histories: bool,
     /// Models of concurrency, or tests of the runtime and of programs, that failed.
     pub tests: Vec<String>,
-    /// Whether what judged did not even come to its end.
+    /// Whether what judged did not even come to its end, or the guest's kernel complained.
     pub crashed: bool,
+    /// Whether a check in the build found it.
+    pub refused: bool,
 }
 
 impl Caught {
     /// Whether anything noticed.
     #[must_use]
     pub fn is_caught(&self) -> bool {
-        self.crashed || self.histories || !self.cases.is_empty() || !self.tests.is_empty()
+        self.crashed
+            || self.refused
+            || self.histories
+            || !self.cases.is_empty()
+            || !self.tests.is_empty()
+    }
+
+    /// Adds the cases that failed by these lines.
+    fn add_failed(&mut self, results: &str) {
+        for (_, results) in result::parse(results) {
+            let failed = |(case, verdict): (String, Verdict)| {
+                matches!(verdict, Verdict::Fail(_)).then_some(case)
+            };
+            self.cases.extend(results.into_iter().filter_map(failed));
+        }
+        self.cases.sort();
+        self.cases.dedup();
     }
 }
 
@@ -96,6 +119,12 @@ const NOT_COPIED: [&str; 2] = [".git", "target"];
 
 /// The time that the suite may take on a mutant, which may loop for ever.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The same for a part of the suite in a guest.
+const GUEST_PATIENCE: Duration = Duration::from_secs(300);
+
+/// The guest that is built most quickly.
+const GUEST: [&str; 2] = ["--arch=uml", "--kcov=rust"];
 
 impl Mutants {
     /// Those of `mutants.toml`.
@@ -196,6 +225,8 @@ impl Copy {
         match mutant.judge {
             Judge::Rules => self.run_rules(),
             Judge::Process => self.run_process(&mutant.only),
+            Judge::Kernel => self.run_guest(&mutant.only),
+            Judge::KernelBuild => self.check_kernel(&mutant.only),
             judge => self.run_tests(judge, &mutant.only),
         }
     }
@@ -249,6 +280,66 @@ impl Copy {
         folder.ok_or_else(|| "cargo does not say where the runtime is".into())
     }
 
+    /// The suite as it is, in a guest whose kernel has this kcov.
+    fn run_guest(&self, only: &str) -> Result<Caught, String> {
+        made(self.linux()?.arg("build").args(GUEST))?;
+        let said = self.folder.path().join("guest.txt");
+        let file = fs::File::create(&said).map_err(|e| e.to_string())?;
+        let this = std::env::current_exe().map_err(|e| e.to_string())?;
+        let mut guest = self.linux()?;
+        guest.arg("run").args(GUEST);
+        // What the suite provokes is no complaint.
+        guest.args(["--no-coverage", "--strict", "--allow=kernel/rkcov/shim.c"]);
+        guest.arg(format!("--timeout={}", GUEST_PATIENCE.as_secs()));
+        guest.arg("--").arg(this);
+        guest.args(["run", "--host=device", "--json=-", "--", "--quiet", only]);
+        let passed = run(guest.stdout(file).stderr(Stdio::null()))?;
+        let said = fs::read(&said).map_err(|e| e.to_string())?;
+        let mut caught = Caught::default();
+        caught.add_failed(&String::from_utf8_lossy(&said));
+        caught.crashed = !passed && caught.cases.is_empty();
+        Ok(caught)
+    }
+
+    /// Whether the kernel cannot be built, for this reason.
+    fn check_kernel(&self, reason: &str) -> Result<Caught, String> {
+        let refused = match made(self.linux()?.arg("build").args(GUEST)) {
+            Ok(_) => false,
+            Err(error) => {
+                let log = self.kernels().join("linux/logs/build-uml-rust.log");
+                let said = fs::read(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+                if !String::from_utf8_lossy(&said).contains(reason) {
+                    return Err(error);
+                }
+                true
+            }
+        };
+        Ok(Caught {
+            refused,
+            ..Caught::default()
+        })
+    }
+
+    /// The command that has these sources in it. Kernels with bugs are kept apart from all others; the
+    /// first of them takes a quarter of an hour.
+    fn linux(&self) -> Result<Command, String> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--quiet", "--package=rkcov-cli"]);
+        cargo.env("CARGO_TARGET_DIR", &self.target);
+        made(cargo.current_dir(self.folder.path()))?;
+        let linux = || {
+            let mut rkcov = Command::new(self.target.join("debug/rkcov"));
+            rkcov.env("RKCOV_CACHE_DIR", self.kernels()).arg("linux");
+            rkcov
+        };
+        made(linux().arg("setup"))?;
+        Ok(linux())
+    }
+
+    fn kernels(&self) -> PathBuf {
+        self.target.join("kernels")
+    }
+
     /// Plays the suite, or the cases with this in their names.
     fn run_suite(&self, mut suite: Command, only: &str) -> Result<Caught, String> {
         let results = self.folder.path().join("results.jsonl");
@@ -260,16 +351,7 @@ impl Copy {
         run(&mut suite)?;
         let mut caught = Caught::default();
         match fs::read_to_string(&results) {
-            Ok(text) => {
-                for (_, results) in result::parse(&text) {
-                    let failed = |(case, verdict): (String, Verdict)| {
-                        matches!(verdict, Verdict::Fail(_)).then_some(case)
-                    };
-                    caught.cases.extend(results.into_iter().filter_map(failed));
-                }
-                caught.cases.sort();
-                caught.cases.dedup();
-            }
+            Ok(text) => caught.add_failed(&text),
             Err(_) => caught.crashed = true,
         }
         Ok(caught)
@@ -400,6 +482,9 @@ fn row(mutant: &Mutant, caught: &Caught) -> String {
     if caught.crashed {
         by.push_str("it crashes");
     }
+    if caught.refused {
+        by.push_str("the build fails");
+    }
     if by.is_empty() {
         by.push_str("none");
     }
@@ -427,8 +512,10 @@ cargo run -p rkcov-conformance -- mutants --write
 which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
 and tells 500 random histories of either sort to it and to the model. Those that only another task
 can notice are put before the models of concurrency instead (`.ci/loom`), those in the userspace host
-before the suite on the kcov of a process, programs that use it, or the runtime's own tests. It
-fails if one of them is caught by nothing. The bugs are in `conformance/mutants.toml`.
+before the suite on the kcov of a process, programs that use it, or the runtime's own tests, and those
+in the kernel's host (`linux/src`) before the suite in User Mode Linux, or before the checks in its build:
+the first such kernel takes a quarter of an hour, each other one a minute or two. It fails if one of
+them is caught by nothing. The bugs are in `conformance/mutants.toml`.
 
 | bug | what goes wrong | in | cases, models or tests that catch it | histories |
 | --- | --- | --- | --- | --- |
