@@ -310,14 +310,22 @@ fn mutate(names: &[String], write: bool) -> Result<ExitCode, String> {
     let copy = mutants::Copy::new()?;
     copy.test_without(&chosen)?;
     let mut tested = Vec::new();
-    let mut survivors = 0;
+    let mut all_caught = true;
     for mutant in chosen {
-        let caught = copy.test(mutant)?;
+        let caught = match copy.test(mutant) {
+            Ok(caught) => caught,
+            // What the others come to is kept all the same.
+            Err(why) => {
+                println!("{}: {why}", mutant.name);
+                all_caught = false;
+                continue;
+            }
+        };
         let by = match (&caught.cases[..], &caught.tests[..], caught.histories) {
             _ if caught.crashed => "crashes".into(),
             _ if caught.refused => "cannot be built".into(),
             ([], [], false) => {
-                survivors += 1;
+                all_caught = false;
                 "SURVIVES".into()
             }
             ([], [], true) => "caught by histories".into(),
@@ -337,7 +345,7 @@ fn mutate(names: &[String], write: bool) -> Result<ExitCode, String> {
         let kept = fs::read_to_string(&path).unwrap_or_default();
         page(&mutants::page(&mutants, &tested, &kept), true, &path)?;
     }
-    Ok(if survivors == 0 {
+    Ok(if all_caught {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
