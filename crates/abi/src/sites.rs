@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Sites in the code of x86-64: what stands in the place of a callback's call.
+//!
+//! Whoever rewrites calls, whoever reads code for a report, and the runtime agree on these bytes:
+//!
+//! ```text
+//! 65 80 3d disp32 00   cmp  byte ptr gs:[rip + byte], 0     a check
+//! 0f 84 rel32          je   cold
+//!                      the PC of the check
+//!
+//! 65 c6 05 disp32 01   mov  byte ptr gs:[rip + guard], 1    a store
+//! 0f 1f 40 00          nop, of 4 or 5 bytes
+//!                      the PC of the store
+//! ```
+//!
+//! A store takes the place of `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`, byte
+//! for byte, so its PC is where the call would have returned.
+
+/// Bytes of the first instruction of a site.
+const ACCESS: usize = 8;
+/// Its start: prefix, opcode, and the operand's form.
+const CHECKS: [u8; 3] = [0x65, 0x80, 0x3d];
+const STORES: [u8; 3] = [0x65, 0xc6, 0x05];
+/// `je` with a displacement of 32 bits.
+const JE: [u8; 2] = [0x0f, 0x84];
+/// What fills a store up to 12 and to 13 bytes.
+const NOP_4: [u8; 4] = [0x0f, 0x1f, 0x40, 0x00];
+const NOP_5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// The section that has one byte for each check.
+pub const CHECKED: &str = "rkcov_sites";
+/// The section that has four bytes for each store, and for each call that stayed.
+pub const GUARDS: &str = "__sancov_guards";
+
+/// A check, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Where its first instruction begins.
+    pub at: u64,
+    /// The address of its byte.
+    pub byte: u64,
+    /// Where it goes to call.
+    pub cold: u64,
+}
+
+impl Check {
+    /// Bytes of a check.
+    pub const LEN: u64 = 14;
+
+    /// The check that `code` begins with; the code lies at `at`.
+    #[must_use]
+    pub fn read(code: &[u8], at: u64) -> Option<Self> {
+        let byte = operand(code, at, CHECKS, 0)?;
+        let rest = code.get(ACCESS..)?.strip_prefix(&JE)?;
+        Some(Self {
+            at,
+            byte,
+            cold: relative(rest.first_chunk()?, at.wrapping_add(Self::LEN)),
+        })
+    }
+
+    /// What is recorded.
+    #[must_use]
+    pub const fn pc(self) -> u64 {
+        self.at.wrapping_add(Self::LEN)
+    }
+}
+
+/// A store, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Where its first instruction begins.
+    pub at: u64,
+    /// The address of its guard.
+    pub guard: u64,
+    /// Whether it has 13 bytes, as where the call went through a word in memory; or else 12.
+    pub long: bool,
+}
+
+impl Store {
+    /// The store that `code` begins with; the code lies at `at`.
+    #[must_use]
+    pub fn read(code: &[u8], at: u64) -> Option<Self> {
+        let guard = operand(code, at, STORES, 1)?;
+        let rest = code.get(ACCESS..)?;
+        let long = rest.starts_with(&NOP_5);
+        (long || rest.starts_with(&NOP_4)).then_some(Self { at, guard, long })
+    }
+
+    /// Its bytes, but for the operand in the third to the sixth.
+    #[must_use]
+    pub fn bytes(long: bool) -> ([u8; 13], usize) {
+        let [a, b, c] = STORES;
+        let [d, e, f, g] = NOP_4;
+        let [h, i, j, k, l] = NOP_5;
+        if long {
+            ([a, b, c, 0, 0, 0, 0, 1, h, i, j, k, l], 13)
+        } else {
+            ([a, b, c, 0, 0, 0, 0, 1, d, e, f, g, 0], 12)
+        }
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    const fn size(self) -> u64 {
+        if self.long {
+            13
+        } else {
+            12
+        }
+    }
+
+    /// What is recorded.
+    #[must_use]
+    pub const fn pc(self) -> u64 {
+        self.at.wrapping_add(self.size())
+    }
+
+    /// The call that it was: the bytes that take its place, as many as it has, so that `callback` is
+    /// called with the guard, and returns to the store's PC. `None` if either is too far away.
+    ///
+    /// To put calls back into a module, go through its executable segments with [`find`], and take
+    /// the stores whose guard lies between the two addresses that the module gave to
+    /// `__sanitizer_cov_trace_pc_guard_init()` (a multiple of four from the first): nothing else has this
+    /// form. Threads that run the code at that moment would see half of a change, so it is done
+    /// before there is a second one, and no signal may come in the middle.
+    #[must_use]
+    pub fn call(self, callback: u64) -> Option<([u8; 13], usize)> {
+        let lea_end = self.at.wrapping_add(7);
+        let [p, q, r, s] = displacement(lea_end, self.guard)?;
+        let [t, u, v, w] = displacement(self.pc(), callback)?;
+        Some(if self.long {
+            // The prefix does nothing but fill the place.
+            let bytes = [0x48, 0x8d, 0x3d, p, q, r, s, 0x67, 0xe8, t, u, v, w];
+            (bytes, 13)
+        } else {
+            let bytes = [0x48, 0x8d, 0x3d, p, q, r, s, 0xe8, t, u, v, w, 0];
+            (bytes, 12)
+        })
+    }
+}
+
+/// A site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// A check.
+    Check(Check),
+    /// A store.
+    Store(Store),
+}
+
+/// All that looks like a site in `code`, which lies at `at`, in the order of addresses. What it is
+/// worth, the sections tell in which its byte and its guard lie.
+pub fn find(code: &[u8], at: u64) -> impl Iterator<Item = Site> + '_ {
+    (at..).zip(0..code.len()).filter_map(|(at, offset)| {
+        let code = code.get(offset..)?;
+        match code {
+            [0x65, 0x80, ..] => Check::read(code, at).map(Site::Check),
+            [0x65, 0xc6, ..] => Store::read(code, at).map(Site::Store),
+            _ => None,
+        }
+    })
+}
+
+/// The address that the first instruction of a site at `at` accesses, if it begins with `start` and
+/// has this immediate.
+fn operand(code: &[u8], at: u64, start: [u8; 3], immediate: u8) -> Option<u64> {
+    let rest = code.strip_prefix(&start)?;
+    let (displacement, rest) = rest.split_first_chunk()?;
+    (rest.first() == Some(&immediate))
+        .then(|| relative(displacement, at.wrapping_add(ACCESS as u64)))
+}
+
+fn relative(displacement: &[u8; 4], to: u64) -> u64 {
+    to.wrapping_add_signed(i32::from_le_bytes(*displacement).into())
+}
+
+/// What leads from `from` to `to`.
+fn displacement(from: u64, to: u64) -> Option<[u8; 4]> {
+    let distance = to.wrapping_sub(from).cast_signed();
+    i32::try_from(distance).ok().map(i32::to_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: u64 = 0x40_1000;
+
+    /// A store into the guard at 0x500010, with its nop.
+    fn store(long: bool) -> ([u8; 13], usize) {
+        let (mut bytes, len) = Store::bytes(long);
+        let displacement = (0x50_0010_i32 - 0x40_1008).to_le_bytes();
+        bytes[3..7].copy_from_slice(&displacement);
+        (bytes, len)
+    }
+
+    #[test]
+    fn a_store_is_read_and_called_again() {
+        for long in [false, true] {
+            let (bytes, len) = store(long);
+            let found = Store::read(&bytes[..len], AT).unwrap();
+            assert_eq!(found.guard, 0x50_0010);
+            assert_eq!(found.pc(), AT + len as u64);
+            let callback = 0x41_0000;
+            let (call, call_len) = found.call(callback).unwrap();
+            assert_eq!(call_len, len);
+            assert_eq!(call[..3], [0x48, 0x8d, 0x3d]);
+            assert_eq!(
+                relative(call[3..7].first_chunk().unwrap(), AT + 7),
+                0x50_0010
+            );
+            let target = call[len - 4..len].first_chunk().unwrap();
+            assert_eq!(relative(target, found.pc()), callback);
+            assert_eq!(call[len - 5], 0xe8);
+        }
+    }
+
+    #[test]
+    fn a_callback_that_is_too_far_is_not_called() {
+        let (bytes, len) = store(false);
+        let found = Store::read(&bytes[..len], AT).unwrap();
+        let end = found.pc();
+        assert!(found.call(end + 0x7fff_ffff).is_some());
+        assert!(found.call(end + 0x8000_0000).is_none());
+        assert!(found.call(end.wrapping_sub(0x8000_0000)).is_some());
+        assert!(found.call(end.wrapping_sub(0x8000_0001)).is_none());
+    }
+
+    #[test]
+    fn a_check_is_read() {
+        let mut code = [0_u8; 14];
+        code[..3].copy_from_slice(&CHECKS);
+        code[3..7].copy_from_slice(&0x1000_i32.to_le_bytes());
+        code[8..10].copy_from_slice(&JE);
+        code[10..].copy_from_slice(&(-0x20_i32).to_le_bytes());
+        let check = Check::read(&code, AT).unwrap();
+        assert_eq!((check.byte, check.cold), (AT + 8 + 0x1000, AT + 14 - 0x20));
+        assert_eq!(check.pc(), AT + 14);
+        code[7] = 1;
+        assert_eq!(Check::read(&code, AT), None);
+    }
+
+    #[test]
+    fn sites_are_found_in_order_and_cut_ones_are_not() {
+        let (bytes, len) = store(true);
+        let mut code = vec_of(&[0x90, 0x65], &bytes[..len]);
+        code.extend_from_slice(&bytes[..len]);
+        let places: Vec<u64> = find(&code, AT)
+            .map(|site| match site {
+                Site::Store(store) => store.at,
+                Site::Check(check) => check.at,
+            })
+            .collect();
+        assert_eq!(places, [AT + 2, AT + 2 + len as u64]);
+        for cut in 0..len {
+            assert_eq!(find(&bytes[..cut], AT).count(), 0, "{cut}");
+        }
+    }
+
+    extern crate std;
+    use std::vec::Vec;
+
+    fn vec_of(a: &[u8], b: &[u8]) -> Vec<u8> {
+        [a, b].concat()
+    }
+}
