@@ -2,4 +2,5 @@
 //! Rewrites the calls that compilers make of coverage callbacks, so that what nobody collects from
 //! costs one instruction at each edge.
 
+pub mod assembly;
 pub mod object;
