@@ -22,6 +22,7 @@ pub struct Pattern(Matcher);
 enum Matcher {
     Glob(GlobSet),
     Regex(Regex),
+    Below(PathBuf),
 }
 
 /// Text that is no pattern.
@@ -54,12 +55,19 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
+    /// Matches this folder and all that is in it, whatever characters its name has.
+    #[must_use]
+    pub fn below(folder: &Path) -> Self {
+        Self(Matcher::Below(folder.to_owned()))
+    }
+
     /// Whether it matches this path.
     #[must_use]
     pub fn matches(&self, path: &Path) -> bool {
         match &self.0 {
             Matcher::Glob(set) => set.is_match(path),
             Matcher::Regex(regex) => regex.is_match(&path.to_string_lossy()),
+            Matcher::Below(folder) => path.starts_with(folder),
         }
     }
 }
@@ -195,6 +203,13 @@ mod tests {
             assert!(matches(pattern, yes), "{pattern} {yes}");
             assert!(!matches(pattern, no), "{pattern} {no}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_what_it_is_called() {
+        let folder = Pattern::below(Path::new("/w/a! [b]{c,d}*"));
+        assert!(folder.matches(Path::new("/w/a! [b]{c,d}*/src/lib.rs")));
+        assert!(!folder.matches(Path::new("/w/a! [b]{c,d}*e/src/lib.rs")));
     }
 
     #[test]

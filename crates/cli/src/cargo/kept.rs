@@ -10,12 +10,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-/// Keeps a program, the first argument, in `folder` and becomes it.
+/// The command that has `tool` keep a program and run it, by `runner` if that has any words. What it
+/// is to run follows.
+#[must_use]
+pub fn runtool(tool: &Path, mut runner: Vec<OsString>) -> Vec<OsString> {
+    if let Some(program) = runner.first_mut() {
+        // Rustdoc runs its tests elsewhere. A bare name is looked for in `$PATH`.
+        let path = PathBuf::from(&program);
+        if path.components().count() > 1 {
+            *program = std::path::absolute(&path).unwrap_or(path).into_os_string();
+        }
+    }
+    let mut words = vec![tool.into(), runner.len().to_string().into()];
+    words.append(&mut runner);
+    words
+}
+
+/// Keeps a program in `folder` and becomes it, or the runner that runs it. The first of the arguments
+/// says how many of the others are the runner's: see [`runtool`].
 ///
 /// # Errors
 /// It cannot be kept or run.
 pub fn run(folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
-    let Some((program, rest)) = args.split_first() else {
+    let Some((runner, program, rest)) = parts(args) else {
         return Err(Error::Start {
             program: OsString::new(),
             source: io::ErrorKind::InvalidInput.into(),
@@ -27,11 +44,29 @@ pub fn run(folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
     };
     fs::create_dir_all(folder).map_err(failed)?;
     let kept = keep(Path::new(program), folder).map_err(failed)?;
-    let mut command = Command::new(&kept);
+    let mut command = match runner.split_first() {
+        Some((runner, words)) => {
+            let mut command = Command::new(runner);
+            command.args(words).arg(&kept);
+            command
+        }
+        None => {
+            let mut command = Command::new(&kept);
+            command.arg0(program);
+            command
+        }
+    };
     // A program of many tests starts itself for each of them: as rustdoc has it without us.
-    command.env("RUSTDOC_DOCTEST_BIN_PATH", &kept);
-    command.arg0(program).args(rest);
+    command.env("RUSTDOC_DOCTEST_BIN_PATH", &kept).args(rest);
     become_program(command)
+}
+
+/// The runner's words, the program, and its arguments.
+fn parts(args: &[OsString]) -> Option<(&[OsString], &OsString, &[OsString])> {
+    let (count, args) = args.split_first()?;
+    let (runner, args) = args.split_at_checked(count.to_str()?.parse().ok()?)?;
+    let (program, rest) = args.split_first()?;
+    Some((runner, program, rest))
 }
 
 /// A second name for the file, or a copy if the folder is on another file system. A process has its

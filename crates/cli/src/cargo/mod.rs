@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo rkcov`: any cargo project, instrumented, with nothing changed in it.
 //!
-//! Cargo itself builds, in a target folder of ours, and is told by environment variables to run
-//! *us* in the place of rustc and rustdoc, and on request of the C compilers ([`tools`]). So every
-//! option of cargo's means what it always means. We say `--target` with the host's own name: then
+//! Cargo itself builds, in a target folder of ours, and is told by its configuration to run *us* in
+//! the place of rustc and rustdoc, and on request of the C compilers ([`tools`]). So every option of
+//! cargo's means what it always means, and what is tested finds the environment that it always has. We say `--target` with the host's own name: then
 //! cargo compiles for the target what is the project, without it build scripts and proc macros,
 //! and the two can be told apart ([`rustc`]). The tests, or the program, run as children of a cargo
 //! that runs as `rkcov run` would run it.
@@ -13,6 +13,7 @@ pub mod kept;
 pub mod project;
 pub mod rustc;
 pub mod tools;
+pub mod traces;
 
 use crate::cmd::cargo as command;
 use crate::error;
@@ -68,6 +69,9 @@ pub enum Error {
     /// Nothing would be instrumented.
     #[error("no package of the workspace is left to instrument")]
     NothingLeft,
+    /// A gate for what does not run.
+    #[error("--no-run runs nothing that --fail-under-lines could judge")]
+    NothingToJudge,
     /// A folder or file of ours.
     #[error("cannot use {}", path.display())]
     File {
@@ -87,9 +91,11 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Metadata(status) => ExitCode::from(*status),
-            Self::Target { .. } | Self::NoPackage(_) | Self::NoMember(_) | Self::NothingLeft => {
-                ExitCode::from(2)
-            }
+            Self::Target { .. }
+            | Self::NoPackage(_)
+            | Self::NoMember(_)
+            | Self::NothingLeft
+            | Self::NothingToJudge => ExitCode::from(2),
             Self::Start { .. } | Self::Json(_) | Self::File { .. } | Self::NoTraces(_) => {
                 ExitCode::FAILURE
             }

@@ -25,6 +25,9 @@ pub struct Project {
     pub workspace_root: PathBuf,
     /// Where cargo builds when nobody says otherwise.
     pub target_directory: PathBuf,
+    /// Where cargo puts what it needs in between, if it says so.
+    #[serde(default)]
+    pub build_directory: Option<PathBuf>,
 }
 
 /// A package.

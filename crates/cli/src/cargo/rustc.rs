@@ -3,6 +3,7 @@
 
 use crate::wrap::{Link, Runtime};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// LLVM's pass runs only if it is named: its options alone do nothing. It counts edges, with a
 /// number for each, which says at once where a thread's bitmap has it. There is no gate: what is
@@ -38,8 +39,6 @@ pub struct Request {
     pub link: Option<Link>,
     /// Line numbers are there already.
     pub lines: bool,
-    /// The program that runs doctests is named.
-    pub runtool: bool,
 }
 
 impl Request {
@@ -77,7 +76,6 @@ impl Request {
                 "--crate-name" if value == "___" => request.asks = true,
                 "--print" | "-vV" | "-V" | "--version" => request.asks = true,
                 "--test" => tests = true,
-                "--test-runtool" => request.runtool = true,
                 "-g" => request.lines = true,
                 "-C" | "--codegen" => {
                     let (option, value) = value.split_once('=').unwrap_or((&value, ""));
@@ -166,18 +164,48 @@ pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
 /// What is added to rustdoc's command line for the tests in documentation. They are gone when they
 /// have run, so `runtool` runs them, which keeps them for the report.
 #[must_use]
-pub fn doctest_additions(request: &Request, wish: Wish<'_>, runtool: &OsStr) -> Vec<OsString> {
+pub fn doctest_additions(request: &Request, wish: Wish<'_>, runtool: &[OsString]) -> Vec<OsString> {
     if !request.target || request.link.is_none() {
         return Vec::new();
     }
     let mut added = additions(request, wish);
     // There are many, each with the whole of Rust's own debug information.
     added.push("-Clink-arg=-Wl,--compress-debug-sections=zlib".into());
-    if !request.runtool {
-        added.push("--test-runtool".into());
-        added.push(runtool.to_owned());
+    let options = std::iter::once("--test-runtool").chain(std::iter::repeat(RUNTOOL_ARG));
+    for (option, word) in options.zip(runtool) {
+        added.extend([option.into(), word.clone()]);
     }
     added
+}
+
+const RUNTOOL_ARG: &str = "--test-runtool-arg";
+
+/// Rustdoc's arguments without what names the program that runs the tests, and that program with its
+/// arguments: cargo gives it if the user has configured a runner. Ours runs it.
+#[must_use]
+pub fn without_runtool(args: &[OsString]) -> (Vec<OsString>, Vec<OsString>) {
+    let mut kept = Vec::new();
+    let mut runner = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let attached = |option: &str| {
+            let value = arg.as_bytes().strip_prefix(option.as_bytes())?;
+            let value = value.strip_prefix(b"=")?;
+            Some(OsStr::from_bytes(value).to_owned())
+        };
+        let is = |option: &str| arg == option;
+        if is("--test-runtool") || is(RUNTOOL_ARG) {
+            let value = rest.next().cloned().unwrap_or_default();
+            runner.insert(if is(RUNTOOL_ARG) { runner.len() } else { 0 }, value);
+        } else if let Some(value) = attached("--test-runtool") {
+            runner.insert(0, value);
+        } else if let Some(value) = attached(RUNTOOL_ARG) {
+            runner.push(value);
+        } else {
+            kept.push(arg.clone());
+        }
+    }
+    (kept, runner)
 }
 
 fn link_argument(arg: OsString) -> OsString {

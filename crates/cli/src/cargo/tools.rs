@@ -6,7 +6,7 @@
 //! anew when the wrapper has another path, so nothing stale is ever linked.
 
 use super::project::{Chosen, Package, Tools};
-use super::rustc::{additions, doctest_additions, Request, Wish};
+use super::rustc::{additions, doctest_additions, without_runtool, Request, Wish};
 use super::{kept, Error};
 use crate::wrap::Runtime;
 use crate::{cache, cmd, error};
@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,20 +68,26 @@ impl Tool {
     /// # Errors
     /// The program that we stand in for cannot be run, or there is no plan beside the link.
     pub fn become_it(self, program: &Path, args: &[OsString]) -> Result<Infallible, error::Error> {
-        let language = match self {
-            Self::Cc => cmd::cc::Language::C,
-            Self::Cxx => cmd::cc::Language::Cxx,
-            Self::Rustc | Self::Rustdoc | Self::Runtool => {
-                let folder = program.parent().unwrap_or(Path::new("."));
-                let plan = Plan::read(folder)?;
-                return Ok(match self {
-                    Self::Rustdoc => plan.rustdoc(folder, args)?,
-                    Self::Runtool => kept::run(&plan.kept, args)?,
-                    _ => plan.rustc(args)?,
-                });
+        let folder = program.parent().unwrap_or(Path::new("."));
+        let plan = Plan::read(folder)?;
+        let compile = |language, variable, default: &str| {
+            if plan.is_of_our_build_script() {
+                return cmd::cc::stand_in(args, language);
             }
+            // A launcher may stand before the compiler.
+            let named = env::var(variable).unwrap_or_default();
+            let mut words = named.split_whitespace();
+            let mut command = Command::new(words.next().unwrap_or(default));
+            command.args(words).args(args);
+            Ok(become_program(command)?)
         };
-        cmd::cc::stand_in(args, language)
+        Ok(match self {
+            Self::Cc => compile(cmd::cc::Language::C, WRAPPED_CC, "cc")?,
+            Self::Cxx => compile(cmd::cc::Language::Cxx, WRAPPED_CXX, "c++")?,
+            Self::Rustc => plan.rustc(args)?,
+            Self::Rustdoc => plan.rustdoc(folder, args)?,
+            Self::Runtool => kept::run(&plan.kept, args)?,
+        })
     }
 }
 
@@ -102,7 +109,45 @@ pub struct Plan {
     rustdoc: Option<PathBuf>,
     /// Where tests of documentation are kept.
     kept: PathBuf,
+    /// Cargo's target folder. What goes elsewhere is no build of ours: a test may run a cargo, which
+    /// finds us in its environment if the user has a wrapper there.
+    target: PathBuf,
 }
+
+/// What makes a cargo use the tools. Its configuration is its own; variables are for all that it
+/// runs, too, so only what cargo would look for there first is a variable.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// Values of `--config`.
+    pub config: Vec<String>,
+    /// Variables.
+    pub variables: Vec<(&'static str, OsString)>,
+}
+
+impl Settings {
+    /// Sets a tool. With `by_variable`, something stronger than our `--config` may set it.
+    fn tool(&mut self, key: &str, variable: &'static str, path: PathBuf, by_variable: bool) {
+        match path.to_str() {
+            Some(text) if !by_variable && env::var_os(variable).is_none() => {
+                self.config.push(format!("{key}={}", quoted(text)));
+            }
+            _ => self.variables.push((variable, path.into_os_string())),
+        }
+    }
+}
+
+/// A string as TOML has it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    // What JSON escapes, TOML escapes so, too.
+    serde_json::Value::from(text)
+        .to_string()
+        .replace('\u{7f}', "\\u007f")
+}
+
+/// What names the compilers that [`Tool::Cc`] and [`Tool::Cxx`] stand before.
+const WRAPPED_CC: &str = "RKCOV_CC";
+const WRAPPED_CXX: &str = "RKCOV_CXX";
 
 /// What the user wants, beside the packages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,25 +190,20 @@ impl Plan {
             },
             rustdoc: users.rustdoc,
             kept: target.join("doctests"),
+            target: target.to_owned(),
         })
     }
 
-    const fn variable(everywhere: bool) -> &'static str {
-        if everywhere {
-            "RUSTC_WRAPPER"
-        } else {
-            "RUSTC_WORKSPACE_WRAPPER"
-        }
-    }
-
-    /// Puts the tools into the folder `target`, and gives the variables that make cargo use them.
+    /// Puts the tools into the target folder, and gives what makes cargo use them. With
+    /// `by_variables`, the user gives cargo a `--config`, which may be stronger than ours.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn install(&self, target: &Path) -> Result<Vec<(&'static str, OsString)>, Error> {
+    pub fn install(&self, by_variables: bool) -> Result<Settings, Error> {
         let mut hasher = DefaultHasher::new();
         (self, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
-        let folder = target
+        let folder = self
+            .target
             .join("tools")
             .join(format!("{:016x}", hasher.finish()));
         let failed = |source| Error::File {
@@ -175,23 +215,48 @@ impl Plan {
         for tool in Tool::ALL {
             link(&ourselves, &folder.join(tool.name())).map_err(failed)?;
         }
-        let path = |tool: Tool| folder.join(tool.name()).into_os_string();
-        let mut variables = vec![
-            (Self::variable(self.everywhere), path(Tool::Rustc)),
-            ("RUSTDOC", path(Tool::Rustdoc)),
-        ];
+        let path = |tool: Tool| folder.join(tool.name());
+        let mut settings = Settings::default();
+        let (key, variable) = if self.everywhere {
+            ("build.rustc-wrapper", "RUSTC_WRAPPER")
+        } else {
+            ("build.rustc-workspace-wrapper", "RUSTC_WORKSPACE_WRAPPER")
+        };
+        settings.tool(key, variable, path(Tool::Rustc), by_variables);
+        settings.tool(
+            "build.rustdoc",
+            "RUSTDOC",
+            path(Tool::Rustdoc),
+            by_variables,
+        );
         if self.with_c {
             for (name, tool, wrapped) in [
-                ("CC", Tool::Cc, "RKCOV_CC"),
-                ("CXX", Tool::Cxx, "RKCOV_CXX"),
+                ("CC", Tool::Cc, WRAPPED_CC),
+                ("CXX", Tool::Cxx, WRAPPED_CXX),
             ] {
                 if let (Some(compiler), None) = (env::var_os(name), env::var_os(wrapped)) {
-                    variables.push((wrapped, compiler));
+                    settings.variables.push((wrapped, compiler));
                 }
-                variables.push((name, path(tool)));
+                settings.variables.push((name, path(tool).into_os_string()));
             }
         }
-        Ok(variables)
+        Ok(settings)
+    }
+
+    /// Whether rustc or rustdoc is called with these arguments by the cargo that we run.
+    fn is_ours(&self, args: &[OsString]) -> bool {
+        let folder = self.target.as_os_str().as_bytes();
+        args.iter().any(|arg| {
+            let arg = arg.as_bytes();
+            arg.windows(folder.len()).any(|part| part == folder)
+        })
+    }
+
+    /// Whether we were called by a build script that the cargo that we run has run.
+    fn is_of_our_build_script(&self) -> bool {
+        // Only build scripts are told of the number of jobs.
+        env::var_os("NUM_JOBS").is_some()
+            && env::var_os("OUT_DIR").is_some_and(|out| Path::new(&out).starts_with(&self.target))
     }
 
     fn read(folder: &Path) -> Result<Self, Error> {
@@ -238,12 +303,22 @@ impl Plan {
             None => Command::new(rustc),
         };
         command.args(given);
-        if self.everywhere && given.last().is_some_and(|arg| arg == "-vV") {
-            return self.say_version(command);
+        let request = Request::read(given);
+        if request.asks {
+            // A cargo that builds a package does not ask this; one that a test runs is told that it
+            // is in a package.
+            let of_a_test = env::var_os("CARGO_PKG_NAME").is_some();
+            if self.everywhere && !of_a_test && given.last().is_some_and(|arg| arg == "-vV") {
+                return self.say_version(command);
+            }
+            return become_program(command);
+        }
+        if !self.is_ours(given) {
+            return become_program(command);
         }
         let runtime = Runtime::in_dir(&self.runtime);
         let wish = self.wish(&runtime, self.wants_this_package());
-        command.args(additions(&Request::read(given), wish));
+        command.args(additions(&request, wish));
         become_program(command)
     }
 
@@ -268,11 +343,18 @@ impl Plan {
             Some(rustdoc) => Command::new(rustdoc),
             None => Command::new("rustdoc"),
         };
+        let request = Request::read(args);
+        if request.asks || !self.is_ours(args) {
+            command.args(args);
+            return become_program(command);
+        }
         let runtime = Runtime::in_dir(&self.runtime);
-        let runtool = folder.join(Tool::Runtool.name());
         let wish = self.wish(&runtime, true);
-        let added = doctest_additions(&Request::read(args), wish, runtool.as_os_str());
-        command.args(args).args(added);
+        let (args, runner) = without_runtool(args);
+        let runtool = kept::runtool(&folder.join(Tool::Runtool.name()), runner);
+        command
+            .args(args)
+            .args(doctest_additions(&request, wish, &runtool));
         become_program(command)
     }
 }

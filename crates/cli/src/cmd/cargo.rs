@@ -4,15 +4,17 @@
 use super::report::{self, Format};
 use crate::cargo::args::{self, Known, Options};
 use crate::cargo::project::{self, Chosen, Project};
-use crate::cargo::tools::{Plan, Wishes};
+use crate::cargo::tools::{quoted, Plan, Wishes};
+use crate::cargo::traces::Traces;
 use crate::cargo::Error as CargoError;
 use crate::error::{self, say, Error};
 use crate::record::{record, Found, Mode, What};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use rkcov::program::Outcome;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use rkcov_report::sources::{BadPattern, Pattern};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -60,7 +62,7 @@ enum Sub {
     /// Report once more what the last run recorded
     Report(Again),
     /// Remove what was built and recorded here
-    Clean(Again),
+    Clean(About),
 }
 
 /// Options of `rkcov report` that a user of cargo knows for something else, or does not need.
@@ -70,6 +72,15 @@ const NOT_OFFERED: [&str; 9] = [
 
 #[derive(Debug, clap::Args)]
 struct Which {
+    #[command(flatten)]
+    packages: Packages,
+    /// Cargo's options, and behind another `--` the program's
+    #[arg(last = true, hide = true)]
+    cargo: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Packages {
     /// Instrument this package too: a dependency, from wherever it comes
     #[arg(long, value_name = "SPEC", help_heading = "Packages")]
     include: Vec<String>,
@@ -82,9 +93,98 @@ struct Which {
     /// Compile functions that nothing calls, too, which are then reported as not run
     #[arg(long, help_heading = "Packages")]
     with_dead_code: bool,
-    /// Cargo's options, and behind another `--` the program's
-    #[arg(last = true, hide = true)]
-    cargo: Vec<OsString>,
+}
+
+/// What cargo is told of the project: for commands for which no cargo reads it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Project, as cargo has it")]
+struct About {
+    /// The project's manifest
+    #[arg(long, value_name = "PATH")]
+    manifest_path: Option<PathBuf>,
+    /// Where it was built [default: rkcov in cargo's target folder]
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<PathBuf>,
+    /// Only this package
+    #[arg(short, long, value_name = "SPEC")]
+    package: Vec<String>,
+    /// All packages of the workspace
+    #[arg(long, alias = "all")]
+    workspace: bool,
+    /// Not this package
+    #[arg(long, value_name = "SPEC")]
+    exclude: Vec<String>,
+    /// The machine that it was built for: this one
+    #[arg(long, value_name = "TRIPLE")]
+    target: Vec<String>,
+    /// Features, which may bring dependencies
+    #[arg(short = 'F', long, value_name = "FEATURES")]
+    features: Vec<String>,
+    /// All features
+    #[arg(long)]
+    all_features: bool,
+    /// Not the default feature
+    #[arg(long)]
+    no_default_features: bool,
+    /// A setting of cargo's
+    #[arg(long, value_name = "KEY=VALUE|PATH")]
+    config: Vec<OsString>,
+    /// The lock file
+    #[arg(long, value_name = "PATH")]
+    lockfile_path: Option<PathBuf>,
+    /// An unstable option of cargo's
+    #[arg(short = 'Z', value_name = "FLAG")]
+    unstable: Vec<String>,
+    /// Leave the lock file as it is
+    #[arg(long)]
+    locked: bool,
+    /// Use no network
+    #[arg(long)]
+    offline: bool,
+    /// --locked and --offline
+    #[arg(long)]
+    frozen: bool,
+}
+
+impl About {
+    /// As cargo would be told.
+    fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let paths = [
+            ("--manifest-path", &self.manifest_path),
+            ("--target-dir", &self.target_dir),
+            ("--lockfile-path", &self.lockfile_path),
+        ];
+        for (option, path) in paths {
+            words.extend(path.iter().flat_map(|path| [option.into(), path.into()]));
+        }
+        let lists = [
+            ("--package", &self.package),
+            ("--exclude", &self.exclude),
+            ("--target", &self.target),
+            ("--features", &self.features),
+            ("-Z", &self.unstable),
+        ];
+        for (option, values) in lists {
+            words.extend(
+                values
+                    .iter()
+                    .flat_map(|value| [option.into(), value.into()]),
+            );
+        }
+        let configs = self.config.iter();
+        words.extend(configs.flat_map(|value| ["--config".into(), value.clone()]));
+        for (option, set) in [
+            ("--all-features", self.all_features),
+            ("--no-default-features", self.no_default_features),
+            ("--locked", self.locked),
+            ("--offline", self.offline),
+            ("--frozen", self.frozen),
+        ] {
+            words.extend(set.then(|| option.into()));
+        }
+        words
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,7 +218,9 @@ struct Collect {
 #[derive(Debug, clap::Args)]
 struct Again {
     #[command(flatten)]
-    which: Which,
+    packages: Packages,
+    #[command(flatten)]
+    about: About,
     #[command(flatten)]
     shown: Shown,
 }
@@ -129,12 +231,19 @@ struct Shown {
     #[arg(long, value_name = "PATH", help_heading = "Report")]
     output_path: Option<PathBuf>,
     /// Do not show sources whose path matches
-    #[arg(long, value_name = "REGEX", help_heading = "Report")]
-    ignore_filename_regex: Vec<String>,
+    #[arg(long, value_name = "REGEX", value_parser = regex, help_heading = "Report")]
+    ignore_filename_regex: Vec<Pattern>,
     /// Show the sources of tests, benches and examples too
     #[arg(long, help_heading = "Report")]
     include_tests: bool,
 }
+
+fn regex(text: &str) -> Result<Pattern, BadPattern> {
+    format!("re:{text}").parse()
+}
+
+/// The commands that have no cargo read their command line.
+const ALONE: [&str; 2] = ["report", "clean"];
 
 /// Runs the command line `args`, the program's own name first.
 ///
@@ -147,6 +256,7 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     }
     let cli = command();
     let name = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    let alone = ALONE.contains(&name);
     let mut of_report = Vec::new();
     if let Some(sub) = cli.find_subcommand(name) {
         let mut own = args::options(sub);
@@ -156,8 +266,10 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
         args.extend(split.own);
         // So that what is wrong with them is said before anything runs.
         args.extend(split.report.iter().cloned());
-        args.extend(help_wanted(&split.cargo).then(|| "--help".into()));
-        args.push("--".into());
+        if !alone {
+            args.extend(help_wanted(&split.cargo).then(|| "--help".into()));
+            args.push("--".into());
+        }
         args.extend(split.cargo);
         of_report = split.report;
     }
@@ -174,15 +286,19 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
         .command
     {
         Sub::Build(args) => build(&args),
-        Sub::Run(args) => collect("run", &args, &how),
-        Sub::Test(args) => collect("test", &args, &how),
-        Sub::Bench(args) => collect("bench", &args, &how),
-        Sub::Nextest(args) => collect("nextest", &args, &how),
-        Sub::Report(args) => {
-            let place = Place::of(&args.which)?;
-            place.report(&args.which, &args.shown, &how)
+        Sub::Run(args) => collect("run", args, &how),
+        Sub::Test(args) => collect("test", args, &how),
+        Sub::Bench(args) => collect("bench", args, &how),
+        Sub::Nextest(args) => collect("nextest", args, &how),
+        Sub::Report(again) => {
+            let which = Which {
+                packages: again.packages,
+                cargo: again.about.words(),
+            };
+            let place = Place::of(&which)?;
+            place.report(&place.traces().recorded(), &which, &again.shown, &how)
         }
-        Sub::Clean(args) => clean(&args.which),
+        Sub::Clean(about) => clean(&about),
     }
 }
 
@@ -203,7 +319,7 @@ fn command() -> clap::Command {
         .get_subcommands()
         .map(|sub| sub.get_name().to_owned())
         .collect();
-    for name in names {
+    for name in names.iter().filter(|name| !ALONE.contains(&&***name)) {
         let usage = format!("cargo rkcov {name} [OPTIONS] [CARGO'S OPTIONS] [-- ARGUMENTS]");
         command = command.mut_subcommand(name, |sub| sub.override_usage(usage));
     }
@@ -289,18 +405,20 @@ struct Place {
 
 impl Place {
     fn of(which: &Which) -> Result<Self, Error> {
+        let packages = &which.packages;
         let known = Known::read(&which.cargo);
         let host = project::host()?;
         let other = known.targets.iter().find(|target| **target != host);
         if let Some(target) = other.cloned() {
             return Err(CargoError::Target { target, host }.into());
         }
-        let project = Project::read(&known.project, !which.include.is_empty() || which.with_c)?;
-        let chosen = project.choose(&known.choice(&which.include, &which.exclude_from_report))?;
-        let target = match &known.target_dir {
-            Some(folder) => std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
-            None => project.target_directory.join("rkcov"),
-        };
+        let project = Project::read(
+            &known.project,
+            !packages.include.is_empty() || packages.with_c,
+        )?;
+        let chosen =
+            project.choose(&known.choice(&packages.include, &packages.exclude_from_report))?;
+        let target = target_of(&known, &project);
         Ok(Self {
             known,
             project,
@@ -319,191 +437,110 @@ impl Place {
     ) -> Result<Command, Error> {
         let wishes = Wishes {
             comparisons,
-            dead_code: which.with_dead_code,
-            with_c: which.with_c,
+            dead_code: which.packages.with_dead_code,
+            with_c: which.packages.with_c,
         };
         let users = self.project.tools(&self.known.project);
         let plan = Plan::new(&self.chosen, wishes, users, &self.target)?;
+        let with_config = self.known.project.iter().any(|word| word == "--config");
+        let mut settings = plan.install(with_config)?;
+        // A crate is one codegen unit here: all of it is compiled anew anyway.
+        settings.config.push("build.incremental=false".into());
         let mut cargo = project::cargo();
-        cargo
-            .args(subcommand)
-            .args(&which.cargo)
-            .envs(plan.install(&self.target)?)
-            // A crate is one codegen unit here: all of it is compiled anew anyway.
-            .env("CARGO_INCREMENTAL", "0");
+        cargo.args(subcommand).envs(settings.variables);
         if self.known.targets.is_empty() {
-            cargo.env("CARGO_BUILD_TARGET", &self.host);
+            cargo.args(["--target", &self.host]);
         }
         if self.known.target_dir.is_none() {
-            cargo.env("CARGO_TARGET_DIR", &self.target);
+            cargo.arg("--target-dir").arg(&self.target);
         }
+        let elsewhere = self.project.build_directory.as_ref();
+        if elsewhere.is_some_and(|folder| *folder != self.project.target_directory) {
+            let ours = self.target.to_string_lossy();
+            settings
+                .config
+                .push(format!("build.build-dir={}", quoted(&ours)));
+        }
+        for setting in settings.config {
+            cargo.arg("--config").arg(setting);
+        }
+        cargo.args(&which.cargo);
         Ok(cargo)
     }
 
-    /// The folder of the traces.
-    fn traces(&self) -> PathBuf {
-        self.target.join("trace")
+    /// Its traces.
+    fn traces(&self) -> Traces {
+        Traces::new(self.target.join("trace"))
     }
 
-    /// A name for the next trace, which no other run that goes on now has.
-    fn next_trace(&self) -> Result<Claim, Error> {
-        let folder = self.traces();
-        fs::create_dir_all(&folder).map_err(|source| file(&folder, source))?;
-        for n in 1_u32.. {
-            let trace = folder.join(format!("{n}.rkcov"));
-            let claim = folder.join(format!("{n}.{CLAIM}"));
-            match File::create_new(&claim) {
-                Ok(mut new) => {
-                    let claim = Claim { trace, claim };
-                    if claim.trace.exists() {
-                        continue;
-                    }
-                    return write!(new, "{}", std::process::id())
-                        .map(|()| claim)
-                        .map_err(|source| file(&folder, source));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(file(&claim, source)),
-            }
-        }
-        Err(CargoError::NoTraces(folder).into())
-    }
-
-    /// Removes what earlier runs left. What runs now of the same project is left to itself.
-    fn clean(&self) -> Result<(), Error> {
-        let folder = self.traces();
-        let others = fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .any(|path| path.extension() == Some(OsStr::new(CLAIM)) && is_claimed(&path));
-        if !others {
-            remove(&self.target.join("doctests"))?;
-            return remove(&folder);
-        }
-        for trace in self.recorded() {
-            fs::remove_file(&trace).map_err(|source| file(&trace, source))?;
-        }
-        Ok(())
-    }
-
-    /// The traces that are there.
-    fn recorded(&self) -> Vec<PathBuf> {
-        let mut traces: Vec<PathBuf> = fs::read_dir(self.traces())
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension() == Some(OsStr::new("rkcov")))
-            .collect();
-        traces.sort();
-        traces
-    }
-
-    /// Reports all traces.
-    fn report(&self, which: &Which, shown: &Shown, how: &How) -> Result<ExitCode, Error> {
-        let traces = self.recorded();
+    /// Reports these traces.
+    fn report(
+        &self,
+        traces: &[PathBuf],
+        which: &Which,
+        shown: &Shown,
+        how: &How,
+    ) -> Result<ExitCode, Error> {
         if traces.is_empty() {
-            return Err(CargoError::NoTraces(self.traces()).into());
+            return Err(CargoError::NoTraces(self.traces().folder().to_owned()).into());
         }
         let format = how.format.to_possible_value();
         let format = format.as_ref().map_or("text", |value| value.get_name());
         let mut line: Vec<OsString> = vec!["cargo rkcov".into(), "--format".into(), format.into()];
         line.extend(how.options.iter().cloned());
-        if let Some(path) = &shown.output_path {
-            line.extend(["--output".into(), path.into()]);
-        }
-        line.extend(self.sources(which, shown, how));
         line.push("--".into());
-        line.extend(traces.into_iter().map(OsString::from));
-        Ok(report::run(&ReportLine::parse_from(line).args)?)
+        line.extend(traces.iter().map(OsString::from));
+        let mut args = ReportLine::parse_from(line).args;
+        args.output.clone_from(&shown.output_path);
+        self.choose_sources(&mut args, which, shown);
+        Ok(report::run(&args)?)
     }
 
-    /// Which sources are shown, as options of `rkcov report`.
-    fn sources(&self, which: &Which, shown: &Shown, how: &How) -> Vec<OsString> {
-        let mut patterns = Vec::new();
-        let mut add = |option: &str, pattern: String| {
-            patterns.extend([OsString::from(option), pattern.into()]);
-        };
-        for regex in &shown.ignore_filename_regex {
-            add("--exclude", format!("re:{regex}"));
-        }
+    /// Says which sources are shown.
+    fn choose_sources(&self, args: &mut report::Args, which: &Which, shown: &Shown) {
+        args.exclude
+            .extend(shown.ignore_filename_regex.iter().cloned());
         // What build scripts make is in there.
-        add("--exclude", literal(&self.target));
-        let users = how.options.iter().any(|option| {
-            let option = option.to_string_lossy();
-            option.starts_with("--filter")
-                || option == "--all-sources"
-                || option == "--include-deps"
-        });
+        args.exclude.push(Pattern::below(&self.target));
         if !shown.include_tests {
             for package in &self.chosen.packages {
                 for folder in ["tests", "benches", "examples"] {
-                    add("--exclude", literal(&package.folder().join(folder)));
+                    args.exclude
+                        .push(Pattern::below(&package.folder().join(folder)));
                 }
             }
         }
-        if which.with_c {
-            for folder in self.project.with_native_code() {
-                add("--project", folder.to_string_lossy().into_owned());
-            }
+        let with_c = which.packages.with_c;
+        if with_c {
+            let folders = self.project.with_native_code();
+            args.project.extend(folders.map(Path::to_owned));
         }
-        if users || which.with_c || self.chosen.is_workspace {
-            return patterns;
+        if !args.filter.is_empty() || args.all_sources || with_c || self.chosen.is_workspace {
+            return;
         }
         let folders = || self.chosen.packages.iter().map(|package| package.folder());
-        for folder in folders() {
-            add("--filter", literal(folder));
-        }
+        args.filter.extend(folders().map(Pattern::below));
         // A package's folder may hold other packages.
         for other in self.project.members().map(|package| package.folder()) {
             let inside = folders().any(|folder| other != folder && other.starts_with(folder));
             let around = folders().any(|folder| folder.starts_with(other));
             if inside && !around {
-                add("--exclude", literal(other));
+                args.exclude.push(Pattern::below(other));
             }
         }
-        patterns
     }
 }
 
-/// The extension of the file that says whose the trace of that number will be.
-const CLAIM: &str = "pid";
-
-/// A trace that is this process's, until it ends.
-struct Claim {
-    trace: PathBuf,
-    claim: PathBuf,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // If it stays, nobody is there of that number.
-        let _ = fs::remove_file(&self.claim);
+/// Cargo's target folder, as we choose it.
+fn target_of(known: &Known, project: &Project) -> PathBuf {
+    match &known.target_dir {
+        Some(folder) => std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
+        None => project.target_directory.join("rkcov"),
     }
 }
 
-/// Whether the process that made this claim is there.
-fn is_claimed(claim: &Path) -> bool {
-    let number = fs::read_to_string(claim).unwrap_or_default();
-    !number.is_empty() && Path::new("/proc").join(number).exists()
-}
-
-/// A glob that matches just this path.
-fn literal(path: &Path) -> String {
-    let mut glob = String::new();
-    for c in path.to_string_lossy().chars() {
-        if "*?[]{}\\!".contains(c) {
-            glob.extend(['[', c, ']']);
-        } else {
-            glob.push(c);
-        }
-    }
-    glob
-}
-
-fn build(args: &Build) -> Result<ExitCode, Error> {
-    let place = Place::of(&args.which)?;
-    let mut cargo = place.cargo(&["build"], &args.which, args.cmp)?;
+/// Has cargo build what it would run, and no more.
+fn only_build(place: &Place, cargo: &mut Command) -> Result<ExitCode, Error> {
     let status = cargo.status().map_err(|source| Error::Program {
         program: cargo.get_program().to_owned(),
         source,
@@ -519,22 +556,47 @@ fn build(args: &Build) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(status.unwrap_or(1)))
 }
 
-fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Error> {
+fn build(args: &Build) -> Result<ExitCode, Error> {
     let place = Place::of(&args.which)?;
+    let mut cargo = place.cargo(&["build"], &args.which, args.cmp)?;
+    only_build(&place, &mut cargo)
+}
+
+fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, Error> {
     let mut words = vec![subcommand];
-    if subcommand == "nextest" && args.which.cargo.first().is_none_or(|arg| arg != "run") {
+    if subcommand == "nextest" {
         words.push("run");
+        if args.which.cargo.first().is_some_and(|arg| arg == "run") {
+            args.which.cargo.remove(0);
+        }
     }
+    let place = Place::of(&args.which)?;
     let tests = ["test", "nextest", "bench"].contains(&subcommand);
     if args.ignore_run_fail && tests && args.which.cargo.iter().all(|arg| arg != "--no-fail-fast") {
         words.push("--no-fail-fast");
     }
     let mut cargo = place.cargo(&words, &args.which, args.what.mode == Mode::Cmp)?;
-    if !(args.no_clean || args.no_report) {
-        place.clean()?;
+    if place.known.no_run {
+        let judged = |option: &OsString| option.to_string_lossy().starts_with("--fail-under");
+        if how.options.iter().any(judged) {
+            return Err(CargoError::NothingToJudge.into());
+        }
+        return only_build(&place, &mut cargo);
     }
-    let claim = place.next_trace()?;
+    let traces = place.traces();
+    let keep = args.no_clean || args.no_report;
+    let mut reported = if keep { traces.recorded() } else { Vec::new() };
+    let doctests = place.target.join("doctests");
+    let claim = traces.claim(!keep, || {
+        // They are for the report alone; what is left of them is in nobody's way.
+        let _ = fs::remove_dir_all(&doctests);
+    })?;
     let trace = &claim.trace;
+    reported.push(trace.clone());
+    if !how.format.is_for_people() && !args.no_report && args.shown.output_path.is_none() {
+        // A program reads the report there, and nothing else.
+        cargo.stdout(io::stderr());
+    }
     let recorded = record(
         &mut cargo,
         args.what,
@@ -559,7 +621,7 @@ fn collect(subcommand: &str, args: &Collect, how: &How) -> Result<ExitCode, Erro
     let reported = if args.no_report {
         Ok(ExitCode::SUCCESS)
     } else {
-        place.report(&args.which, &args.shown, how)
+        place.report(&reported, &args.which, &args.shown, how)
     };
     match reported {
         Ok(reported) if well || args.ignore_run_fail => Ok(reported),
@@ -582,11 +644,18 @@ fn why_nothing(found: Found) -> &'static str {
     }
 }
 
-fn clean(which: &Which) -> Result<ExitCode, Error> {
-    let known = Known::read(&which.cargo);
+fn clean(about: &About) -> Result<ExitCode, Error> {
+    let known = Known::read(&about.words());
     let project = Project::read(&known.project, false)?;
-    let ours = project.target_directory.join("rkcov");
-    remove(&ours)?;
+    let target = target_of(&known, &project);
+    if known.target_dir.is_none() {
+        remove(&target)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // It may be where cargo builds, too, when we do not call it.
+    for ours in ["trace", "doctests", "tools", &project::host()?] {
+        remove(&target.join(ours))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -32,6 +32,14 @@ pub enum Format {
     Pcs,
 }
 
+impl Format {
+    /// Whether people read it, in the midst of what else a command prints.
+    #[must_use]
+    pub const fn is_for_people(self) -> bool {
+        matches!(self, Self::Text)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Color {
     Auto,
@@ -44,13 +52,13 @@ enum Color {
 pub struct Args {
     /// Trace files, reported as one
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// What the report looks like
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Write the report to this file
     #[arg(short, long, value_name = "PATH")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Read the whole part of a trace that is cut or damaged
     #[arg(long)]
     salvage: bool,
@@ -64,16 +72,16 @@ pub struct Args {
 
     /// Show only sources that match: a path, its end, a folder, a glob; or re:REGEX
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
-    filter: Vec<Pattern>,
+    pub(super) filter: Vec<Pattern>,
     /// Do not show sources that match
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
-    exclude: Vec<Pattern>,
+    pub(super) exclude: Vec<Pattern>,
     /// Show system headers, Rust's own libraries and crates of others, too
     #[arg(long, visible_alias = "include-deps", help_heading = "Sources")]
-    all_sources: bool,
+    pub(super) all_sources: bool,
     /// Sources below this folder are of the project, too, wherever it lies
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
-    project: Vec<PathBuf>,
+    pub(super) project: Vec<PathBuf>,
     /// Look for executables and libraries that have moved in this folder
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     binaries: Vec<PathBuf>,

@@ -2,6 +2,8 @@
 //! `cargo rkcov` on small projects that cargo users have.
 
 mod command;
+mod environment;
+mod gates;
 mod kinds;
 mod profiles;
 mod shapes;

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is to fail fails, and says why; what a program reads has nothing else in it.
+
+use crate::support::Project;
+use std::fs;
+use std::process::Output;
+
+const MANIFEST: &str =
+    "[workspace]\n[package]\nname = \"small\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+
+/// A program that prints, and has a test that does.
+const PRINTS: &str = "fn main() {\n    println!(\"to be read\");\n}\n\n\
+     #[test]\nfn prints() {\n    main();\n}\n";
+
+fn small() -> Project {
+    Project::new(&[("Cargo.toml", MANIFEST), ("src/main.rs", PRINTS)])
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_report_for_programs_stands_alone_on_standard_output() {
+    let project = small();
+    for line in ["run --json", "test --json -- --nocapture"] {
+        let output = project.run(line);
+        assert!(output.status.success(), "{}", said(&output));
+        let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
+        assert!(parsed.is_ok(), "{line}: {}", printed(&output));
+        assert!(said(&output).contains("to be read"), "{}", said(&output));
+    }
+    let lcov = project.succeed("run --lcov");
+    assert!(lcov.starts_with("TN:") || lcov.starts_with("SF:"), "{lcov}");
+    let pcs = project.succeed("run --pcs");
+    assert!(pcs.lines().all(|line| line.starts_with("0x")), "{pcs}");
+    // Elsewhere, or for people: the program's output is where it always is.
+    let printed = project.succeed("run --json --output-path out.json");
+    assert_eq!(printed, "to be read\n");
+    assert_eq!(project.succeed("run --json --no-report"), "to be read\n");
+    assert!(project.succeed("run").starts_with("to be read\n"));
+}
+
+#[test]
+fn what_no_command_knows_is_refused() {
+    let project = small();
+    project.succeed("run --no-report");
+    let mut all = String::new();
+    for line in [
+        "report --fail-under-line 99.9",
+        "report --lcv",
+        "report -o x",
+        "report word",
+        "report --release",
+        "report -- x",
+        "clean --target-dirs x",
+        "clean all",
+    ] {
+        let output = project.run(line);
+        assert!(!output.status.success(), "{line}: {}", printed(&output));
+        let said = said(&output);
+        let shown: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("error") || line.contains("tip:"))
+            .collect();
+        all += &format!("$ cargo rkcov {line}\n{}\n", shown.join("\n"));
+    }
+    insta::assert_snapshot!("refused", all);
+    assert!(project.path("target/rkcov/trace/1.rkcov").exists());
+    // What tells where the project is, is known.
+    project.succeed("report --workspace -p small --offline --locked --manifest-path Cargo.toml");
+    // Cargo's to say, before it builds.
+    for line in ["test --fail-under-line 99.9", "build --summary-only"] {
+        assert!(!project.run(line).status.success(), "{line}");
+    }
+}
+
+#[test]
+fn a_bad_pattern_is_said_before_anything_runs() {
+    let project = small();
+    let output = project.run("test --ignore-filename-regex a( --lcov");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("invalid value 'a(' for '--ignore-filename-regex <REGEX>'"),
+        "{}",
+        said(&output)
+    );
+    assert!(!project.path("target").exists());
+}
+
+#[test]
+fn what_is_only_built_is_no_failure() {
+    let project = small();
+    for line in ["test --no-run", "bench --no-run"] {
+        let output = project.run(line);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(
+            said(&output).contains("rkcov: instrumented, in "),
+            "{}",
+            said(&output)
+        );
+        assert!(!said(&output).contains("nothing"), "{}", said(&output));
+        assert!(!project.path("target/rkcov/trace").exists());
+    }
+    let output = project.run("test --no-run --fail-under-lines 50");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("--no-run runs nothing"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn cleaning_takes_what_is_named() {
+    let project = small();
+    project.succeed("run --no-report");
+    project.succeed("run --no-report --target-dir elsewhere");
+    fs::write(project.path("elsewhere/theirs"), "").unwrap();
+    project.succeed("clean --target-dir elsewhere");
+    assert!(project.path("target/rkcov/trace/1.rkcov").exists());
+    for ours in ["trace", "tools"] {
+        assert!(!project.path("elsewhere").join(ours).exists(), "{ours}");
+    }
+    assert!(project.path("elsewhere/theirs").exists());
+    project.succeed("clean");
+    assert!(!project.path("target/rkcov").exists());
+}
