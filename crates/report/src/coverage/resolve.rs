@@ -13,7 +13,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::gather::{ImageHits, ImageKey};
 use super::paths::clean;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
-use crate::image::{demangled, is_drop_glue, Doubt, Image, Piece, Search, Symbolizer, Weight};
+use crate::image::{
+    demangled, is_drop_glue, Doubt, Image, Piece, Search, Shortcut, Symbolizer, Weight,
+};
 use crate::trace::Mode;
 
 /// Pieces of code that one worker looks up, at least, with debug information of its own.
@@ -40,8 +42,12 @@ struct Sources {
 struct Extent {
     first: u32,
     last: u32,
-    /// Who ran any of it; how often its first line ran, which stands for calls.
+    /// Who ran any of it; how often its first line ran.
     hits: Hits,
+    /// How often it was entered, if it is a function of its own in the code.
+    entered: Option<u64>,
+    /// Whether it was inlined somewhere.
+    inlined: bool,
 }
 
 /// Looks everything up that `streams` streams recorded; those in `lossy` may have run more.
@@ -104,6 +110,8 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
             range: call..call,
             weight,
             doubt: Doubt::Nobody,
+            entry: false,
+            shortcut: None,
         }
     });
     let mut pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
@@ -188,9 +196,11 @@ impl Sources {
         symbolizer: &mut Symbolizer<'_>,
     ) {
         if piece.range.is_empty() {
-            self.add(piece.range.start, &piece.weight, image, symbolizer);
+            self.add(piece.range.start, &piece.weight, false, image, symbolizer);
         }
         for address in symbolizer.rows(&piece.range) {
+            let shortcut = piece.shortcut.as_ref().filter(|way| way.at == address);
+            let entry = piece.entry && address == piece.range.start;
             if unfounded.contains(&address) {
                 // It may have been this line that led here, or another one.
                 let mut hits = Hits {
@@ -198,14 +208,25 @@ impl Sources {
                     ..Hits::default()
                 };
                 hits.maybe.union(&piece.weight.streams);
-                self.add(address, &hits, image, symbolizer);
+                self.add(address, &hits, entry, image, symbolizer);
+            } else if let Some(shortcut) = shortcut {
+                let hits = with_shortcut(&piece.weight, shortcut, symbolizer);
+                self.add(address, &hits, entry, image, symbolizer);
             } else {
-                self.add(address, &piece.weight, image, symbolizer);
+                self.add(address, &piece.weight, entry, image, symbolizer);
             }
         }
     }
 
-    fn add(&mut self, address: u64, hits: &Hits, image: &Image, symbolizer: &mut Symbolizer<'_>) {
+    /// Adds who ran what is at an address. `entry` says whether a function begins there.
+    fn add(
+        &mut self,
+        address: u64,
+        hits: &Hits,
+        entry: bool,
+        image: &Image,
+        symbolizer: &mut Symbolizer<'_>,
+    ) {
         let mut frames = symbolizer.frames(address);
         if frames.iter().any(|frame| !image.is_line_of(frame)) {
             frames.retain(|frame| image.is_line_of(frame));
@@ -218,7 +239,8 @@ impl Sources {
             self.unknown += 1;
         }
         let mut placed = false;
-        for frame in &frames {
+        let outermost = frames.len().saturating_sub(1);
+        for (depth, frame) in frames.iter().enumerate() {
             let (Some(file), Some(line)) = (&frame.file, frame.line) else {
                 continue;
             };
@@ -227,14 +249,20 @@ impl Sources {
             line_hits.or_default().merge(hits);
             if let Some(symbol) = &frame.symbol {
                 let key = (Arc::clone(symbol), Arc::clone(file));
-                self.functions
-                    .entry(key)
-                    .and_modify(|extent| extent.add(line, line, hits))
-                    .or_insert_with(|| Extent {
-                        first: line,
-                        last: line,
-                        hits: hits.clone(),
-                    });
+                let entered = (entry && depth == outermost).then_some(hits.count);
+                let extent = Extent {
+                    first: line,
+                    last: line,
+                    hits: hits.clone(),
+                    entered,
+                    inlined: depth != outermost,
+                };
+                match self.functions.entry(key) {
+                    Entry::Occupied(mut known) => known.get_mut().add(&extent),
+                    Entry::Vacant(free) => {
+                        free.insert(extent);
+                    }
+                }
             }
         }
         if !placed && ran {
@@ -252,7 +280,7 @@ impl Sources {
         for (key, theirs) in other.functions {
             match self.functions.entry(key) {
                 Entry::Occupied(mut mine) => {
-                    mine.get_mut().add(theirs.first, theirs.last, &theirs.hits);
+                    mine.get_mut().add(&theirs);
                 }
                 Entry::Vacant(free) => {
                     free.insert(theirs);
@@ -266,19 +294,57 @@ impl Sources {
     }
 }
 
+/// Who ran the line of a lone jump, which others may have gone around. A jump back to the beginning
+/// of a loop is the loop's own statement, and whoever came to the beginning another way ran it, too.
+fn with_shortcut(own: &Hits, way: &Shortcut<Hits>, symbolizer: &mut Symbolizer<'_>) -> Hits {
+    let mut hits = own.clone();
+    hits.maybe.union(&way.maybe.streams);
+    let mut place = |address| {
+        let frames = symbolizer.frames(address);
+        let innermost = frames.into_iter().next()?;
+        Some((innermost.file?, innermost.line?))
+    };
+    if way.target < way.at && !way.sure.is_none() {
+        if let (Some((file, line)), Some(target)) = (place(way.at), place(way.target)) {
+            if file == target.0 && line <= target.1 {
+                hits.ran_with(&way.sure);
+                hits.count = hits.count.saturating_add(way.sure.count);
+            }
+        }
+    }
+    hits
+}
+
 impl Extent {
-    fn add(&mut self, first: u32, last: u32, hits: &Hits) {
-        let calls = match first.cmp(&self.first) {
-            Ordering::Less => hits.count,
-            Ordering::Equal => self.hits.count.max(hits.count),
+    fn add(&mut self, other: &Self) {
+        let calls = match other.first.cmp(&self.first) {
+            Ordering::Less => other.hits.count,
+            Ordering::Equal => self.hits.count.max(other.hits.count),
             Ordering::Greater => self.hits.count,
         };
-        self.hits.streams.union(&hits.streams);
-        self.hits.maybe.union(&hits.maybe);
+        self.hits.streams.union(&other.hits.streams);
+        self.hits.maybe.union(&other.hits.maybe);
         // A first line that did not run itself does not mean that nothing did.
         self.hits.count = calls.max(u64::from(!self.hits.streams.is_empty()));
-        self.first = self.first.min(first);
-        self.last = self.last.max(last);
+        self.entered = match (self.entered, other.entered) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        self.inlined |= other.inlined;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+
+    /// Who ran it, and how often it was called: as often as it was entered, if all of its copies are
+    /// functions of their own, else as often as its first line ran, at least.
+    fn calls(self) -> Hits {
+        let mut hits = self.hits;
+        match self.entered {
+            Some(entered) if self.inlined => hits.count = hits.count.max(entered),
+            Some(entered) if entered > 0 => hits.count = entered,
+            _ => {}
+        }
+        hits
     }
 }
 
@@ -336,7 +402,7 @@ pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
             .extend(distinct(extents).into_iter().map(|extent| Function {
                 name: Arc::clone(&name),
                 lines: (extent.first, extent.last),
-                hits: extent.hits,
+                hits: extent.calls(),
             }));
     }
     let counted = into.mode != Mode::Unique;
@@ -360,7 +426,7 @@ fn distinct(mut extents: Vec<Extent>) -> Vec<Extent> {
     for extent in extents {
         match distinct.last_mut() {
             Some(last) if extent.first <= last.last => {
-                last.add(extent.first, extent.last, &extent.hits);
+                last.add(&extent);
             }
             _ => distinct.push(extent),
         }

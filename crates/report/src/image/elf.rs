@@ -102,7 +102,12 @@ impl ElfFile {
         let mut found: Vec<Function> = object
             .symbols()
             .chain(object.dynamic_symbols())
-            .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
+            .filter(|symbol| {
+                // Sections of single blocks have symbols without a type.
+                let is_part = || symbol.name().is_ok_and(|name| name.contains(".__part."));
+                symbol.kind() == SymbolKind::Text && symbol.is_definition()
+                    || symbol.kind() == SymbolKind::Unknown && is_part()
+            })
             .filter_map(|symbol| {
                 let start = symbol.address();
                 let end = start.checked_add(symbol.size())?;

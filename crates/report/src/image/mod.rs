@@ -21,7 +21,7 @@ use addr2line::Loader;
 use crate::trace::BuildId;
 pub use elf::ElfError;
 use elf::{ElfFile, Function};
-pub(crate) use flow::{Doubt, Flow, Piece, Weight};
+pub(crate) use flow::{Doubt, Flow, Piece, Shortcut, Weight};
 pub use locate::{Problem, Search};
 
 /// The file that a module was, as far as it can be found.

@@ -42,6 +42,12 @@ struct Ways {
     sited: Vec<bool>,
     /// Where the gate of a callback would lead if it were closed, by the block that tests it.
     closed: Vec<Option<usize>>,
+    /// The jump that a block ends with, if it always goes to one other block: where the jump stands,
+    /// and that block.
+    jumps: Vec<Option<(u64, usize)>>,
+    /// The two ways on from a block that ends with a conditional jump: where it jumps to, and what
+    /// stands behind it. Without those that check the bounds of a table.
+    forks: Vec<Option<(usize, usize)>>,
 }
 
 /// How control may leave a routine at the end of a block.
@@ -61,6 +67,9 @@ pub(super) enum Exit {
 
 /// What happens at the end of a block.
 struct End {
+    /// The instruction.
+    at: u64,
+    sort: Sort,
     /// Targets in the same routine.
     jumps: Vec<u64>,
     /// Anywhere in the routine.
@@ -68,6 +77,14 @@ struct End {
     /// Control may go on to the next instruction.
     goes_on: bool,
     exit: Exit,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Jump,
+    Conditional,
+    Table,
+    Other,
 }
 
 impl End {
@@ -99,6 +116,13 @@ impl End {
             _ => Exit::Away,
         };
         Self {
+            at: branch.at,
+            sort: match branch.kind {
+                Kind::Jump(_) => Sort::Jump,
+                Kind::Conditional(_) => Sort::Conditional,
+                Kind::Table(_) | Kind::Anywhere => Sort::Table,
+                _ => Sort::Other,
+            },
             jumps: near,
             anywhere: matches!(branch.kind, Kind::Anywhere),
             goes_on: branch.goes_on(callees, endless),
@@ -117,6 +141,8 @@ impl Ways {
             exits: vec![Exit::Stays; blocks],
             sited: vec![false; blocks],
             closed: vec![None; blocks],
+            jumps: vec![None; blocks],
+            forks: vec![None; blocks],
         }
     }
 
@@ -146,15 +172,24 @@ impl Ways {
         }
     }
 
-    /// Gates are open while anything is recorded: the ways around callbacks are not taken.
-    fn open_gates(&mut self) {
+    /// Gates are open while anything is recorded: the ways around callbacks are not taken. `is_jump`
+    /// says of a block that it is a jump and nothing else, as between sections of single blocks.
+    fn open_gates(&mut self, is_jump: impl Fn(usize) -> bool) {
         for site in (0..self.sited.len()).filter(|block| self.sited[*block]) {
-            let from = self.predecessors[site].clone();
-            let forks = |block: &usize| self.successors[*block].len() == 2 && !self.sited[*block];
+            let mut from: Vec<(usize, usize)> = Vec::new();
+            for &block in &self.predecessors[site] {
+                from.push(match self.predecessors[block][..] {
+                    [before] if is_jump(block) && !self.sited[block] => (before, block),
+                    _ => (block, site),
+                });
+            }
+            let forks = |(block, _): &(usize, usize)| {
+                self.successors[*block].len() == 2 && !self.sited[*block]
+            };
             if from.iter().all(forks) {
-                for block in from {
+                for (block, on) in from {
                     let mut other = self.successors[block].iter().copied();
-                    self.closed[block] = other.find(|other| *other != site);
+                    self.closed[block] = other.find(|other| *other != on);
                 }
             }
         }
@@ -227,6 +262,23 @@ impl Graph {
                 }
             }
         }
+        for (block, range) in blocks.iter().enumerate() {
+            let Some(end) = ends.get(&range.end) else {
+                continue;
+            };
+            let target = end.jumps.first().and_then(|target| numbers.get(target));
+            let on = numbers.get(&range.end).copied();
+            match (end.sort, target, on) {
+                (Sort::Jump, Some(to), _) => ways.jumps[block] = Some((end.at, *to)),
+                (Sort::Conditional, Some(to), Some(on)) => {
+                    let behind = ends.get(&blocks[on].end);
+                    if behind.is_none_or(|end| end.sort != Sort::Table) {
+                        ways.forks[block] = Some((*to, on));
+                    }
+                }
+                _ => {}
+            }
+        }
         for (part, (range, _)) in parts.iter().enumerate() {
             if let Some(entry) = numbers.get(&range.start).filter(|_| entered(part)) {
                 ways.entries.push(*entry);
@@ -252,7 +304,14 @@ impl Graph {
     pub(super) fn with_sites(&mut self, sites: impl Iterator<Item = usize>, gated: bool) {
         sites.for_each(|block| self.ways.sited[block] = true);
         if gated {
-            self.ways.open_gates();
+            let jumps: Vec<bool> = self
+                .ways
+                .jumps
+                .iter()
+                .zip(&self.blocks)
+                .map(|(jump, block)| jump.is_some_and(|(at, _)| at == block.start))
+                .collect();
+            self.ways.open_gates(|block| jumps[block]);
         }
     }
 
@@ -261,6 +320,21 @@ impl Graph {
         self.ways.exits.iter().filter_map(|exit| match exit {
             Exit::Call(entry) | Exit::Tail(entry) => Some(*entry),
             _ => None,
+        })
+    }
+
+    /// The calls of known functions, and the block behind each that control comes to from there
+    /// only: who ran it came back from the function.
+    pub(super) fn returned_to(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
+        let ways = &self.ways;
+        let calls = ways.exits.iter().enumerate();
+        calls.filter_map(|(block, exit)| {
+            let Exit::Call(entry) = exit else { return None };
+            let [on] = ways.successors[block][..] else {
+                return None;
+            };
+            let only = ways.predecessors[on] == [block] && !ways.entries.contains(&on);
+            only.then_some((*entry, on))
         })
     }
 
@@ -322,6 +396,20 @@ impl Graph {
             gates: false,
         }
     }
+}
+
+/// Ways around a jump. At `-O0` gcc keeps the jump at the end of `while (1)` for its line, but lets
+/// conditional jumps to it go where it leads at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Shortcut<W> {
+    /// Where the jump stands.
+    pub(crate) at: u64,
+    /// Where it leads.
+    pub(crate) target: u64,
+    /// Who took another way there.
+    pub(crate) sure: W,
+    /// Who may have.
+    pub(crate) maybe: W,
 }
 
 /// The part of a routine that can have run.
@@ -433,6 +521,57 @@ impl Possible<'_> {
 
     pub(super) fn is_alive(&self, block: usize) -> bool {
         self.alive[block]
+    }
+
+    /// Blocks that lie on all ways from the beginning to a return of the routine. Whoever came back
+    /// from a call of it ran them.
+    pub(super) fn on_all_ways_back(&self) -> Vec<usize> {
+        let ways = &self.graph.ways;
+        let before = Paths::of(self).before;
+        let chain = |block| std::iter::successors(Some(block), |at: &usize| before[*at]);
+        let mut backs = (0..self.alive.len()).filter(|&block| {
+            self.alive[block]
+                && match ways.exits[block] {
+                    Exit::Returns | Exit::Tail(_) => true,
+                    // A jump of which nobody knows where it goes, not a call.
+                    Exit::Away => ways.successors[block].is_empty(),
+                    Exit::Stays | Exit::Call(_) => false,
+                }
+        });
+        let Some(first) = backs.next() else {
+            return Vec::new();
+        };
+        let mut common: Vec<usize> = chain(first).collect();
+        for back in backs {
+            let other: BTreeSet<usize> = chain(back).collect();
+            common.retain(|block| other.contains(block));
+        }
+        common
+    }
+
+    /// What the lone jump at the end of a block may have been left out for, as compilers do: a
+    /// conditional jump to it that went where it leads.
+    pub(super) fn shortcut<W: Weight>(&self, block: usize, weights: &[W]) -> Option<Shortcut<W>> {
+        let ways = &self.graph.ways;
+        let (at, target) = ways.jumps[block]?;
+        let mut found = Shortcut {
+            at,
+            target: self.graph.blocks[target].start,
+            sure: W::default(),
+            maybe: W::default(),
+        };
+        for &from in &ways.predecessors[target] {
+            match ways.forks[from] {
+                Some((to, on)) if to == target && self.alive[from] => {
+                    if !self.alive[on] && on != target {
+                        found.sure.ran_with(&weights[from]);
+                    }
+                    found.maybe.ran_with(&weights[from]);
+                }
+                _ => {}
+            }
+        }
+        (!found.maybe.is_none()).then_some(found)
     }
 
     /// Adds to `weights`, one for each block, what follows from them. Gives, for each block, the

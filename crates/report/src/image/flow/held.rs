@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls through registers that hold an address which the code itself put there. With
-//! `-mcmodel=large`, as User Mode Linux is built, all calls are such, those of callbacks too.
+//! `-mcmodel=large`, as User Mode Linux is built, all calls are such, those of callbacks too. Where
+//! such code is position-independent, the address is the sum of two: the global offset table's, and
+//! how far the function, or the word with its address, is from there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -13,7 +15,15 @@ use iced_x86::{
 use super::x86::{Kind, Scan};
 
 /// What the 16 registers hold, as far as it is known.
-type Held = [Option<u64>; 16];
+type Held = [Option<Content>; 16];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// An address, or a number that one is computed with.
+    Address(u64),
+    /// What the word at this address holds, which the dynamic linker writes.
+    Word(u64),
+}
 
 /// What an instruction does to registers.
 struct Step {
@@ -23,14 +33,33 @@ struct Step {
     changes: u16,
     /// What it puts into a register.
     puts: Option<(usize, Value)>,
-    /// The register that it calls or jumps through.
-    through: Option<usize>,
+    /// What it calls or jumps through.
+    through: Option<Value>,
 }
 
 #[derive(Clone, Copy)]
 enum Value {
     Address(u64),
     Copy(usize),
+    /// Of two registers.
+    Sum(usize, usize),
+    /// The word in memory at the sum of two registers.
+    Load(usize, usize),
+}
+
+impl Value {
+    fn of(self, held: &Held) -> Option<Content> {
+        let sum = |a: usize, b: usize| match (held[a]?, held[b]?) {
+            (Content::Address(a), Content::Address(b)) => Some(a.wrapping_add(b)),
+            _ => None,
+        };
+        match self {
+            Self::Address(address) => Some(Content::Address(address)),
+            Self::Copy(from) => held[from],
+            Self::Sum(a, b) => sum(a, b).map(Content::Address),
+            Self::Load(a, b) => sum(a, b).map(Content::Word),
+        }
+    }
 }
 
 /// Whether an instruction puts an address into a register that calls may go through.
@@ -114,33 +143,33 @@ pub(super) fn resolve(scan: &mut Scan, start: u64, code: &[u8], entered: &BTreeS
         }
     }
 
-    let mut found: HashMap<u64, u64> = HashMap::new();
+    let mut found: HashMap<u64, Content> = HashMap::new();
     for (block, held) in blocks.iter().zip(at_start) {
         let Some(mut held) = held else { continue };
         for step in &steps[block.clone()] {
-            if let Some(address) = step.through.and_then(|register| held[register]) {
-                found.insert(step.at, address);
+            if let Some(content) = step.through.and_then(|through| through.of(&held)) {
+                found.insert(step.at, content);
             }
             step.run(&mut held);
         }
     }
     for branch in &mut scan.branches {
-        if let Some(&address) = found.get(&branch.at) {
-            match branch.kind {
-                Kind::CallAny => branch.kind = Kind::Call(address),
-                Kind::Leave => branch.kind = Kind::Jump(address),
-                _ => {}
-            }
-        }
+        let Some(content) = found.get(&branch.at) else {
+            continue;
+        };
+        branch.kind = match (&branch.kind, *content) {
+            (Kind::CallAny, Content::Address(address)) => Kind::Call(address),
+            (Kind::CallAny, Content::Word(slot)) => Kind::CallThrough(slot),
+            (Kind::Leave, Content::Address(address)) => Kind::Jump(address),
+            (Kind::Leave, Content::Word(slot)) => Kind::JumpThrough(slot),
+            _ => continue,
+        };
     }
 }
 
 impl Step {
     fn run(&self, held: &mut Held) {
-        let value = self.puts.map(|(into, value)| match value {
-            Value::Address(address) => (into, Some(address)),
-            Value::Copy(from) => (into, held[from]),
-        });
+        let value = self.puts.map(|(into, value)| (into, value.of(held)));
         for (register, held) in held.iter_mut().enumerate() {
             if self.changes & 1 << register != 0 {
                 *held = None;
@@ -178,12 +207,34 @@ fn steps(start: u64, end: u64, code: &[u8]) -> Vec<Step> {
             }
             let (into, from) = (instruction.op0_kind(), instruction.op1_kind());
             let into = (into == OpKind::Register).then(|| instruction.op0_register());
+            // Two registers and nothing else make the address.
+            let sum = || {
+                let plain = instruction.memory_displacement64() == 0
+                    && instruction.memory_index_scale() == 1;
+                let base = number(instruction.memory_base()).filter(|_| plain)?;
+                Some((base, number(instruction.memory_index())?))
+            };
+            let loaded = || sum().map(|(base, index)| Value::Load(base, index));
             let puts = match (instruction.mnemonic(), into) {
                 (Mnemonic::Mov, Some(into)) if into.is_gpr64() => match from {
                     OpKind::Immediate64 => Some(Value::Address(instruction.immediate64())),
                     OpKind::Register => number(instruction.op1_register()).map(Value::Copy),
+                    OpKind::Memory => loaded(),
                     _ => None,
                 },
+                (Mnemonic::Lea, Some(into)) if into.is_gpr64() => {
+                    if instruction.is_ip_rel_memory_operand() {
+                        Some(Value::Address(instruction.ip_rel_memory_address()))
+                    } else {
+                        sum().map(|(base, index)| Value::Sum(base, index))
+                    }
+                }
+                (Mnemonic::Add, Some(into)) if into.is_gpr64() && from == OpKind::Register => {
+                    let with = number(instruction.op1_register());
+                    number(into)
+                        .zip(with)
+                        .map(|(into, with)| Value::Sum(into, with))
+                }
                 _ => None,
             };
             let flow = instruction.flow_control();
@@ -199,7 +250,11 @@ fn steps(start: u64, end: u64, code: &[u8]) -> Vec<Step> {
                 end: instruction.next_ip(),
                 changes,
                 puts: puts.and_then(|value| Some((number(into?)?, value))),
-                through: into.filter(|_| indirect).and_then(number),
+                through: match into {
+                    Some(register) => number(register).map(Value::Copy),
+                    None => loaded(),
+                }
+                .filter(|_| indirect),
             }
         })
         .collect()

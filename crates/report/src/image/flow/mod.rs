@@ -25,8 +25,8 @@ use rayon::prelude::*;
 
 use super::elf::{ElfFile, Function};
 use callees::{Callee, Callees};
-pub(crate) use graph::Weight;
 use graph::{Graph, Possible};
+pub(crate) use graph::{Shortcut, Weight};
 use x86::{Branch, Scan};
 
 /// The instrumented code of an image.
@@ -65,6 +65,10 @@ pub(crate) struct Piece<W> {
     /// Who is known to have run it.
     pub(crate) weight: W,
     pub(crate) doubt: Doubt<W>,
+    /// Whether a function begins here.
+    pub(crate) entry: bool,
+    /// Ways around the jump that it ends with.
+    pub(crate) shortcut: Option<Shortcut<W>>,
 }
 
 /// Who else may have run a piece of code.
@@ -183,11 +187,62 @@ impl Flow {
         });
         let returning = self.returning(&weights, lossy);
         let returns = |entry| self.calls.is_in(entry, &returning);
-        self.routines
+        let mut states: Vec<State<'_, W>> = self
+            .routines
             .par_iter()
             .zip(weights)
-            .flat_map_iter(|(routine, weights)| routine.pieces(weights, lossy, returns))
+            .map(|(routine, weights)| routine.state(weights, lossy, returns))
+            .collect();
+        self.spread_returns(&mut states);
+        self.routines
+            .par_iter()
+            .zip(states)
+            .flat_map_iter(|(routine, state)| routine.pieces(state, lossy))
             .collect()
+    }
+
+    /// Who went on behind a call came back from it: in the function that was called, all that lies
+    /// on every way to a return ran, which may tell the same of those that it calls.
+    fn spread_returns<W: Weight>(&self, states: &mut [State<'_, W>]) {
+        // Each round goes one call deeper. What is not found is not known.
+        const ROUNDS: usize = 16;
+        let mut came_back: HashMap<usize, W> = HashMap::new();
+        let mut open: Vec<usize> = (0..self.routines.len()).collect();
+        for _ in 0..ROUNDS {
+            let mut news: BTreeSet<usize> = BTreeSet::new();
+            for caller in open.drain(..) {
+                for (entry, on) in self.routines[caller].graph.returned_to() {
+                    let weight = &states[caller].weights[on];
+                    let callee = self.calls.numbers.get(&entry);
+                    let callee = callee.filter(|callee| **callee < self.routines.len());
+                    let (Some(callee), false) = (callee, weight.is_none()) else {
+                        continue;
+                    };
+                    if came_back.entry(*callee).or_default().ran_with(weight) {
+                        news.insert(*callee);
+                    }
+                }
+            }
+            if news.is_empty() {
+                break;
+            }
+            let mut changed: Vec<(usize, &mut State<'_, W>)> =
+                states.iter_mut().enumerate().collect();
+            changed.retain(|(callee, state)| news.contains(callee) && state.fits);
+            open = changed
+                .into_par_iter()
+                .filter_map(|(callee, state)| {
+                    let mut more = false;
+                    for block in state.possible.on_all_ways_back() {
+                        more |= state.weights[block].ran_with(&came_back[&callee]);
+                    }
+                    if more {
+                        state.guards = state.possible.spread(&mut state.weights);
+                    }
+                    more.then_some(callee)
+                })
+                .collect();
+        }
     }
 
     /// Which functions came back from each call, as far as can be known: all of which no call can
@@ -271,22 +326,40 @@ impl Routine {
         self.graph.possible(recorded, returns)
     }
 
-    fn pieces<W: Weight>(
+    fn state<W: Weight>(
         &self,
         mut weights: Vec<W>,
         lossy: &W,
         returns: impl Fn(u64) -> bool,
-    ) -> Vec<Piece<W>> {
+    ) -> State<'_, W> {
         let recorded = weights.clone();
         let mut possible = self.possible(&weights, lossy, returns);
         let fits = |block: usize| weights[block].is_none() || possible.is_alive(block);
-        if !(0..weights.len()).all(fits) {
+        let fits = (0..weights.len()).all(fits);
+        if !fits {
             possible = self.graph.anything();
         }
         let guards = possible.spread(&mut weights);
-        let blocks = self.graph.blocks().zip(weights).enumerate();
+        State {
+            recorded,
+            weights,
+            possible,
+            fits,
+            guards,
+        }
+    }
+
+    fn pieces<W: Weight>(&self, state: State<'_, W>, lossy: &W) -> Vec<Piece<W>> {
+        let State {
+            recorded,
+            weights,
+            possible,
+            guards,
+            ..
+        } = state;
+        let blocks = self.graph.blocks().enumerate();
         blocks
-            .map(|(block, (range, weight))| {
+            .map(|(block, range)| {
                 let doubt = match guards[block] {
                     _ if !possible.is_alive(block) => Doubt::Nobody,
                     Some(guard) if guard == block && lossy.is_none() => Doubt::Nobody,
@@ -298,13 +371,28 @@ impl Routine {
                     None => Doubt::Anybody,
                 };
                 Piece {
+                    entry: range.start == self.entry,
+                    shortcut: possible.shortcut(block, &weights),
                     range,
-                    weight,
+                    weight: weights[block].clone(),
                     doubt,
                 }
             })
             .collect()
     }
+}
+
+/// What is known of a routine while what follows from other routines is added.
+struct State<'f, W> {
+    /// What was recorded.
+    recorded: Vec<W>,
+    /// What is known to have run.
+    weights: Vec<W>,
+    possible: Possible<'f>,
+    /// Whether what was recorded fits the code.
+    fits: bool,
+    /// For each block, the nearest one with a callback that all ways to it lead through.
+    guards: Vec<Option<usize>>,
 }
 
 /// What a routine calls back with.
@@ -326,7 +414,7 @@ fn routine(
         .iter()
         .map(|&part| (&functions[part].range, &scans[part]))
         .collect();
-    let entered = |part: usize| part == 0 || !is_cold(&functions[group[part]]);
+    let entered = |part: usize| part == 0 || !is_part(&functions[group[part]]);
     let mut graph = Graph::new(&parts, entered, callees, endless);
     let mut sites = Vec::new();
     let mut tails = Vec::new();
@@ -351,9 +439,10 @@ fn routine(
     (Routine { entry, graph }, Found { sites, tail })
 }
 
-/// Whether it is the part of a function that a compiler put elsewhere since it seldom runs.
-fn is_cold(function: &Function) -> bool {
-    function.name.contains(".cold")
+/// Whether it is the part of a function that a compiler put elsewhere: since it seldom runs, or since
+/// each block has a section of its own, as clang does with `-fbasic-block-sections`.
+fn is_part(function: &Function) -> bool {
+    function.name.contains(".cold") || function.name.contains(".__part.")
 }
 
 /// Finds out where calls through registers lead, in the functions that put addresses there.
@@ -380,14 +469,14 @@ fn follow_registers(scans: &mut [Scan], functions: &[Function], callees: &Callee
 }
 
 /// Which functions are parts of one routine: those that jump into each other's middle, and a
-/// `.cold` part with what jumps to it. The first of a group has its entry.
+/// part with what jumps to it or runs into it. The first of a group has its entry.
 fn groups(functions: &[Function], scans: &[Scan]) -> Vec<Vec<usize>> {
     let part_at = |address: u64| {
         let after = functions.partition_point(|f| f.range.start <= address);
         let part = after.checked_sub(1)?;
         functions[part].range.contains(&address).then_some(part)
     };
-    let is_cold = |part: usize| is_cold(&functions[part]);
+    let is_part = |part: usize| is_part(&functions[part]);
     let mut leader: Vec<usize> = (0..functions.len()).collect();
     fn find(leader: &mut [usize], mut part: usize) -> usize {
         while leader[part] != part {
@@ -397,14 +486,23 @@ fn groups(functions: &[Function], scans: &[Scan]) -> Vec<Vec<usize>> {
         part
     }
     for (own, scan) in scans.iter().enumerate() {
-        for &target in scan.branches.iter().flat_map(Branch::jump_targets) {
+        let next = functions.get(own + 1).filter(|next| {
+            let last = scan.branches.last();
+            let runs_out = last.is_none_or(|last| last.end != scan.end || !last.is_end());
+            runs_out && scan.end == next.range.start
+        });
+        let next = next
+            .map(|next| next.range.start)
+            .filter(|_| is_part(own + 1));
+        let targets = scan.branches.iter().flat_map(Branch::jump_targets);
+        for &target in targets.chain(&next) {
             let Some(other) = part_at(target).filter(|other| *other != own) else {
                 continue;
             };
-            if target != functions[other].range.start || is_cold(other) {
+            if target != functions[other].range.start || is_part(other) {
                 let (a, b) = (find(&mut leader, own), find(&mut leader, other));
-                // The entry leads: it is not cold.
-                let (lead, follow) = if is_cold(a) { (b, a) } else { (a, b) };
+                // The entry leads: it is no part.
+                let (lead, follow) = if is_part(a) { (b, a) } else { (a, b) };
                 leader[follow] = lead;
             }
         }

@@ -79,6 +79,14 @@ impl Branch {
         }
     }
 
+    /// Whether control never goes on behind it, whatever it leads to.
+    pub(super) const fn is_end(&self) -> bool {
+        !matches!(
+            self.kind,
+            Kind::Conditional(_) | Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny
+        )
+    }
+
     /// Whether control may go on behind it.
     pub(super) fn goes_on(&self, callees: &Callees<'_>, endless: &Endless) -> bool {
         match self.kind {
@@ -124,7 +132,9 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
         scan.end = instruction.next_ip();
         if let Some(kind) = kind(&instruction) {
             let kind = match (kind, tables.of_jump(&instruction)) {
-                (Kind::Leave, Some(Value::Offset(..) | Value::Computed)) => Kind::Anywhere,
+                (Kind::Leave, Some(Value::Offset(_) | Value::Word(_) | Value::Computed)) => {
+                    Kind::Anywhere
+                }
                 (Kind::Leave, Some(Value::Target(table))) => {
                     open.push((scan.branches.len(), table));
                     Kind::Anywhere
@@ -232,17 +242,24 @@ impl Table {
 /// add    target, base
 /// jmp    target                   jmp    [table + index * 8]
 /// ```
+///
+/// gcc does it at `-O0` in more steps: `lea` multiplies the index, `mov` loads 32 bits from
+/// `[index + base]`, `cdqe` extends them, and another `lea` makes the base again.
 #[derive(Default)]
 struct Tables {
     /// The last address that `lea` put into each register.
     bases: HashMap<Register, u64>,
+    /// Those of them that nothing was put over since, in the order of the code.
+    held: HashMap<Register, u64>,
     values: HashMap<Register, Value>,
 }
 
 #[derive(Clone, Copy)]
 enum Value {
-    /// An offset from a table, and the register with the table's address.
-    Offset(Register, Table),
+    /// An offset from a table.
+    Offset(Table),
+    /// The 32 bits of such an offset, whose sign is not extended yet.
+    Word(Table),
     /// A target.
     Target(Table),
     /// Something computed from a table that is not understood.
@@ -256,14 +273,20 @@ impl Tables {
             FlowControl::Call | FlowControl::IndirectCall
         ) {
             self.values.clear();
+            self.held.clear();
         }
-        if instruction.op0_kind() != OpKind::Register {
-            return;
-        }
-        let into = instruction.op0_register().full_register();
-        let value = self.value(instruction);
+        let into = match (instruction.mnemonic(), instruction.op0_kind()) {
+            (Mnemonic::Cdqe, _) => Register::RAX,
+            (_, OpKind::Register) => instruction.op0_register().full_register(),
+            _ => return,
+        };
+        let value = self.value(instruction, into);
         if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
-            self.bases.insert(into, instruction.ip_rel_memory_address());
+            let address = instruction.ip_rel_memory_address();
+            self.bases.insert(into, address);
+            self.held.insert(into, address);
+        } else {
+            self.held.remove(&into);
         }
         match value {
             Some(value) => self.values.insert(into, value),
@@ -272,8 +295,7 @@ impl Tables {
     }
 
     /// What the instruction puts into its first operand, if that is of interest.
-    fn value(&self, instruction: &Instruction) -> Option<Value> {
-        let into = instruction.op0_register().full_register();
+    fn value(&self, instruction: &Instruction, into: Register) -> Option<Value> {
         let memory = instruction.op1_kind() == OpKind::Memory;
         let indexed = memory && instruction.memory_index() != Register::None;
         match instruction.mnemonic() {
@@ -283,18 +305,27 @@ impl Tables {
                     && instruction.memory_displacement64() == 0;
                 let table = self.bases.get(&base).filter(|_| plain);
                 Some(table.map_or(Value::Computed, |table| {
-                    Value::Offset(base, Table::Offsets(*table))
+                    Value::Offset(Table::Offsets(*table))
                 }))
+            }
+            Mnemonic::Movsxd if instruction.op1_kind() == OpKind::Register => {
+                self.extended(instruction.op1_register().full_register())
+            }
+            Mnemonic::Cdqe => self.extended(into),
+            Mnemonic::Mov if indexed && instruction.op0_register().is_gpr32() => {
+                Some(self.word(instruction).unwrap_or(Value::Computed))
             }
             Mnemonic::Mov if indexed => Some(addresses(instruction)),
             Mnemonic::Add if instruction.op1_kind() == OpKind::Register => {
                 let from = instruction.op1_register().full_register();
+                let is_base =
+                    |register, table: &Table| self.bases.get(&register) == Some(&table.start());
                 // Either may be added to the other.
                 match (self.values.get(&into), self.values.get(&from)) {
-                    (Some(Value::Offset(base, table)), _) if *base == from => {
+                    (Some(Value::Offset(table)), _) if is_base(from, table) => {
                         Some(Value::Target(*table))
                     }
-                    (_, Some(Value::Offset(base, table))) if *base == into => {
+                    (_, Some(Value::Offset(table))) if is_base(into, table) => {
                         Some(Value::Target(*table))
                     }
                     (None, None) => None,
@@ -303,6 +334,32 @@ impl Tables {
             }
             _ => None,
         }
+    }
+
+    /// What `from` holds, once its sign is extended.
+    fn extended(&self, from: Register) -> Option<Value> {
+        match self.values.get(&from) {
+            Some(Value::Word(table)) => Some(Value::Offset(*table)),
+            Some(_) => Some(Value::Computed),
+            None => None,
+        }
+    }
+
+    /// 32 bits of a table whose base is one of two registers that an address is the sum of; the
+    /// other one has the index.
+    fn word(&self, load: &Instruction) -> Option<Value> {
+        let [base, index] = [load.memory_base(), load.memory_index()];
+        let plain = load.memory_displacement64() == 0;
+        let table = match load.memory_index_scale() {
+            4 => self.bases.get(&base.full_register()),
+            1 => {
+                let found = [base, index].map(|of| self.held.get(&of.full_register()));
+                found.into_iter().flatten().next()
+            }
+            _ => None,
+        };
+        let table = table.filter(|_| plain)?;
+        Some(Value::Word(Table::Offsets(*table)))
     }
 
     /// What an indirect jump goes through, if it stays in the function.
