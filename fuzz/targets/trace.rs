@@ -47,11 +47,6 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let mut to = std::io::sink();
-    let raw = PcOptions {
-        raw: true,
-        ..PcOptions::default()
-    };
-    render::pcs(&[&trace], &raw, &mut to).expect("a sink takes all");
     // Modules are looked for on the disk: with no path there is nothing to find.
     if trace
         .modules()
@@ -64,6 +59,11 @@ fuzz_target!(|bytes: &[u8]| {
         debug_dirs: Vec::new(),
         binaries: Vec::new(),
     };
+    let raw = PcOptions {
+        raw: true,
+        ..PcOptions::default()
+    };
+    render::pcs(&[&trace], &raw, &search, &mut to).expect("a sink takes all");
     let named = Named {
         name: "fuzz",
         trace: &trace,

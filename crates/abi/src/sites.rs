@@ -19,8 +19,10 @@
 /// Bytes of the first instruction of a site.
 const ACCESS: usize = 8;
 /// Its start: prefix, opcode, and the operand's form.
-const CHECKS: [u8; 3] = [0x65, 0x80, 0x3d];
-const STORES: [u8; 3] = [0x65, 0xc6, 0x05];
+const CHECKS: [u8; 3] = [PREFIX, 0x80, 0x3d];
+const STORES: [u8; 3] = [PREFIX, 0xc6, 0x05];
+/// GS.
+const PREFIX: u8 = 0x65;
 /// `je` with a displacement of 32 bits.
 const JE: [u8; 2] = [0x0f, 0x84];
 /// What fills a store up to 12 and to 13 bytes.
@@ -149,17 +151,39 @@ pub enum Site {
     Store(Store),
 }
 
+impl Site {
+    /// What is recorded.
+    #[must_use]
+    pub const fn pc(self) -> u64 {
+        match self {
+            Self::Check(check) => check.pc(),
+            Self::Store(store) => store.pc(),
+        }
+    }
+}
+
 /// All that looks like a site in `code`, which lies at `at`, in the order of addresses. What it is
 /// worth, the sections tell in which its byte and its guard lie.
 pub fn find(code: &[u8], at: u64) -> impl Iterator<Item = Site> + '_ {
-    (at..).zip(0..code.len()).filter_map(|(at, offset)| {
-        let code = code.get(offset..)?;
-        match code {
-            [0x65, 0x80, ..] => Check::read(code, at).map(Site::Check),
-            [0x65, 0xc6, ..] => Store::read(code, at).map(Site::Store),
-            _ => None,
+    let mut offset = 0;
+    core::iter::from_fn(move || loop {
+        let rest = code.get(offset..)?;
+        offset += rest.iter().position(|byte| *byte == PREFIX)? + 1;
+        let begin = offset - 1;
+        if let Some(site) = self::at(code.get(begin..)?, at.wrapping_add(begin as u64)) {
+            return Some(site);
         }
     })
+}
+
+/// What looks like a site at the beginning of `code`, which lies at `at`.
+#[must_use]
+pub fn at(code: &[u8], at: u64) -> Option<Site> {
+    match code {
+        [PREFIX, 0x80, ..] => Check::read(code, at).map(Site::Check),
+        [PREFIX, 0xc6, ..] => Store::read(code, at).map(Site::Store),
+        _ => None,
+    }
 }
 
 /// The address that the first instruction of a site at `at` accesses, if it begins with `start` and

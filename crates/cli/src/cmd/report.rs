@@ -327,6 +327,11 @@ fn report(
     look: &Look,
     to: &mut dyn Write,
 ) -> Result<Report, Error> {
+    let mut search = Search::default();
+    search.binaries.clone_from(&args.binaries);
+    search
+        .debug_dirs
+        .splice(0..0, args.debug_dir.iter().cloned());
     if args.format == Format::Pcs {
         let traces: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
         let options = PcOptions {
@@ -335,7 +340,7 @@ fn report(
             raw: args.raw,
         };
         return Ok(Report {
-            written: render::pcs(&traces, &options, to),
+            written: render::pcs(&traces, &options, &search, to),
             judged: match args.fail_under_lines {
                 Some(least) => Err(Error::NotJudged {
                     least,
@@ -345,11 +350,6 @@ fn report(
             },
         });
     }
-    let mut search = Search::default();
-    search.binaries.clone_from(&args.binaries);
-    search
-        .debug_dirs
-        .splice(0..0, args.debug_dir.iter().cloned());
     let coverage = Coverage::new(traces, &search)?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         warn(problem);

@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::guards::Guards;
+use super::modules::{ModuleMap, Place};
 use super::{Hits, Lost, StreamIndex};
-use crate::trace::{BuildId, Mode, Module, ProcessId, Stream, Trace};
+use crate::image::Search;
+use crate::trace::{BuildId, Mode, ProcessId, Stream, Trace};
 
 /// What identifies an image among traces: two builds at one path are two images.
 pub(super) type ImageKey = (PathBuf, BuildId);
@@ -29,10 +32,10 @@ pub(super) struct Gathered {
     pub(super) pcs: Vec<u64>,
 }
 
-/// The PCs of a stream and how often each was recorded.
-fn counted(stream: &Stream<'_>, mode: Mode) -> Vec<(u64, u64)> {
+/// The PCs of a stream of the trace `run` and how often each was recorded.
+fn counted(stream: &Stream<'_>, run: usize, mode: Mode, guards: &Guards<'_>) -> Vec<(u64, u64)> {
     let mut counts: FxHashMap<u64, u64> = FxHashMap::default();
-    for pc in stream.pcs() {
+    for pc in guards.pcs(run, stream) {
         *counts.entry(pc).or_default() += 1;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
@@ -45,7 +48,8 @@ fn counted(stream: &Stream<'_>, mode: Mode) -> Vec<(u64, u64)> {
 }
 
 /// Gathers the streams of all traces, numbered in order.
-pub(super) fn gather(traces: &[&Trace<'_>]) -> Gathered {
+pub(super) fn gather(traces: &[&Trace<'_>], search: &Search) -> Gathered {
+    let guards = Guards::of(traces, search);
     let streams: Vec<(usize, &Stream<'_>)> = traces
         .iter()
         .enumerate()
@@ -53,7 +57,7 @@ pub(super) fn gather(traces: &[&Trace<'_>]) -> Gathered {
         .collect();
     let counts: Vec<Vec<(u64, u64)>> = streams
         .par_iter()
-        .map(|(at, stream)| counted(stream, traces[*at].info().mode))
+        .map(|(at, stream)| counted(stream, *at, traces[*at].info().mode, &guards))
         .collect();
 
     let mut all = Gathered::default();
@@ -112,53 +116,4 @@ fn all_of(
         }
     }
     lost
-}
-
-/// The modules of one process by address.
-struct ModuleMap<'a> {
-    /// Sorted by start.
-    modules: Vec<&'a Module>,
-}
-
-enum Place<'a> {
-    In(&'a Module),
-    Nowhere,
-    /// Different modules lay there, one after the other.
-    Several,
-}
-
-impl<'a> ModuleMap<'a> {
-    fn new(trace: &'a Trace<'_>, process: ProcessId) -> Self {
-        let modules = trace.modules().iter();
-        let mut modules: Vec<_> = modules
-            .filter(|module| module.process.is_none_or(|id| id == process))
-            .collect();
-        modules.sort_by_key(|module| module.range.start);
-        Self { modules }
-    }
-
-    /// The module whose code called and returns to `pc`.
-    fn find(&self, pc: u64) -> Place<'a> {
-        // The call stands before the return address, which may be the first one of other code.
-        let call = pc.wrapping_sub(1);
-        let candidates = self.modules.partition_point(|m| m.range.start <= call);
-        let mut found: Option<&'a Module> = None;
-        for module in &self.modules[..candidates] {
-            let text = &module.text;
-            let code = text.is_empty() || text.iter().any(|range| range.contains(&call));
-            if !module.range.contains(&call) || !code {
-                continue;
-            }
-            match found {
-                // A library that was unloaded and loaded again at the same place.
-                Some(other)
-                    if other.path == module.path
-                        && other.build_id == module.build_id
-                        && other.bias == module.bias => {}
-                Some(_) => return Place::Several,
-                None => found = Some(module),
-            }
-        }
-        found.map_or(Place::Nowhere, Place::In)
-    }
 }

@@ -5,6 +5,8 @@
 //! ran (an editor, a test runner), take it from here; nothing here knows how it will be shown.
 
 mod gather;
+mod guards;
+mod modules;
 mod paths;
 mod resolve;
 mod select;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use crate::image::{Problem, Search};
 use crate::trace::{BuildId, DropReason, Drops, Info, Mode, Process, Stream, StreamInfo, Trace};
+pub(crate) use guards::Guards;
 pub use select::{Seen, Selection, Thread, UnknownThread};
 pub use streams::{StreamIndex, StreamSet};
 pub use view::{Count, FileView, View};
@@ -227,7 +230,7 @@ impl Coverage {
     pub fn new(traces: &[Named<'_>], search: &Search) -> Result<Self, MixedModes> {
         let mode = common_mode(traces)?;
         let plain: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
-        let gathered = gather::gather(&plain);
+        let gathered = gather::gather(&plain, search);
 
         let all = traces.iter().enumerate().flat_map(|(run, named)| {
             let streams = named.trace.streams().iter();

@@ -10,6 +10,7 @@ mod flow;
 mod harness;
 mod locate;
 mod rows;
+mod sites;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -23,6 +24,7 @@ pub use elf::ElfError;
 use elf::{ElfFile, Function};
 pub(crate) use flow::{Doubt, Flow, Piece, Shortcut, Weight};
 pub use locate::{Problem, Search};
+pub(crate) use sites::Sites;
 
 /// The file that a module was, as far as it can be found.
 #[derive(Debug)]
@@ -57,12 +59,17 @@ impl Image {
     pub fn find(path: &Path, build_id: &BuildId, search: &Search) -> Self {
         let found = locate::locate(path, build_id, search);
         let symbols = [&found.binary, &found.debug];
-        let functions = symbols
+        let sites = found.binary.as_ref().map(Sites::new).unwrap_or_default();
+        let mut functions = symbols
             .into_iter()
             .flatten()
             .map(ElfFile::functions)
             .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count())
             .unwrap_or_default();
+        for function in &mut functions {
+            function.range = sites.hot(&function.range);
+        }
+        functions.retain(|function| !function.range.is_empty());
         let calls = |code: &Range<u64>, entry| {
             let program = found.binary.as_ref().and_then(ElfFile::object);
             program.is_some_and(|program| harness::calls(&program, code, entry))
@@ -78,6 +85,12 @@ impl Image {
             functions,
             problems: found.problems,
         }
+    }
+
+    /// The sites of the file that was at `path` and had this build id; none if it is not there.
+    pub(crate) fn sites(path: &Path, build_id: &BuildId, search: &Search) -> Sites {
+        let found = locate::locate(path, build_id, search);
+        found.binary.as_ref().map(Sites::new).unwrap_or_default()
     }
 
     /// Where it was when it ran.

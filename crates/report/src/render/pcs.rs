@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashSet;
 
-use crate::coverage::Thread;
+use crate::coverage::{Guards, Thread};
+use crate::image::Search;
 use crate::trace::{Stream, Trace};
 
 /// Which PCs are wanted.
@@ -27,23 +28,34 @@ impl PcOptions {
     }
 }
 
-/// Writes PCs as they were recorded: return addresses in memory.
+/// Writes PCs: return addresses in memory, as they were recorded, or those of sites whose guards were.
+/// The files of modules are looked for as `search` says.
 ///
 /// # Errors
 /// What `to` says.
-pub fn pcs(traces: &[&Trace<'_>], options: &PcOptions, to: &mut dyn Write) -> io::Result<()> {
-    let (wanted, others): (Vec<&Stream<'_>>, Vec<_>) = traces
+pub fn pcs(
+    traces: &[&Trace<'_>],
+    options: &PcOptions,
+    search: &Search,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    let guards = Guards::of(traces, search);
+    let (wanted, others): (Vec<_>, Vec<_>) = traces
         .iter()
-        .flat_map(|trace| trace.streams())
-        .partition(|stream| options.wants(stream));
+        .enumerate()
+        .flat_map(|(run, trace)| trace.streams().iter().map(move |stream| (run, stream)))
+        .partition(|(_, stream)| options.wants(stream));
     let elsewhere: FxHashSet<u64> = if options.exclusive {
-        others.iter().flat_map(|stream| stream.pcs()).collect()
+        others
+            .iter()
+            .flat_map(|(run, stream)| guards.pcs(*run, stream))
+            .collect()
     } else {
         FxHashSet::default()
     };
     let pcs = wanted
         .iter()
-        .flat_map(|stream| stream.pcs())
+        .flat_map(|(run, stream)| guards.pcs(*run, stream))
         .filter(|pc| !elsewhere.contains(pc));
     if options.raw {
         for pc in pcs {

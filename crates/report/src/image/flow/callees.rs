@@ -11,9 +11,14 @@ use object::{
 };
 
 use super::super::elf::Function;
+use super::super::sites::Sections;
 
 /// The functions that compilers call for each block or edge.
-const CALLBACKS: [&str; 2] = ["__sanitizer_cov_trace_pc", "__sanitizer_cov_trace_pc_guard"];
+const CALLBACKS: [&str; 3] = [
+    "__sanitizer_cov_trace_pc",
+    "__sanitizer_cov_trace_pc_guard",
+    "__rkcov_hit",
+];
 
 /// Functions that never return, by the names that linkers know; what one image has itself is found
 /// by its code.
@@ -278,6 +283,8 @@ pub(super) struct Callees<'a> {
     /// Words in memory through which the image calls others, by the address of the word.
     slots: HashMap<u64, Callee>,
     functions: &'a [Function],
+    /// Where checks and stores go.
+    pub(super) sites: Sections,
     /// Whether callbacks stand behind a gate.
     pub(super) gated: bool,
 }
@@ -311,6 +318,7 @@ impl<'a> Callees<'a> {
             named: HashMap::new(),
             slots: HashMap::new(),
             functions,
+            sites: Sections::new(object),
             gated: false,
         };
         let defined = object.symbols().chain(object.dynamic_symbols());
@@ -366,10 +374,10 @@ impl<'a> Callees<'a> {
         all
     }
 
-    /// Whether the image knows a callback, and so may have instrumented code.
+    /// Whether the image knows a callback or has sites, and so may have instrumented code.
     pub(super) fn has_callbacks(&self) -> bool {
         let mut known = self.named.values().chain(self.slots.values());
-        known.any(|callee| *callee == Callee::Callback)
+        self.sites.any() || known.any(|callee| *callee == Callee::Callback)
     }
 
     /// What is called at this address.

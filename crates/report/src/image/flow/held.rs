@@ -102,7 +102,7 @@ pub(super) fn resolve(scan: &mut Scan, start: u64, code: &[u8], entered: &BTreeS
                 Some(Kind::Table(targets)) => targets.iter().filter_map(to).collect(),
                 Some(Kind::Anywhere) => (0..blocks.len()).collect(),
                 Some(Kind::JumpThrough(_) | Kind::Leave | Kind::Return | Kind::Trap) => Vec::new(),
-                Some(Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny) | None => {
+                Some(Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny | Kind::Site) | None => {
                     on().into_iter().collect()
                 }
             }

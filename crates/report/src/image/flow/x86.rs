@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Return,
     Call(u64),
     CallThrough(u64),
+    /// A check or a store in the place of a callback's call.
+    Site,
     /// A call of what a register or an object names, or of the kernel.
     CallAny,
     /// It ends here.
@@ -57,7 +59,7 @@ impl Branch {
     pub(super) fn is_call(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny
+            Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny | Kind::Site
         )
     }
 
@@ -66,6 +68,7 @@ impl Branch {
         match self.kind {
             Kind::Call(target) | Kind::Jump(target) => Some(callees.at(target)),
             Kind::CallThrough(slot) | Kind::JumpThrough(slot) => Some(callees.through(slot)),
+            Kind::Site => Some(Callee::Callback),
             _ => None,
         }
     }
@@ -90,7 +93,7 @@ impl Branch {
     /// Whether control may go on behind it.
     pub(super) fn goes_on(&self, callees: &Callees<'_>, endless: &Endless) -> bool {
         match self.kind {
-            Kind::Conditional(_) | Kind::CallAny => true,
+            Kind::Conditional(_) | Kind::CallAny | Kind::Site => true,
             Kind::Call(_) | Kind::CallThrough(_) => match self.callee(callees) {
                 Some(Callee::Endless) => false,
                 Some(Callee::Function(entry)) => !endless.contains(entry),
@@ -125,6 +128,21 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
     let mut decoder = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     while decoder.can_decode() {
+        let (at, position) = (decoder.ip(), decoder.position());
+        if let Some(site) = callees.sites.at(&bytes[position..], at) {
+            let branch = Branch {
+                at,
+                end: site.pc(),
+                kind: Kind::Site,
+            };
+            let next = position + (branch.end - at) as usize;
+            if decoder.set_position(next).is_ok() {
+                decoder.set_ip(branch.end);
+                scan.end = branch.end;
+                scan.branches.push(branch);
+                continue;
+            }
+        }
         decoder.decode_out(&mut instruction);
         if instruction.is_invalid() {
             break;
@@ -395,7 +413,7 @@ pub(super) fn never_returns(
     let inside = |address: u64| parts.iter().any(|(range, _)| range.contains(&address));
     let stays = |branch: &Branch| match &branch.kind {
         Kind::Return | Kind::Anywhere | Kind::Leave => false,
-        Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny | Kind::Trap => true,
+        Kind::Call(_) | Kind::CallThrough(_) | Kind::CallAny | Kind::Site | Kind::Trap => true,
         Kind::Jump(target) | Kind::Conditional(target) if inside(*target) => true,
         Kind::Table(targets) => targets.iter().all(|target| inside(*target)),
         Kind::Jump(_) | Kind::Conditional(_) | Kind::JumpThrough(_) => {
@@ -424,7 +442,7 @@ pub(super) fn plain(range: &Range<u64>, scan: &Scan, callees: &Callees<'_>) -> O
     }
     for branch in &scan.branches {
         match &branch.kind {
-            Kind::Return => {}
+            Kind::Return | Kind::Site => {}
             Kind::Jump(target) | Kind::Conditional(target) if range.contains(target) => {}
             Kind::Table(targets) if targets.iter().all(|target| range.contains(target)) => {}
             Kind::Jump(_) | Kind::JumpThrough(_) | Kind::Call(_) | Kind::CallThrough(_) => {

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the modules of a process lie in its memory.
+
+use crate::trace::{Module, ProcessId, Trace};
+
+/// The modules of one process by address.
+pub(super) struct ModuleMap<'a> {
+    /// Sorted by start.
+    modules: Vec<&'a Module>,
+}
+
+pub(super) enum Place<'a> {
+    In(&'a Module),
+    Nowhere,
+    /// Different modules lay there, one after the other.
+    Several,
+}
+
+impl<'a> ModuleMap<'a> {
+    pub(super) fn new(trace: &'a Trace<'_>, process: ProcessId) -> Self {
+        let modules = trace.modules().iter();
+        let mut modules: Vec<_> = modules
+            .filter(|module| module.process.is_none_or(|id| id == process))
+            .collect();
+        modules.sort_by_key(|module| module.range.start);
+        Self { modules }
+    }
+
+    /// The module whose code called and returns to `pc`.
+    pub(super) fn find(&self, pc: u64) -> Place<'a> {
+        // The call stands before the return address, which may be the first one of other code.
+        let call = pc.wrapping_sub(1);
+        let candidates = self.modules.partition_point(|m| m.range.start <= call);
+        let mut found: Option<&'a Module> = None;
+        for module in &self.modules[..candidates] {
+            let text = &module.text;
+            let code = text.is_empty() || text.iter().any(|range| range.contains(&call));
+            if !module.range.contains(&call) || !code {
+                continue;
+            }
+            match found {
+                // A library that was unloaded and loaded again at the same place.
+                Some(other)
+                    if other.path == module.path
+                        && other.build_id == module.build_id
+                        && other.bias == module.bias => {}
+                Some(_) => return Place::Several,
+                None => found = Some(module),
+            }
+        }
+        found.map_or(Place::Nowhere, Place::In)
+    }
+
+    /// Whether no module has code at `address`, before it, or both.
+    pub(super) fn is_data(&self, address: u64) -> bool {
+        matches!(self.find(address), Place::Nowhere)
+    }
+
+    /// The module that has data at `address`: of one whose text alone is known, data is behind it.
+    pub(super) fn with_data(&self, address: u64) -> Option<&'a Module> {
+        let after = self.modules.partition_point(|m| m.range.start <= address);
+        let found = *self.modules.get(after.checked_sub(1)?)?;
+        // One that was unloaded may have lain at the same place.
+        let mut others = self.modules[..after - 1].iter().rev();
+        let same_place = |other: &&&Module| other.range.start == found.range.start;
+        let others = others.by_ref().take_while(same_place);
+        let other = others
+            .into_iter()
+            .any(|other| (&other.path, &other.build_id) != (&found.path, &found.build_id));
+        (!other).then_some(found)
+    }
+}

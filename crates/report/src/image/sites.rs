@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table of sites of an image: what its code has in the place of callbacks' calls.
+
+use std::ops::Range;
+
+use object::{Architecture, Object, ObjectSection, ObjectSegment, SegmentFlags};
+use rkcov_abi::sites::{self, Site};
+
+use super::elf::ElfFile;
+
+/// The checks and the stores of an image. An image whose callbacks are all called has none.
+#[derive(Debug, Default)]
+pub(crate) struct Sites {
+    sections: Sections,
+    /// The guards of stores and their PCs, by guard.
+    stores: Vec<(u64, u64)>,
+    /// Where checks go to call, sorted. What stands there is of no function.
+    cold: Vec<u64>,
+}
+
+/// Where the bytes and the guards of sites are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sections {
+    checked: Option<Range<u64>>,
+    guards: Option<Range<u64>>,
+}
+
+impl Sections {
+    pub(crate) fn new(object: &object::File<'_>) -> Self {
+        if object.architecture() != Architecture::X86_64 {
+            return Self::default();
+        }
+        let range = |name| {
+            let section = object.section_by_name(name)?;
+            let start = section.address();
+            let end = start.checked_add(section.size())?;
+            (start < end).then_some(start..end)
+        };
+        Self {
+            checked: range(sites::CHECKED),
+            guards: range(sites::GUARDS),
+        }
+    }
+
+    /// Whether the image may have sites.
+    pub(crate) const fn any(&self) -> bool {
+        self.checked.is_some() || self.guards.is_some()
+    }
+
+    /// Whether what looks like a site is one.
+    fn has(&self, site: &Site) -> bool {
+        let within = |section: &Option<Range<u64>>, address| {
+            let section = section.as_ref();
+            section.is_some_and(|section| section.contains(&address))
+        };
+        match site {
+            Site::Check(check) => within(&self.checked, check.byte),
+            Site::Store(store) => within(&self.guards, store.guard),
+        }
+    }
+
+    /// The site that `code`, which lies at `at`, begins with.
+    pub(crate) fn at(&self, code: &[u8], at: u64) -> Option<Site> {
+        let site = sites::at(code, at).filter(|_| self.any())?;
+        self.has(&site).then_some(site)
+    }
+}
+
+impl Sites {
+    pub(crate) fn new(binary: &ElfFile) -> Self {
+        let Some(object) = binary.object() else {
+            return Self::default();
+        };
+        let mut all = Self {
+            sections: Sections::new(&object),
+            ..Self::default()
+        };
+        if !all.sections.any() {
+            return all;
+        }
+        for segment in object.segments() {
+            let SegmentFlags::Elf { p_flags, .. } = segment.flags() else {
+                continue;
+            };
+            let code = segment.data().unwrap_or_default();
+            if !p_flags.contains(object::elf::PF_X) {
+                continue;
+            }
+            for site in sites::find(code, segment.address()) {
+                match site {
+                    _ if !all.sections.has(&site) => {}
+                    Site::Check(check) => all.cold.push(check.cold),
+                    Site::Store(store) => all.stores.push((store.guard, store.pc())),
+                }
+            }
+        }
+        all.stores.sort_unstable();
+        all.cold.sort_unstable();
+        all
+    }
+
+    /// The PCs of the stores into the guard at this address: one, but where code was copied.
+    pub(crate) fn stores_into(&self, guard: u64) -> impl Iterator<Item = u64> + '_ {
+        let first = self.stores.partition_point(|(other, _)| *other < guard);
+        let stores = self.stores[first..].iter();
+        stores
+            .take_while(move |(other, _)| *other == guard)
+            .map(|(_, pc)| *pc)
+    }
+
+    /// What is left of a range of code without that at its end which checks go to.
+    pub(super) fn hot(&self, range: &Range<u64>) -> Range<u64> {
+        let first = self.cold.partition_point(|cold| *cold < range.start);
+        let end = self.cold.get(first).map_or(range.end, |cold| *cold);
+        range.start..range.end.min(end)
+    }
+}
