@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod kept;
+mod linking;
 pub mod project;
 pub mod rustc;
 pub mod tools;

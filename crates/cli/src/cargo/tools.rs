@@ -7,7 +7,7 @@
 
 use super::project::{Chosen, Package, Tools};
 use super::rustc::{additions, doctest_additions, without_runtool, Request, Wish};
-use super::{kept, Error};
+use super::{kept, linking, Error};
 use crate::wrap::Runtime;
 use crate::{cache, cmd, error};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub enum Tool {
     Cc,
     /// In the C++ compiler's place.
     Cxx,
+    /// In the linker's place.
+    Linker,
 }
 
 impl Tool {
@@ -53,12 +55,17 @@ impl Tool {
             Self::Runtool => "rkcov-runtool",
             Self::Cc => "rkcov-cc",
             Self::Cxx => "rkcov-c++",
+            // Its links have the names of linkers.
+            Self::Linker => "rkcov-linker",
         }
     }
 
     /// The tool that a program of this name is.
     #[must_use]
     pub fn of(program: &Path) -> Option<Self> {
+        if linking::is_link(program) {
+            return Some(Self::Linker);
+        }
         let name = program.file_name()?;
         Self::ALL.into_iter().find(|tool| name == tool.name())
     }
@@ -69,6 +76,10 @@ impl Tool {
     /// The program that we stand in for cannot be run, or there is no plan beside the link.
     pub fn become_it(self, program: &Path, args: &[OsString]) -> Result<Infallible, error::Error> {
         let folder = program.parent().unwrap_or(Path::new("."));
+        let folder = match self {
+            Self::Linker => folder.parent().unwrap_or(Path::new(".")),
+            _ => folder,
+        };
         let plan = Plan::read(folder)?;
         let compile = |language, variable, default: &str| {
             if plan.is_of_our_build_script() {
@@ -84,9 +95,10 @@ impl Tool {
         Ok(match self {
             Self::Cc => compile(cmd::cc::Language::C, WRAPPED_CC, "cc")?,
             Self::Cxx => compile(cmd::cc::Language::Cxx, WRAPPED_CXX, "c++")?,
-            Self::Rustc => plan.rustc(args)?,
+            Self::Rustc => plan.rustc(folder, args)?,
             Self::Rustdoc => plan.rustdoc(folder, args)?,
             Self::Runtool => kept::run(&plan.kept, args)?,
+            Self::Linker => linking::run(program, &plan, args)?,
         })
     }
 }
@@ -99,6 +111,8 @@ pub struct Plan {
     /// Packages that are not of the workspace are instrumented, or C code is, or the user's own tool
     /// stands before every rustc: so do we.
     everywhere: bool,
+    /// Where archives are kept in which guards' calls are stores; `None` if they stay calls.
+    stores: Option<PathBuf>,
     comparisons: bool,
     dead_code: bool,
     with_c: bool,
@@ -158,6 +172,8 @@ pub struct Wishes {
     pub dead_code: bool,
     /// C and C++ code that build scripts compile is instrumented.
     pub with_c: bool,
+    /// Guards' calls become stores, which cost less and say no more than that an edge ran.
+    pub stores: bool,
 }
 
 const PLAN: &str = "plan.json";
@@ -179,6 +195,7 @@ impl Plan {
         Ok(Self {
             packages: (!whole).then(|| chosen.packages.iter().map(Package::spec).collect()),
             everywhere,
+            stores: wishes.stores.then(|| target.join("stores")),
             comparisons: wishes.comparisons,
             dead_code: wishes.dead_code,
             with_c: wishes.with_c,
@@ -259,6 +276,11 @@ impl Plan {
             && env::var_os("OUT_DIR").is_some_and(|out| Path::new(&out).starts_with(&self.target))
     }
 
+    /// Where archives are kept in which guards' calls are stores; `None` if they stay calls.
+    pub(super) fn stores(&self) -> Option<&Path> {
+        self.stores.as_deref()
+    }
+
     fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(PLAN);
         let text = fs::read(&path).map_err(|source| Error::File { path, source })?;
@@ -289,7 +311,7 @@ impl Plan {
     }
 
     /// Becomes rustc. The first argument is its path.
-    fn rustc(&self, args: &[OsString]) -> Result<Infallible, Error> {
+    fn rustc(&self, folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
         let (rustc, given) = args.split_first().ok_or_else(|| Error::Start {
             program: "rustc".into(),
             source: io::Error::new(io::ErrorKind::InvalidInput, "cargo did not say which"),
@@ -319,6 +341,9 @@ impl Plan {
         let runtime = Runtime::in_dir(&self.runtime);
         let wish = self.wish(&runtime, self.wants_this_package());
         command.args(additions(&request, wish));
+        if self.stores.is_some() && request.target && request.link.is_some() {
+            linking::stand_in(folder, given, &mut command)?;
+        }
         become_program(command)
     }
 
@@ -350,11 +375,15 @@ impl Plan {
         }
         let runtime = Runtime::in_dir(&self.runtime);
         let wish = self.wish(&runtime, true);
+        let given = args;
         let (args, runner) = without_runtool(args);
         let runtool = kept::runtool(&folder.join(Tool::Runtool.name()), runner);
         command
             .args(args)
             .args(doctest_additions(&request, wish, &runtool));
+        if self.stores.is_some() && request.target && request.link.is_some() {
+            linking::stand_in(folder, given, &mut command)?;
+        }
         become_program(command)
     }
 }
@@ -370,7 +399,7 @@ pub(super) fn become_program(mut command: Command) -> Result<Infallible, Error> 
 }
 
 /// Makes `path` a link to `program`, in one step: another build may use it at this moment.
-fn link(program: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn link(program: &Path, path: &Path) -> io::Result<()> {
     if fs::read_link(path).is_ok_and(|found| found == program) {
         return Ok(());
     }

@@ -428,15 +428,22 @@ impl Place {
         })
     }
 
+    /// Cargo's target folder for what is to be run in this mode. Every edge of a program has to call where
+    /// more is wanted than whether it ran, so that is another build.
+    fn built(&self, mode: Mode) -> PathBuf {
+        match mode {
+            Mode::Trace | Mode::Cmp if has_stores() && self.known.target_dir.is_none() => {
+                self.target.join("calls")
+            }
+            _ => self.target.clone(),
+        }
+    }
+
     /// The command line of cargo's `subcommand`, with all that makes it build what we want.
-    fn cargo(
-        &self,
-        subcommand: &[&str],
-        which: &Which,
-        comparisons: bool,
-    ) -> Result<Command, Error> {
+    fn cargo(&self, subcommand: &[&str], which: &Which, mode: Mode) -> Result<Command, Error> {
         let wishes = Wishes {
-            comparisons,
+            comparisons: mode == Mode::Cmp,
+            stores: mode == Mode::Unique && has_stores(),
             dead_code: which.packages.with_dead_code,
             with_c: which.packages.with_c,
         };
@@ -452,11 +459,12 @@ impl Place {
             cargo.args(["--target", &self.host]);
         }
         if self.known.target_dir.is_none() {
-            cargo.arg("--target-dir").arg(&self.target);
+            cargo.arg("--target-dir").arg(self.built(mode));
         }
         let elsewhere = self.project.build_directory.as_ref();
         if elsewhere.is_some_and(|folder| *folder != self.project.target_directory) {
-            let ours = self.target.to_string_lossy();
+            let ours = self.built(mode);
+            let ours = ours.to_string_lossy();
             settings
                 .config
                 .push(format!("build.build-dir={}", quoted(&ours)));
@@ -539,14 +547,20 @@ fn target_of(known: &Known, project: &Project) -> PathBuf {
     }
 }
 
+/// Whether guards' calls become stores. Not yet unless this variable says so: the runtime has to know
+/// stores first.
+fn has_stores() -> bool {
+    cfg!(target_arch = "x86_64") && std::env::var_os("RKCOV_STORES").is_some()
+}
+
 /// Has cargo build what it would run, and no more.
-fn only_build(place: &Place, cargo: &mut Command) -> Result<ExitCode, Error> {
+fn only_build(place: &Place, mode: Mode, cargo: &mut Command) -> Result<ExitCode, Error> {
     let status = cargo.status().map_err(|source| Error::Program {
         program: cargo.get_program().to_owned(),
         source,
     })?;
     if status.success() {
-        let built = place.target.join(&place.host);
+        let built = place.built(mode).join(&place.host);
         say(format_args!(
             "rkcov: instrumented, in {}; run it under `rkcov run`",
             built.display()
@@ -558,8 +572,9 @@ fn only_build(place: &Place, cargo: &mut Command) -> Result<ExitCode, Error> {
 
 fn build(args: &Build) -> Result<ExitCode, Error> {
     let place = Place::of(&args.which)?;
-    let mut cargo = place.cargo(&["build"], &args.which, args.cmp)?;
-    only_build(&place, &mut cargo)
+    let mode = if args.cmp { Mode::Cmp } else { Mode::Unique };
+    let mut cargo = place.cargo(&["build"], &args.which, mode)?;
+    only_build(&place, mode, &mut cargo)
 }
 
 fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, Error> {
@@ -575,13 +590,13 @@ fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, E
     if args.ignore_run_fail && tests && args.which.cargo.iter().all(|arg| arg != "--no-fail-fast") {
         words.push("--no-fail-fast");
     }
-    let mut cargo = place.cargo(&words, &args.which, args.what.mode == Mode::Cmp)?;
+    let mut cargo = place.cargo(&words, &args.which, args.what.mode)?;
     if place.known.no_run {
         let judged = |option: &OsString| option.to_string_lossy().starts_with("--fail-under");
         if how.options.iter().any(judged) {
             return Err(CargoError::NothingToJudge.into());
         }
-        return only_build(&place, &mut cargo);
+        return only_build(&place, args.what.mode, &mut cargo);
     }
     let traces = place.traces();
     let keep = args.no_clean || args.no_report;
@@ -653,7 +668,9 @@ fn clean(about: &About) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     // It may be where cargo builds, too, when we do not call it.
-    for ours in ["trace", "doctests", "tools", &project::host()?] {
+    let ours = ["trace", "doctests", "tools", "stores", "calls"];
+    let host = project::host()?;
+    for ours in ours.into_iter().chain([&*host]) {
         remove(&target.join(ours))?;
     }
     Ok(ExitCode::SUCCESS)
