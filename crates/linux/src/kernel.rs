@@ -120,6 +120,10 @@ struct Build {
 
 impl Build {
     fn make(&self, targets: &[&str], what: &str, progress: &Progress) -> Result<()> {
+        run_logged(&mut self.command(targets), what, &self.log, progress)
+    }
+
+    fn command(&self, targets: &[&str]) -> Command {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let variable = |name: &str, value: &Path| {
             let mut word = OsString::from(name);
@@ -136,6 +140,9 @@ impl Build {
             .arg(variable("O", &self.folder))
             .arg(format!("LLVM=-{LLVM}"))
             .arg(variable("RUSTC", Path::new(RUSTC)))
+            // For the build's own programs. The first rustc in the path may be rustup's, which works
+            // only with the variables that are removed below.
+            .arg(variable("HOSTRUSTC", Path::new(RUSTC)))
             .arg(variable("BINDGEN", &self.bindgen))
             .args(targets)
             .env_remove("MAKEFLAGS")
@@ -150,7 +157,7 @@ impl Build {
         if self.flavor.arch == Arch::Uml {
             make.arg("ARCH=um");
         }
-        run_logged(&mut make, what, &self.log, progress)
+        make
     }
 
     /// Makes the configuration if it is not this flavor's already.
@@ -319,6 +326,34 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flavor::{Checks, Kcov};
+
+    #[test]
+    fn no_program_of_rustups_is_used() {
+        let build = Build {
+            flavor: Flavor {
+                arch: Arch::Uml,
+                kcov: Kcov::Rust,
+                checks: Checks::Plain,
+            },
+            source: "/source".into(),
+            folder: "/folder".into(),
+            log: "/log".into(),
+            bindgen: "/bindgen".into(),
+        };
+        let command = build.command(&["vmlinux"]);
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        for variable in ["RUSTC", "HOSTRUSTC"] {
+            assert!(
+                words.contains(&format!("{variable}={RUSTC}").into()),
+                "{words:?}"
+            );
+        }
+        assert!(words.contains(&"BINDGEN=/bindgen".into()), "{words:?}");
+    }
 
     #[test]
     fn options_without_effect_are_found() {
