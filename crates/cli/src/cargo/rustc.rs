@@ -71,7 +71,10 @@ impl Request {
                 value => value.unwrap_or_default(),
             };
             match name {
-                "--target" => request.target = true,
+                "--target" => {
+                    request.target = true;
+                    fixed |= value.contains("-musl");
+                }
                 "--crate-type" => types.extend(value.split(',').map(str::to_owned)),
                 "--crate-name" if value == "___" => request.asks = true,
                 "--print" | "-vV" | "-V" | "--version" => request.asks = true,
@@ -148,15 +151,15 @@ pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
         }
     }
     if let Some(link) = request.link {
-        added.extend(
-            wish.runtime
-                .arguments(link, &[])
-                .into_iter()
-                // The runtime comes after rustc's own libraries, and is a user of libc: a linker
-                // that goes from left to right has to look there once more.
-                .chain(["-lc".into()])
-                .map(link_argument),
-        );
+        let mut arguments = wish.runtime.arguments(link, &[]);
+        // The runtime comes after rustc's own libraries, and is a user of libc: a linker that goes
+        // from left to right has to look there once more. rustc has told it to take shared libraries
+        // again, whatever it links.
+        if link == Link::StaticExecutable {
+            arguments.push("-Wl,-Bstatic".into());
+        }
+        arguments.push("-lc".into());
+        added.extend(arguments.into_iter().map(link_argument));
     }
     added
 }

@@ -113,6 +113,29 @@ fn features_choose_code() {
 }
 
 #[test]
+fn programs_without_shared_libraries() {
+    let two = Project::new(TWO);
+    for flags in [
+        r#""-Ctarget-feature=+crt-static""#,
+        r#""-Ctarget-feature=+crt-static", "-Crelocation-model=static""#,
+        r#""-Ctarget-feature=+crt-static", "-Clinker-features=-lld""#,
+        r#""-Crelocation-model=static""#,
+    ] {
+        two.write(
+            ".cargo/config.toml",
+            &format!("[build]\nrustflags = [{flags}]\n"),
+        );
+        for command in ["run", "test"] {
+            let coverage = two.coverage(command);
+            assert!(
+                coverage.ran(ENGINE).contains(&SLOW_MODE),
+                "{flags}: {coverage:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_dependency_of_a_feature_is_included() {
     let project = Project::new(&[
         (
