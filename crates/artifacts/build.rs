@@ -51,8 +51,8 @@ const INTERFACE: &[&str] = &[
 ];
 
 /// What stands before libc's in a dynamic program, and in a static one.
-const INTERPOSED: &str = "pthread_create";
-const WRAPPED: &str = "__wrap_pthread_create";
+const INTERPOSED: &[&str] = &["pthread_create", "pthread_setname_np", "dlclose"];
+const WRAPPED: &[&str] = &["__wrap_pthread_create", "__wrap_pthread_setname_np"];
 
 /// What stands before libc's in a program that was written for Linux's device.
 const PRELOADED: &[(&str, &str)] = &[
@@ -82,6 +82,7 @@ const UNUSED: &[&str] = &[
     "dlsym",
     "dladdr",
     "__real_pthread_create",
+    "__real_pthread_setname_np",
 ];
 
 fn main() {
@@ -90,6 +91,8 @@ fn main() {
     let executable = build.assemble("executable.s");
     let library = build.assemble("library.s");
     let memory = build.assemble("memory.s");
+    let early = build.assemble("static.s");
+    let late = build.rename_callbacks(&archive);
     build.assemble("module.s");
     std::fs::copy(
         build.out.join("module.s.o"),
@@ -99,12 +102,12 @@ fn main() {
 
     let dynamic = Linkage {
         kind: "dynamic",
-        threads: INTERPOSED,
+        interposed: INTERPOSED,
         preloaded: &[],
     };
     let fixed = Linkage {
         kind: "static",
-        threads: WRAPPED,
+        interposed: WRAPPED,
         preloaded: &[],
     };
     let preload = Linkage {
@@ -112,7 +115,8 @@ fn main() {
         ..dynamic
     };
     build.prelink("rkcov.o", &[&executable, &archive, &memory], &dynamic);
-    build.prelink("rkcov-static.o", &[&executable, &archive, &memory], &fixed);
+    let parts = [&*executable, &early, &late, &memory];
+    build.prelink("rkcov-static.o", &parts, &fixed);
     build.prelink("rkcov-library.o", &[&library, &archive, &memory], &dynamic);
     build.prelink("rkcov-preload.o", &[&library, &archive, &memory], &preload);
     build.archive("librkcov.a", "rkcov-static.o");
@@ -143,7 +147,7 @@ fn main() {
 /// What differs between programs with a dynamic linker and static ones.
 struct Linkage {
     kind: &'static str,
-    threads: &'static str,
+    interposed: &'static [&'static str],
     /// More names of libc's, and the functions of ours that they are bound to.
     preloaded: &'static [(&'static str, &'static str)],
 }
@@ -249,6 +253,22 @@ impl Build {
         object
     }
 
+    /// The same library with other names for the callbacks, which `static.s` has in their places.
+    fn rename_callbacks(&self, archive: &Path) -> PathBuf {
+        let renamed = self.out.join("librkcov_late.a");
+        let mut objcopy = Command::new(env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".into()));
+        let callbacks = INTERFACE
+            .iter()
+            .filter(|name| name.starts_with("__sanitizer_cov_"))
+            // Called by constructors.
+            .filter(|name| !name.ends_with("_init"));
+        for name in callbacks {
+            objcopy.arg(format!("--redefine-sym={name}=rkcov_late_{name}"));
+        }
+        run(objcopy.arg(archive).arg(&renamed));
+        renamed
+    }
+
     /// One relocatable object of all that the interface and the glue need.
     fn prelink(&self, name: &str, inputs: &[&Path], linkage: &Linkage) {
         let whole = self.out.join(format!("{name}.whole"));
@@ -256,7 +276,7 @@ impl Build {
         ld.args(["-r", "--gc-sections", "-o"]).arg(&whole);
         let preloaded = linkage.preloaded.iter().map(|(name, _)| name);
         let interface = || {
-            let others = preloaded.clone().chain([&linkage.threads]);
+            let others = preloaded.clone().chain(linkage.interposed);
             INTERFACE.iter().chain(others)
         };
         for symbol in interface() {
@@ -280,7 +300,10 @@ impl Build {
             "--strip-unneeded",
             "--remove-section=.comment",
         ]);
-        for symbol in UNUSED {
+        for symbol in UNUSED
+            .iter()
+            .filter(|name| !linkage.interposed.contains(name))
+        {
             objcopy.arg(format!("--strip-unneeded-symbol={symbol}"));
         }
         for symbol in interface() {

@@ -33,6 +33,7 @@ const TOOLS: &[Tool] = &[
     tool("pkg-config", "pkgconf", "the installed runtime"),
     tool("genhtml", "lcov", "reports in lcov's format"),
     tool("valgrind", "valgrind", "leaks"),
+    tool("musl-gcc", "musl-tools", "programs of musl's"),
     tool(
         "aarch64-linux-gnu-gcc",
         "gcc-aarch64-linux-gnu",

@@ -36,7 +36,8 @@ artifact!(
 );
 artifact!(
     /// The whole runtime, for a static executable (`-static`, `-static-pie`), which is linked
-    /// with `-Wl,--wrap=pthread_create`.
+    /// with `-Wl,--wrap=pthread_create`; threads' names are seen with
+    /// `-Wl,--wrap=pthread_setname_np,-u,pthread_setname_np`, too.
     STATIC_OBJECT,
     "rkcov-static.o"
 );
@@ -170,6 +171,8 @@ mod tests {
                 "rkcov_",
                 "kcov_",
                 "pthread_create",
+                "pthread_setname_np",
+                "dlclose",
             ];
             for name in &visible {
                 let name = name.strip_prefix("__wrap_").unwrap_or(name);

@@ -169,7 +169,7 @@ impl Tree {
              Version: {version}\n\
              Cflags: -I${{includedir}}\n\
              Libs: ${{libdir}}/rkcov/{module} -L${{libdir}} -lrkcov\n\
-             Libs.private: -Wl,--wrap=pthread_create -pthread\n",
+             Libs.private: -Wl,--wrap=pthread_create,--wrap=pthread_setname_np,-u,pthread_setname_np -pthread\n",
             prefix = plain(&self.prefix)?,
             libdir = plain(libdir)?,
             url = env!("CARGO_PKG_REPOSITORY"),

@@ -92,7 +92,8 @@ fn shown(args: &[OsString]) -> String {
         ("-idirafter /rt", "HEADER"),
         ("-Xlinker /rt/rkcov.o", "RUNTIME"),
         (
-            "-Xlinker /rt/rkcov-static.o -Xlinker --wrap=pthread_create",
+            "-Xlinker /rt/rkcov-static.o -Xlinker --wrap=pthread_create \
+             -Xlinker --wrap=pthread_setname_np -Xlinker --undefined=pthread_setname_np",
             "RUNTIME",
         ),
         ("-Xlinker /rt/rkcov-module.o", "MODULE"),

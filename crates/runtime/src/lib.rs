@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod callbacks;
+pub mod closing;
 pub mod device;
 #[cfg(test)]
 mod faults;

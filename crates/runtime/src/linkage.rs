@@ -8,15 +8,19 @@ use core::ffi::{c_char, c_int, c_void, CStr};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// Keeps the module of this name, which is loaded, from being unloaded.
+/// Keeps the module of this name, which is loaded, from being unloaded: `always`, or if the
+/// program's `dlclose()` is not ours.
 ///
 /// # Safety
 /// `name` is null or a C string.
 #[cfg_attr(rkcov_object, no_mangle)]
-pub unsafe extern "C" fn rkcov_pin_dynamic(name: *const c_char) {
+pub unsafe extern "C" fn rkcov_pin_dynamic(name: *const c_char, always: bool) {
     // SAFETY: the caller's contract.
     let is_executable = name.is_null() || unsafe { CStr::from_ptr(name) }.is_empty();
-    if is_executable {
+    // SAFETY: a handle and a name for `dlsym()`.
+    let close = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"dlclose".as_ptr()) };
+    let is_ours = || module_of(close) == module_of(rkcov_pin_dynamic as *const c_void);
+    if is_executable || (!always && is_ours()) {
         return;
     }
     let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
@@ -24,13 +28,13 @@ pub unsafe extern "C" fn rkcov_pin_dynamic(name: *const c_char) {
     let handle = unsafe { libc::dlopen(name, flags) };
     if !handle.is_null() {
         // SAFETY: `dlopen()` has just returned it.
-        unsafe { libc::dlclose(handle) };
+        unsafe { close_it(handle) };
     }
 }
 
 /// A static program unloads nothing.
 #[cfg_attr(rkcov_object, no_mangle)]
-pub extern "C" fn rkcov_pin_static(_name: *const c_char) {}
+pub extern "C" fn rkcov_pin_static(_name: *const c_char, _always: bool) {}
 
 /// What `pthread_create()` takes.
 pub(crate) type Routine = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
@@ -52,38 +56,116 @@ pub unsafe extern "C" fn rkcov_create_dynamic(
     routine: Routine,
     argument: *mut c_void,
 ) -> c_int {
-    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-    let mut next = NEXT.load(Ordering::Relaxed);
-    if next.is_null() {
-        next = behind_ours();
-        NEXT.store(next, Ordering::Relaxed);
-    }
-    if next.is_null() {
+    static NEXT: Next = Next::new(
+        c"pthread_create",
+        [
+            c"___interceptor_pthread_create",
+            c"__interceptor_pthread_create",
+        ],
+    );
+    let Some(next) = NEXT.get() else {
         return libc::EAGAIN;
-    }
+    };
     // SAFETY: these names are of functions of this type.
-    let create = unsafe { core::mem::transmute::<*mut c_void, Create>(next) };
+    let create = unsafe { core::mem::transmute::<NonNull<c_void>, Create>(next) };
     // SAFETY: the caller's contract.
     unsafe { create(thread, attributes, routine, argument) }
 }
 
-/// A sanitizer's `pthread_create()` that is linked into our own module, where ours hides it, or the
-/// next one in the order of loading. A sanitizer in another module may be the one that calls us.
-fn behind_ours() -> *mut c_void {
-    let hidden = [
-        c"___interceptor_pthread_create",
-        c"__interceptor_pthread_create",
-    ];
-    let ours = module_of(rkcov_create_dynamic as *const c_void);
-    for name in hidden {
-        // SAFETY: a handle and a name for `dlsym()`.
-        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        if !found.is_null() && module_of(found) == ours {
-            return found;
+/// The `dlclose()` behind ours.
+///
+/// # Safety
+/// As `dlclose()`.
+pub(crate) unsafe fn close_it(handle: *mut c_void) -> c_int {
+    static NEXT: Next = Next::new(
+        c"dlclose",
+        [c"___interceptor_dlclose", c"__interceptor_dlclose"],
+    );
+    let Some(next) = NEXT.get() else { return -1 };
+    type Close = unsafe extern "C" fn(*mut c_void) -> c_int;
+    // SAFETY: these names are of functions of this type.
+    let close = unsafe { core::mem::transmute::<NonNull<c_void>, Close>(next) };
+    // SAFETY: the caller's contract.
+    unsafe { close(handle) }
+}
+
+/// The `pthread_setname_np()` behind ours.
+///
+/// # Safety
+/// As `pthread_setname_np()`.
+pub(crate) unsafe fn set_name(thread: libc::pthread_t, name: *const c_char) -> c_int {
+    static NEXT: Next = Next::new(
+        c"pthread_setname_np",
+        [
+            c"___interceptor_pthread_setname_np",
+            c"__interceptor_pthread_setname_np",
+        ],
+    );
+    let Some(next) = NEXT.get() else {
+        return libc::ENOSYS;
+    };
+    type SetName = unsafe extern "C" fn(libc::pthread_t, *const c_char) -> c_int;
+    // SAFETY: these names are of functions of this type.
+    let set_name = unsafe { core::mem::transmute::<NonNull<c_void>, SetName>(next) };
+    // SAFETY: the caller's contract.
+    unsafe { set_name(thread, name) }
+}
+
+#[cfg(rkcov_object)]
+core::arch::global_asm!(".weak __real_pthread_setname_np");
+
+/// The `pthread_setname_np()` of a static program that was linked with `--wrap=pthread_setname_np`.
+/// Only such a program comes here, but others that have the runtime in them are linked, too.
+///
+/// # Safety
+/// As `pthread_setname_np()`.
+#[cfg(rkcov_object)]
+pub(crate) unsafe fn set_name_static(thread: libc::pthread_t, name: *const c_char) -> c_int {
+    extern "C" {
+        fn __real_pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int;
+    }
+    // SAFETY: the caller's contract.
+    unsafe { __real_pthread_setname_np(thread, name) }
+}
+
+/// A function of libc's behind ours: a sanitizer's that is linked into our own module, where ours
+/// hides it, or the next one in the order of loading. A sanitizer in another module may be the one
+/// that calls us.
+struct Next {
+    name: &'static CStr,
+    hidden: [&'static CStr; 2],
+    found: AtomicPtr<c_void>,
+}
+
+impl Next {
+    const fn new(name: &'static CStr, hidden: [&'static CStr; 2]) -> Self {
+        Self {
+            name,
+            hidden,
+            found: AtomicPtr::new(ptr::null_mut()),
         }
     }
-    // SAFETY: as above.
-    unsafe { libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr()) }
+
+    fn get(&self) -> Option<NonNull<c_void>> {
+        NonNull::new(self.found.load(Ordering::Relaxed)).or_else(|| {
+            let found = self.find();
+            self.found.store(found, Ordering::Relaxed);
+            NonNull::new(found)
+        })
+    }
+
+    fn find(&self) -> *mut c_void {
+        let ours = module_of(rkcov_create_dynamic as *const c_void);
+        for name in self.hidden {
+            // SAFETY: a handle and a name for `dlsym()`.
+            let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+            if !found.is_null() && module_of(found) == ours {
+                return found;
+            }
+        }
+        // SAFETY: as above.
+        unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) }
+    }
 }
 
 /// Where the module begins that has this address.
@@ -121,7 +203,7 @@ pub unsafe extern "C" fn rkcov_create_static(
 
 #[cfg(rkcov_object)]
 extern "C" {
-    fn rkcov_pin(name: *const c_char);
+    fn rkcov_pin(name: *const c_char, always: bool);
     fn rkcov_create(
         thread: *mut libc::pthread_t,
         attributes: *const libc::pthread_attr_t,
@@ -146,8 +228,8 @@ pub(crate) unsafe fn create(
     unsafe { rkcov_create(thread, attributes, routine, argument) }
 }
 
-/// Keeps the module of this name from being unloaded.
-pub(crate) fn pin(name: *const c_char) {
+/// Keeps the module of this name from being unloaded: `always`, or if we would not learn that it is.
+pub(crate) fn pin(name: *const c_char, always: bool) {
     // SAFETY: the name that the dynamic linker gave us.
-    unsafe { rkcov_pin(name) };
+    unsafe { rkcov_pin(name, always) };
 }

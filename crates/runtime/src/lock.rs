@@ -6,17 +6,28 @@
 //! child never finds it held by a thread that it does not have.
 
 use crate::sys;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 static HELD: AtomicBool = AtomicBool::new(false);
 
 /// The lock is held until this is dropped.
 pub(crate) struct Held {
-    _signals: sys::SignalsBlocked,
+    _signals: Option<sys::SignalsBlocked>,
 }
 
 pub(crate) fn take() -> Held {
-    let signals = sys::SignalsBlocked::new();
+    held(Some(sys::SignalsBlocked::new()))
+}
+
+/// The lock without a system call, for the end of the process: a sandbox may forbid what it has no
+/// need of. A handler that interrupts this does not wait for the lock, since the process is in the
+/// collector's table (see `run::exiting()`).
+pub(crate) fn take_at_exit() -> Held {
+    held(None)
+}
+
+fn held(signals: Option<sys::SignalsBlocked>) -> Held {
     while HELD
         .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
         .is_err()
@@ -29,5 +40,22 @@ pub(crate) fn take() -> Held {
 impl Drop for Held {
     fn drop(&mut self) {
         HELD.store(false, Ordering::Release);
+    }
+}
+
+/// What only the holder of the lock uses.
+pub(crate) struct Guarded<T>(UnsafeCell<T>);
+
+// SAFETY: `get()` takes the lock's only proof for as long as the reference lives.
+unsafe impl<T: Send> Sync for Guarded<T> {}
+
+impl<T> Guarded<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    pub(crate) fn get<'h>(&'static self, _held: &'h mut Held) -> &'h mut T {
+        // SAFETY: there is one `Held` at a time, and it is borrowed for as long as the reference.
+        unsafe { &mut *self.0.get() }
     }
 }

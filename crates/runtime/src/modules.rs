@@ -8,11 +8,12 @@
 //! So is a module with guards, which has them numbered when it comes. One that gcc instrumented and
 //! that was linked otherwise is taken down when the process exits, if it is still loaded.
 //!
-//! While somebody collects, a module that registers is pinned: `dlclose()` does not unmap
-//! it, and no address ever means two things.
+//! A module that is closed goes, and its destructors run. While somebody collects, the addresses
+//! that it had are kept from being used again (see [`crate::closing`]), so that none ever means two
+//! things. If the process itself is a client, which will want names for what it has got, a module
+//! that registers stays loaded.
 
-use crate::{linkage, run};
-use core::cell::UnsafeCell;
+use crate::{closing, linkage, run, sys};
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -114,11 +115,13 @@ pub(crate) fn range_of(pc: u64) -> Option<&'static Range> {
 }
 
 /// What the dynamic linker knows of a module.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Found {
     pub(crate) bias: u64,
     pub(crate) text_start: u64,
     pub(crate) text_end: u64,
+    /// All that it has mapped.
+    pub(crate) mapped: core::ops::Range<u64>,
     pub(crate) build_id: [u8; BUILD_ID_MAX],
     pub(crate) build_id_len: usize,
     name: *const c_char,
@@ -129,6 +132,7 @@ impl Found {
         bias: 0,
         text_start: 0,
         text_end: 0,
+        mapped: 0..0,
         build_id: [0; BUILD_ID_MAX],
         build_id_len: 0,
         name: ptr::null(),
@@ -148,6 +152,14 @@ impl Found {
             unsafe { core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
         for header in headers {
             let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
+            if header.p_type == libc::PT_LOAD {
+                let mapped = &mut found.mapped;
+                if mapped.is_empty() {
+                    mapped.start = start;
+                }
+                mapped.start = mapped.start.min(start);
+                mapped.end = mapped.end.max(start.wrapping_add(header.p_memsz));
+            }
             if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
                 found.text_start = found.text_start.min(start);
                 found.text_end = found.text_end.max(start.wrapping_add(header.p_memsz));
@@ -169,6 +181,26 @@ impl Found {
         }
         (found.text_start < found.text_end).then_some(found)
     }
+}
+
+impl Found {
+    /// The dynamic linker's name for it: a path, perhaps a relative one; empty for the executable.
+    pub(crate) fn name(&self) -> &[u8] {
+        if self.name.is_null() {
+            return &[];
+        }
+        // SAFETY: the linker's name for a module that is loaded, a C string.
+        unsafe { core::ffi::CStr::from_ptr(self.name) }.to_bytes()
+    }
+}
+
+/// When a module is taken down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// While the program runs.
+    Now,
+    /// While it exits, when a system call more may be one that a sandbox kills it for.
+    Exit,
 }
 
 /// The note type of a build id, among notes named `GNU`.
@@ -270,12 +302,21 @@ impl Search {
 
 /// Takes down every module that is loaded now.
 pub(crate) fn scan() {
+    scan_at(Moment::Now);
+}
+
+/// The same when the process exits, without a system call.
+pub(crate) fn scan_at_exit() {
+    scan_at(Moment::Exit);
+}
+
+fn scan_at(moment: Moment) {
     let mut skip = 0;
     loop {
         let mut search = Search::new(None, skip);
         search.run();
         for found in search.found() {
-            add(found);
+            add(found, moment);
         }
         if search.len < search.found.len() {
             return;
@@ -284,21 +325,50 @@ pub(crate) fn scan() {
     }
 }
 
-/// Takes down the module that has `address`, and keeps it from being unloaded.
+/// Takes down the module that has `address`.
 pub(crate) fn add_containing(address: u64) {
     let mut search = Search::new(Some(address), 0);
     search.run();
     if let [found] = search.found() {
-        add(found);
-        linkage::pin(found.name);
+        add(found, Moment::Now);
+        linkage::pin(found.name, OPEN.load(Ordering::Relaxed));
     }
 }
 
-fn add(found: &Found) {
-    if found.text_end == 0 {
+/// How many modules the dynamic linker has unloaded; musl's unloads none.
+pub(crate) fn unloaded() -> u64 {
+    /// # Safety
+    /// `count` points to a `u64` that nobody else uses.
+    unsafe extern "C" fn first(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        count: *mut c_void,
+    ) -> c_int {
+        // SAFETY: what `dl_iterate_phdr()` promises, and what is passed below.
+        unsafe { count.cast::<u64>().write((*info).dlpi_subs) };
+        1
+    }
+    let mut count = 0_u64;
+    // SAFETY: `first` matches, and `count` lives across the call.
+    unsafe { libc::dl_iterate_phdr(Some(first), ptr::from_mut(&mut count).cast()) };
+    count
+}
+
+/// Whether a module is loaded that has `address`.
+pub(crate) fn is_loaded(address: u64) -> bool {
+    let mut search = Search::new(Some(address), 0);
+    search.run();
+    search.len != 0
+}
+
+fn add(found: &Found, moment: Moment) {
+    if found.text_end == 0 || range_of(found.text_start).is_some() {
         return;
     }
-    let lock = crate::lock::take();
+    let mut lock = match moment {
+        Moment::Now => crate::lock::take(),
+        Moment::Exit => crate::lock::take_at_exit(),
+    };
     if range_of(found.text_start).is_some() {
         return;
     }
@@ -309,15 +379,95 @@ fn add(found: &Found) {
         range.len.store(len, Ordering::Relaxed);
         LEN.store(at + 1, Ordering::Release);
     }
-    run::add_module(&lock, found);
+    closing::watch(&lock, &found.mapped);
+    run::add_module(&mut lock, found, moment);
 }
 
 /// The records of all modules that registered one.
-struct Records(UnsafeCell<*mut Record>);
-// SAFETY: used under the lock only.
-unsafe impl Sync for Records {}
-static RECORDS: Records = Records(UnsafeCell::new(ptr::null_mut()));
-static REGISTERED: AtomicU32 = AtomicU32::new(0);
+///
+/// A module leaves the list while the process exits, too, when it must not make a system call, so
+/// not under [`crate::lock`]: a record is added and taken out by one store, and whoever takes one
+/// out waits until nobody walks the list who may have it.
+struct Records {
+    first: AtomicPtr<Record>,
+    /// Somebody takes a record out. No handler does: `dlclose()` is not for handlers.
+    removing: AtomicBool,
+    walkers: AtomicU32,
+}
+static RECORDS: Records = Records {
+    first: AtomicPtr::new(ptr::null_mut()),
+    removing: AtomicBool::new(false),
+    walkers: AtomicU32::new(0),
+};
+
+impl Records {
+    fn add(&self, record: *mut Record, this: &Record) {
+        let mut first = self.first.load(Ordering::Relaxed);
+        loop {
+            this.next.store(first, Ordering::Relaxed);
+            match self.first.compare_exchange_weak(
+                first,
+                record,
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(other) => first = other,
+            }
+        }
+    }
+
+    fn remove(&self, record: *mut Record, this: &Record) {
+        let _removing = Removing::begin();
+        let next = this.next.load(Ordering::Relaxed);
+        let is_first =
+            self.first
+                .compare_exchange(record, next, Ordering::SeqCst, Ordering::Relaxed);
+        if let Err(mut at) = is_first {
+            // SAFETY: we alone take records out, so those in the list are alive.
+            while let Some(other) = unsafe { at.as_ref() } {
+                at = other.next.load(Ordering::Relaxed);
+                if at == record {
+                    other.next.store(next, Ordering::SeqCst);
+                    break;
+                }
+            }
+        }
+        while self.walkers.load(Ordering::SeqCst) != 0 {
+            sys::yield_now();
+        }
+    }
+
+    /// The walker has the lock, so that no child is forked in between.
+    fn each(&self, _lock: &crate::lock::Held, mut f: impl FnMut(&Record)) {
+        self.walkers.fetch_add(1, Ordering::SeqCst);
+        let mut at = self.first.load(Ordering::SeqCst);
+        // SAFETY: whoever takes a record out waits for walkers before it goes.
+        while let Some(record) = unsafe { at.as_ref() } {
+            f(record);
+            at = record.next.load(Ordering::SeqCst);
+        }
+        self.walkers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The right to take records out, until dropped. Held across `fork()`, so that a child finds it free.
+pub(crate) struct Removing(());
+
+impl Removing {
+    pub(crate) fn begin() -> Self {
+        while RECORDS.removing.swap(true, Ordering::Acquire) {
+            sys::yield_now();
+        }
+        Self(())
+    }
+}
+
+impl Drop for Removing {
+    fn drop(&mut self) {
+        RECORDS.removing.store(false, Ordering::Release);
+    }
+}
 
 extern "C" {
     static environ: *const *const c_char;
@@ -334,14 +484,7 @@ pub unsafe extern "C" fn __rkcov_module_register(record: *mut Record) {
     // A library that is loaded out of order, or that binds to its own runtime, comes first.
     // SAFETY: libc's own environment.
     unsafe { run::start(environ) };
-    {
-        let _lock = crate::lock::take();
-        // SAFETY: the lock is held.
-        let head = unsafe { &mut *RECORDS.0.get() };
-        this.next.store(*head, Ordering::Relaxed);
-        *head = record;
-        REGISTERED.fetch_add(1, Ordering::Relaxed);
-    }
+    RECORDS.add(record, this);
     if is_known_now() {
         add_containing(record as u64);
         open(this);
@@ -354,20 +497,8 @@ pub unsafe extern "C" fn __rkcov_module_register(record: *mut Record) {
 /// `record` is registered.
 #[no_mangle]
 pub unsafe extern "C" fn __rkcov_module_unregister(record: *mut Record) {
-    let _lock = crate::lock::take();
-    // SAFETY: the lock is held.
-    let mut link = unsafe { &mut *RECORDS.0.get() } as *mut *mut Record;
-    // SAFETY: links are the head and the `next` of registered records, which are all alive.
-    unsafe {
-        while !(*link).is_null() {
-            let next = (**link).next.as_ptr();
-            if *link == record {
-                *link = *next;
-                return;
-            }
-            link = next;
-        }
-    }
+    // SAFETY: the caller's contract.
+    RECORDS.remove(record, unsafe { &*record });
 }
 
 /// Opens the gates of all modules, those that come later included, and takes down the texts that
@@ -378,14 +509,7 @@ pub(crate) fn open_gates() {
         return;
     }
     scan();
-    let _lock = crate::lock::take();
-    // SAFETY: the lock is held; registered records are alive.
-    let mut record = unsafe { *RECORDS.0.get() };
-    // SAFETY: as above.
-    while let Some(this) = unsafe { record.as_ref() } {
-        open(this);
-        record = this.next.load(Ordering::Relaxed);
-    }
+    RECORDS.each(&crate::lock::take(), open);
 }
 
 /// Whether a module that comes now is taken down: somebody collects, or has collected.

@@ -4,7 +4,9 @@
 //! A process finds the collector by its environment when it starts. Its threads take a slot each
 //! when they first run instrumented code; see [`attach`]. A forked child does so anew.
 
-use crate::modules::{self, Found};
+use crate::device::mark::Mark;
+use crate::lock::Guarded;
+use crate::modules::{self, Found, Moment};
 use crate::sys::{self, Fd};
 use crate::tls::{self, Tls, UNATTACHED};
 use crate::{device, lock, threads};
@@ -13,7 +15,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use rkcov_abi::Words;
 use rkcov_core::hot::Mode;
-use rkcov_core::sync::Word;
+use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
     Directory, Header, Invitation, Kind, Process, Recording, Slot, SlotState, ENVIRONMENT, REFUSAL,
@@ -98,10 +100,31 @@ pub(crate) unsafe fn start(envp: *const *const c_char) {
     RUN.state.store(state as u32, Ordering::Release);
     if active {
         threads::watch();
-        ensure_process(&lock::take());
+        let mut lock = lock::take();
+        Mark::Run.make(&lock);
+        let folder = FOLDER.get(&mut lock);
+        folder.len = sys::read_link(c"/proc/self/cwd", &mut folder.bytes).len();
+        ensure_process(&mut lock);
+        drop(lock);
         modules::scan();
     }
 }
+
+/// Longest path that is written down.
+const LONGEST: usize = 4096;
+
+/// Where paths and command lines are put together: callbacks come here on small stacks, too.
+static SCRATCH: Guarded<[u8; LONGEST]> = Guarded::new([0; LONGEST]);
+
+/// The folder that the process started in.
+struct Folder {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+static FOLDER: Guarded<Folder> = Guarded::new(Folder {
+    bytes: [0; LONGEST],
+    len: 0,
+});
 
 /// # Safety
 /// `envp` is null or a null-terminated array of C strings.
@@ -223,19 +246,21 @@ fn map_slot(offset: u64, len: usize) -> Option<*mut u8> {
     sys::map_shared(fd.raw(), offset, len).ok()
 }
 
-/// Our entry in the table of processes and its index. `None` if the table is full.
-fn ensure_process(_lock: &lock::Held) -> Option<(u32, &'static Process)> {
+/// The index of our entry in the table of processes, if we have one. It needs no lock.
+fn known_process() -> Option<u32> {
+    RUN.process.load(Ordering::Relaxed).checked_sub(1)
+}
+
+/// The index of our entry in the table of processes, which is made if there is none. The table may
+/// be full.
+fn ensure_process(lock: &mut lock::Held) -> Option<u32> {
     let directory = directory()?;
-    let known = RUN.process.load(Ordering::Relaxed);
-    let index = match known.checked_sub(1) {
-        Some(index) => index,
-        None => directory.header.processes.fetch_add(1, Ordering::AcqRel),
-    };
-    let process = directory.processes.get(index as usize)?;
-    if known != 0 {
-        return Some((index, process));
+    if let Some(index) = known_process() {
+        return Some(index).filter(|index| (*index as usize) < directory.processes.len());
     }
+    let index = directory.header.processes.fetch_add(1, Ordering::AcqRel);
     RUN.process.store(index.wrapping_add(1), Ordering::Relaxed);
+    let process = directory.processes.get(index as usize)?;
     process.pid.store(sys::pid(), Ordering::Relaxed);
     process.parent.store(sys::parent_pid(), Ordering::Relaxed);
     process.start.store(sys::now(), Ordering::Relaxed);
@@ -254,30 +279,31 @@ fn ensure_process(_lock: &lock::Held) -> Option<(u32, &'static Process)> {
             process.exe.set(&parent.exe);
             process.cmdline.set(&parent.cmdline);
         }
-        None => describe(directory, process),
+        None => describe(directory, process, lock),
     }
     process.set_ready();
-    Some((index, process))
+    Some(index)
 }
 
 /// Writes down which program this is.
-fn describe(directory: &Directory, process: &Process) {
-    let mut buf = [0_u8; 4096];
-    let exe = sys::read_link(c"/proc/self/exe", &mut buf);
+fn describe(directory: &Directory, process: &Process, lock: &mut lock::Held) {
+    let buf = SCRATCH.get(lock);
+    let exe = sys::read_link(c"/proc/self/exe", buf);
     directory.text.put(&process.exe, &[exe]);
     let cmdline = Fd::open(c"/proc/self/cmdline", libc::O_RDONLY | libc::O_CLOEXEC);
-    let n = cmdline.and_then(|fd| fd.read(&mut buf)).unwrap_or(0);
+    let n = cmdline.and_then(|fd| fd.read(buf)).unwrap_or(0);
     let cmdline = buf.get(..n).unwrap_or(&[]);
     directory.text.put(&process.cmdline, &[cmdline]);
 }
 
-/// Puts a module into the collector's table.
-pub(crate) fn add_module(lock: &lock::Held, found: &Found) {
+/// Puts a module into the collector's table. When the process exits, no system call says where its
+/// file is: the dynamic linker's name has to do.
+pub(crate) fn add_module(lock: &mut lock::Held, found: &Found, moment: Moment) {
     if !is_active() {
         return;
     }
     let Some(directory) = directory() else { return };
-    let Some((process, _)) = ensure_process(lock) else {
+    let Some(process) = ensure_process(lock) else {
         return;
     };
     let index = directory.header.modules.fetch_add(1, Ordering::AcqRel);
@@ -289,9 +315,22 @@ pub(crate) fn add_module(lock: &lock::Held, found: &Found) {
     module.text_start.store(found.text_start, Ordering::Relaxed);
     module.text_end.store(found.text_end, Ordering::Relaxed);
     module.set_build_id(found.build_id.get(..found.build_id_len).unwrap_or(&[]));
-    let mut path = [0_u8; 4096];
-    let path = sys::mapped_path(found.text_start, &mut path);
-    directory.text.put(&module.path, &[path]);
+    match moment {
+        Moment::Now => {
+            let path = sys::mapped_path(found.text_start, SCRATCH.get(lock));
+            directory.text.put(&module.path, &[path]);
+        }
+        Moment::Exit => {
+            let name = found.name();
+            let folder = FOLDER.get(lock);
+            let folder = folder.bytes.get(..folder.len).unwrap_or(&[]);
+            let pieces: [&[u8]; 3] = match name.first() {
+                Some(b'/') | None => [b"", b"", name],
+                Some(_) => [folder, b"/", name],
+            };
+            directory.text.put(&module.path, &pieces);
+        }
+    }
     module.set_ready();
 }
 
@@ -299,6 +338,11 @@ pub(crate) fn add_module(lock: &lock::Held, found: &Found) {
 /// anywhere: in signal handlers, in allocators, in threads that nobody told us of.
 #[cold]
 pub(crate) fn attach(tls: &Tls) {
+    if state() == State::Alone {
+        // No system call: the program may run in a sandbox that has no word of us.
+        tls.set_idle(Sink::OFF);
+        return;
+    }
     let _signals = sys::SignalsBlocked::new();
     if tls.hot.mode.load(Ordering::Relaxed) & UNATTACHED == 0 {
         return;
@@ -327,7 +371,10 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     let Some((recording, geometry)) = header.recording() else {
         return Sink::OFF;
     };
-    let process = ensure_process(&lock::take()).map_or(u32::MAX, |(index, _)| index);
+    unmap_left_slots(geometry.slot_bytes() as usize);
+    let known = known_process().filter(|index| (*index as usize) < directory.processes.len());
+    let process = known.or_else(|| ensure_process(&mut lock::take()));
+    let process = process.unwrap_or(u32::MAX);
     let taken = directory.tickets.take().and_then(|slot| {
         let head = directory.slots.get(slot as usize)?;
         let at = map_slot(geometry.slot_offset(slot), geometry.slot_bytes() as usize)?;
@@ -372,45 +419,77 @@ fn mode(recording: Recording) -> Mode {
     }
 }
 
-/// The calling thread gives its slot up, in `state`, and records nothing any more.
+/// The calling thread gives its slot up, in `state`, and records nothing any more. Like the exit of
+/// the process, this makes no system call: a sandbox may forbid what a program does not need.
 pub(crate) fn leave(tls: &Tls, state: SlotState) {
-    let _signals = sys::SignalsBlocked::new();
+    // From here on a handler on top of us leaves the slot alone.
     tls.set_idle(Sink::OFF);
-    if let Some(slot) = detach(tls).filter(|slot| is_ours(slot)) {
-        slot.set_name(&sys::thread_name());
+    interrupt_fence();
+    let ours = !Mark::Run.is_wiped();
+    if let Some(slot) = detach(tls).filter(|_| ours) {
         slot.set_state(state);
+    }
+}
+
+/// The thread whose block is `tls` has another name now, a C string of at most 15 bytes.
+pub(crate) fn renamed(tls: &Tls, name: &CStr) {
+    let mut padded = [0; 16];
+    for (to, from) in padded.iter_mut().zip(name.to_bytes()) {
+        *to = *from;
+    }
+    // SAFETY: null, or in the directory, which stays mapped.
+    let slot = unsafe { tls.slot.load(Ordering::Relaxed).as_ref() };
+    if let Some(slot) = slot.filter(|_| !Mark::Run.is_wiped()) {
+        slot.set_name(&padded);
     }
 }
 
 /// The thread's process is exiting in order. Modules that came without a word are taken down now, if
 /// they are still there.
 pub(crate) fn exiting() {
-    if is_active() {
-        modules::scan();
+    // A process that is not in the table has recorded nothing. One that is never waits for the lock
+    // in a callback, so a handler may come while this has it.
+    if is_active() && known_process().is_some() {
+        modules::scan_at_exit();
     }
     let slot = tls::current().slot.load(Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
-    if let Some(slot) = unsafe { slot.as_ref() }.filter(|slot| is_ours(slot)) {
-        slot.set_name(&sys::thread_name());
+    if let Some(slot) = unsafe { slot.as_ref() }.filter(|_| !Mark::Run.is_wiped()) {
         slot.set_state(SlotState::Exiting);
     }
 }
 
-/// Whether the calling thread is the one that took the slot. In a child that was made without
-/// libc's knowledge, by a bare system call, its thread has the slot of its parent's.
-fn is_ours(slot: &Slot) -> bool {
-    slot.tid.load(Ordering::Relaxed) == sys::thread_id()
+/// Mappings of slots that threads have left. They are taken away by the next thread that takes a
+/// slot, which makes system calls anyway.
+static LEFT: [AtomicPtr<u8>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
+
+fn unmap_left_slots(bytes: usize) {
+    for place in &LEFT {
+        let at = place.swap(ptr::null_mut(), Ordering::Acquire);
+        if !at.is_null() {
+            // SAFETY: whoever left it does not use it any more, and we alone have it now.
+            unsafe { sys::unmap(at, bytes) };
+        }
+    }
 }
 
-/// Takes the slot from the thread, which must not be recording into it, and unmaps it.
+/// Takes the slot from the thread, which must not be recording into it.
 fn detach(tls: &Tls) -> Option<&'static Slot> {
     let slot = tls.slot.swap(ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
     let slot = unsafe { slot.as_ref() }?;
     let (_, geometry) = directory()?.header.recording()?;
     let at = tls.slot_at.swap(ptr::null_mut(), Ordering::Relaxed);
-    // SAFETY: the mapping that `take_slot()` made, which nobody else uses.
-    unsafe { sys::unmap(at, geometry.slot_bytes() as usize) };
+    let free = |place: &&AtomicPtr<u8>| {
+        let empty = ptr::null_mut();
+        place
+            .compare_exchange(empty, at, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    };
+    if LEFT.iter().find(free).is_none() {
+        // SAFETY: the mapping that `take_slot()` made, which nobody else uses.
+        unsafe { sys::unmap(at, geometry.slot_bytes() as usize) };
+    }
     Some(slot)
 }
 
@@ -425,6 +504,7 @@ pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
     if !is_active() {
         return;
     }
+    Mark::Run.set();
     let parent = RUN.process.swap(0, Ordering::Relaxed);
     if parent != 0 {
         RUN.forked_from.store(parent, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 use crate::run;
 use core::ffi::{c_char, c_int};
 
-/// Runs before all constructors of an executable, or when the shared library is loaded.
+/// Runs before all constructors of an executable.
 ///
 /// # Safety
 /// `envp` is null or a null-terminated array of C strings.
@@ -16,6 +16,17 @@ pub unsafe extern "C" fn rkcov_start(
 ) {
     // SAFETY: the caller's contract.
     unsafe { run::start(envp) };
+}
+
+/// Runs when the shared library is loaded, behind libc's own constructors. What a constructor gets
+/// for arguments differs between libcs.
+#[no_mangle]
+pub extern "C" fn rkcov_start_late() {
+    extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: libc's own environment.
+    unsafe { run::start(environ) };
 }
 
 /// Runs among the destructors of the process.

@@ -147,6 +147,25 @@ pub(crate) unsafe fn unmap(at: *mut u8, len: usize) {
     let _ = unsafe { syscall(libc::SYS_munmap, [at as usize, len, 0, 0, 0, 0]) };
 }
 
+/// Maps nothing at `[start, end)`, so that nothing else comes to lie there. What has come there in
+/// the meantime stays.
+pub(crate) fn reserve(at: Range<u64>) {
+    let start = at.start as usize & !(PAGE - 1);
+    let len = (at.end as usize).next_multiple_of(PAGE).wrapping_sub(start);
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let prot = libc::PROT_NONE as usize;
+    let args = [start, len, prot, flags as usize, usize::MAX, 0];
+    // SAFETY: without a place that is free, this maps nothing. A kernel that does not know the flag
+    // takes the address for a wish.
+    if let Ok(at) = unsafe { syscall(libc::SYS_mmap, args) } {
+        if at != start {
+            // SAFETY: ours, and of no use there.
+            unsafe { unmap(ptr::with_exposed_provenance_mut(at), len) };
+        }
+    }
+}
+
 /// All signals blocked, until dropped.
 pub(crate) struct SignalsBlocked(u64);
 

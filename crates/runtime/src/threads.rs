@@ -3,9 +3,9 @@
 
 use crate::linkage::{self, Routine};
 use crate::tls::{self, Tls};
-use crate::{device, lock, run};
+use crate::{device, lock, modules, run};
 use core::cell::UnsafeCell;
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_char, c_int, c_void, CStr};
 use core::mem::{size_of, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -54,29 +54,49 @@ fn is_thread_sanitizer_here() -> bool {
     at != 0
 }
 
-static KEY: AtomicU32 = AtomicU32::new(u32::MAX);
+/// The key whose value has [`ended`] called.
+static KEY: AtomicU32 = AtomicU32::new(NOT_MADE);
+const NOT_MADE: u32 = u32::MAX;
+/// There is none that would do. The collector learns of ends from the kernel.
+const NONE: u32 = u32::MAX - 1;
 
-/// Watches the process for ends of threads and for forks.
+/// Watches the process for ends of threads and for forks. From here on there is a key: of several
+/// threads that make one at the same time, all go on with the same.
 pub(crate) fn watch() {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if DONE.swap(true, Ordering::Relaxed) {
-        return;
+    if KEY.load(Ordering::Acquire) == NOT_MADE {
+        let mine = make_key();
+        let taken = KEY.compare_exchange(NOT_MADE, mine, Ordering::AcqRel, Ordering::Acquire);
+        if taken.is_err() && mine != NONE {
+            // SAFETY: made just now, and nobody has it.
+            unsafe { libc::pthread_key_delete(mine) };
+        }
     }
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if !WATCHED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the handlers match. Registered before any other handler, the first runs last
+        // before the fork, and the others first after it.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
+    }
+}
+
+fn make_key() -> u32 {
     let mut key = 0;
     // SAFETY: the key's destructor matches.
-    let made = unsafe { libc::pthread_key_create(&mut key, Some(ended)) } == 0;
-    if made && key < KEYS_WITHOUT_ALLOCATION {
-        KEY.store(key, Ordering::Relaxed);
+    if unsafe { libc::pthread_key_create(&mut key, Some(ended)) } != 0 {
+        return NONE;
     }
-    // SAFETY: the handlers match. Registered before any other handler, the first runs last before
-    // the fork, and the others first after it.
-    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
+    if key < KEYS_WITHOUT_ALLOCATION {
+        return key;
+    }
+    // SAFETY: made just now, and nobody has it.
+    unsafe { libc::pthread_key_delete(key) };
+    NONE
 }
 
 /// Has [`ended`] called at the end of the calling thread, whose block is `tls`.
 pub(crate) fn announce_end(tls: &Tls) {
     let key = KEY.load(Ordering::Relaxed);
-    if key != u32::MAX {
+    if key < KEYS_WITHOUT_ALLOCATION {
         // SAFETY: the key exists, and its value is never null.
         unsafe { libc::pthread_setspecific(key, ptr::from_ref(tls).cast()) };
     }
@@ -157,6 +177,40 @@ pub unsafe extern "C" fn __wrap_pthread_create(
     unsafe { pthread_create(thread, attributes, routine, argument) }
 }
 
+/// `pthread_setname_np()` as programs find it: the collector learns of the name.
+///
+/// # Safety
+/// As `pthread_setname_np()`.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int {
+    // SAFETY: the caller's contract.
+    unsafe { named(thread, name, linkage::set_name(thread, name)) }
+}
+
+/// The same for static programs, which are linked with `--wrap=pthread_setname_np`.
+///
+/// # Safety
+/// As `pthread_setname_np()`.
+#[cfg(rkcov_object)]
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_pthread_setname_np(
+    thread: libc::pthread_t,
+    name: *const c_char,
+) -> c_int {
+    // SAFETY: the caller's contract.
+    unsafe { named(thread, name, linkage::set_name_static(thread, name)) }
+}
+
+/// # Safety
+/// `thread` is a thread of this process that has not been joined, and `name` a C string.
+unsafe fn named(thread: libc::pthread_t, name: *const c_char, result: c_int) -> c_int {
+    if result == 0 {
+        // SAFETY: the caller's contract.
+        run::renamed(unsafe { tls::of(thread) }, unsafe { CStr::from_ptr(name) });
+    }
+    result
+}
+
 /// What a thread runs, in two registers.
 #[repr(C)]
 struct Entry {
@@ -205,7 +259,8 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
 }
 
 /// What [`before_fork`] leaves to the handlers after the fork.
-struct Forking(UnsafeCell<MaybeUninit<(lock::Held, u32)>>);
+struct Forking(UnsafeCell<MaybeUninit<Before>>);
+type Before = (lock::Held, modules::Removing, u32);
 // SAFETY: used only between `before_fork()` and the handlers after it, while the lock is held.
 unsafe impl Sync for Forking {}
 static FORKING: Forking = Forking(UnsafeCell::new(MaybeUninit::uninit()));
@@ -213,10 +268,11 @@ static FORKING: Forking = Forking(UnsafeCell::new(MaybeUninit::uninit()));
 /// Takes the lock, so that the child finds it in order. All signals are blocked from here until
 /// the child has let go of its parent's slot.
 unsafe extern "C" fn before_fork() {
+    let removing = modules::Removing::begin();
     let lock = lock::take();
     let modules = run::modules_now();
     // SAFETY: the lock is held.
-    unsafe { (*FORKING.0.get()).write((lock, modules)) };
+    unsafe { (*FORKING.0.get()).write((lock, removing, modules)) };
 }
 
 unsafe extern "C" fn after_fork() {
@@ -226,6 +282,6 @@ unsafe extern "C" fn after_fork() {
 
 unsafe extern "C" fn in_child() {
     // SAFETY: as above; the child has a copy.
-    let (lock, modules) = unsafe { (*FORKING.0.get()).assume_init_read() };
+    let (lock, _removing, modules) = unsafe { (*FORKING.0.get()).assume_init_read() };
     run::forked(&lock, modules);
 }

@@ -8,6 +8,7 @@
 use crate::device::Userspace;
 use crate::modules::Range;
 use core::mem::{offset_of, size_of};
+use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rkcov_core::hot::{Hot, Mode};
 use rkcov_core::sync::interrupt_fence;
@@ -101,6 +102,22 @@ pub(crate) fn current() -> &'static Tls {
     }
     // SAFETY: the block is as large and as aligned as `Tls`; zeros and the image are values of it.
     unsafe { &*tls }
+}
+
+/// The block of another thread: it lies as far from the thread's own handle as the calling thread's
+/// does, for libc's handles are where the thread pointers are.
+///
+/// # Safety
+/// `thread` is a thread of this process that has not been joined.
+pub(crate) unsafe fn of(thread: libc::pthread_t) -> &'static Tls {
+    // SAFETY: always succeeds.
+    let own = unsafe { libc::pthread_self() } as usize;
+    let distance = ptr::from_ref(current())
+        .expose_provenance()
+        .wrapping_sub(own);
+    let at = (thread as usize).wrapping_add(distance);
+    // SAFETY: the caller's contract; all that others read of a block is atomic.
+    unsafe { &*ptr::with_exposed_provenance(at) }
 }
 
 impl Tls {

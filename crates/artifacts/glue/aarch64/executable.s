@@ -11,9 +11,15 @@ record:
 	.weak	__sancov_should_track
 	.hidden	__sancov_should_track
 
+	.local	begun
+	.comm	begun, 1, 1
+
 	.text
 begin:
 	.cfi_startproc
+	mov	w9, 1
+	adrp	x10, begun
+	strb	w9, [x10, :lo12:begun]
 	stp	x29, x30, [sp, -16]!
 	.cfi_def_cfa_offset 16
 	.cfi_offset 29, -16
@@ -29,9 +35,26 @@ begin:
 	ret
 	.cfi_endproc
 
+	// musl has no .preinit_array, and passes nothing to constructors. To register is to start.
+late:
+	.cfi_startproc
+	adrp	x10, begun
+	ldrb	w9, [x10, :lo12:begun]
+	cbnz	w9, 1f
+	mov	w9, 1
+	strb	w9, [x10, :lo12:begun]
+	adrp	x0, record
+	add	x0, x0, :lo12:record
+	b	__rkcov_module_register
+1:	ret
+	.cfi_endproc
+
 	.section .preinit_array, "aw", %preinit_array
 	.p2align 3
 	.quad	begin
+	.section .init_array.00000, "aw", %init_array
+	.p2align 3
+	.quad	late
 	.section .fini_array.00000, "aw", %fini_array
 	.p2align 3
 	.quad	rkcov_end

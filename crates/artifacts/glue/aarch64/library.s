@@ -11,7 +11,7 @@ begin:
 	add	x10, x10, :lo12:rkcov_own_trace_pc
 	cmp	x9, x10
 	b.ne	1f
-	b	rkcov_start
+	b	rkcov_start_late
 1:	ret
 	.cfi_endproc
 

@@ -10,7 +10,7 @@ begin:
 	mov	rax, qword ptr [rip + __sanitizer_cov_trace_pc@GOTPCREL]
 	lea	rcx, [rip + rkcov_own_trace_pc]
 	cmp	rax, rcx
-	je	rkcov_start
+	je	rkcov_start_late
 	ret
 	.cfi_endproc
 

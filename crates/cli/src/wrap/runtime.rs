@@ -8,12 +8,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What an executable exports of the runtime, for the instrumented libraries that it loads.
-const EXPORTS: [&str; 5] = [
+const EXPORTS: [&str; 7] = [
     "__sanitizer_cov_*",
     "__rkcov_*",
     "rkcov_*",
     "kcov_*",
     "pthread_create",
+    "pthread_setname_np",
+    "dlclose",
 ];
 
 /// The runtime's files.
@@ -57,8 +59,15 @@ impl Runtime {
                 option.push(name);
                 option
             })),
-            // There is no dynamic linker to put the runtime's function before libc's.
-            Link::StaticExecutable => linker.push("--wrap=pthread_create".into()),
+            // There is no dynamic linker to put the runtime's functions before libc's.
+            Link::StaticExecutable => linker.extend(
+                [
+                    "--wrap=pthread_create",
+                    "--wrap=pthread_setname_np",
+                    "--undefined=pthread_setname_np",
+                ]
+                .map(OsString::from),
+            ),
             Link::Shared => {
                 linker.extend(["-rpath".into(), self.dir.clone().into_os_string()]);
             }

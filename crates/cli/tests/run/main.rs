@@ -4,6 +4,7 @@
 mod binaries;
 mod command;
 mod damaged;
+mod environments;
 mod killed;
 mod linking;
 mod modes;

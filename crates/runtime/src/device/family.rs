@@ -5,7 +5,7 @@ use super::arena::Arena;
 use super::buffers::Names;
 use super::files::Place;
 use super::host::Userspace;
-use super::mark;
+use super::mark::Mark;
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -62,7 +62,7 @@ pub(crate) fn found() -> Option<&'static Family> {
         ptr::addr_of_mut!((*slot).arena).write(arena);
         Kcov::init(ptr::addr_of_mut!((*slot).kcov).cast(), Userspace);
     }
-    mark::make();
+    Mark::Device.make(&lock);
     // Last: a section of another thread may find it from here on.
     FAMILY.store(slot, Ordering::Release);
     drop(lock);

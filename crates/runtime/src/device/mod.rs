@@ -12,7 +12,7 @@ mod buffers;
 mod family;
 mod files;
 mod host;
-mod mark;
+pub(crate) mod mark;
 mod robust;
 
 pub(crate) use host::Userspace;
@@ -21,6 +21,7 @@ use crate::tls::{self, Tls, UNATTACHED};
 use crate::{run, threads};
 use core::sync::atomic::Ordering;
 use family::family;
+use mark::Mark;
 use rkcov_abi::CommonHandle;
 use rkcov_core::Task;
 
@@ -28,7 +29,7 @@ use rkcov_core::Task;
 /// not tell it.
 pub(crate) fn task() -> &'static Task<Userspace> {
     let tls = tls::current();
-    if mark::is_wiped() {
+    if Mark::Device.is_wiped() {
         forked(tls);
     }
     if tls.hot.mode.load(Ordering::Relaxed) & UNATTACHED != 0 {
@@ -58,7 +59,7 @@ pub(crate) fn thread_ended(tls: &'static Tls) {
 
 /// The calling thread is the only one of a forked child.
 pub(crate) fn forked(tls: &'static Tls) {
-    mark::set();
+    Mark::Device.set();
     let common = tls.task.common(&Userspace);
     tls.started.store(0, Ordering::Relaxed);
     tls.task.begin(&Userspace, common);
