@@ -443,11 +443,26 @@ pub(crate) unsafe fn discard(at: *mut u8, len: usize) {
     }
 }
 
+/// From here on nobody changes the size of a memory file: a callback that writes behind the end of a
+/// file that was cut would be killed by SIGBUS.
+pub(crate) fn seal_size(fd: i32) -> Result<(), Error> {
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    let command = libc::F_ADD_SEALS as usize;
+    // SAFETY: touches no memory.
+    unsafe {
+        syscall(
+            libc::SYS_fcntl,
+            [fd as usize, command, seals as usize, 0, 0, 0],
+        )
+    }
+    .map(|_| ())
+}
+
 /// An empty file in memory, closed by `exec`.
 pub(crate) fn memory_file(name: &CStr) -> Result<Fd, Error> {
     let args = [
         name.as_ptr() as usize,
-        libc::MFD_CLOEXEC as usize,
+        (libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) as usize,
         0,
         0,
         0,
@@ -721,6 +736,18 @@ mod tests {
             read_own_memory(usize::MAX - 3, &mut copy),
             Err(Error(libc::EFAULT))
         );
+    }
+
+    #[test]
+    fn a_sealed_file_keeps_its_size() {
+        let file = memory_file(c"sealed").unwrap();
+        set_size(file.raw(), PAGE).unwrap();
+        set_size(file.raw(), 2 * PAGE).unwrap();
+        seal_size(file.raw()).unwrap();
+        for bytes in [0, PAGE, 3 * PAGE] {
+            assert_eq!(set_size(file.raw(), bytes), Err(Error(libc::EPERM)));
+        }
+        assert_eq!(identity(file.raw()).unwrap().2, 2 * PAGE as u64);
     }
 
     #[test]

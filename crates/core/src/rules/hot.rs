@@ -78,7 +78,11 @@ impl Hot {
 
     /// Starts recording `mode_bits` (a [`Mode`], and perhaps [`SOFTIRQ`]) into `area`. The mode is
     /// written last, so that an interrupt never records into half a state.
-    pub fn start(&self, mode_bits: u32, area: *mut Word, limit: u32) {
+    ///
+    /// # Safety
+    /// Until [`Hot::stop`] returns, `area` is a count word with `limit` records of the mode behind it,
+    /// and in unique mode the bitmap stands before it: the callbacks write there.
+    pub unsafe fn start(&self, mode_bits: u32, area: *mut Word, limit: u32) {
         self.stop();
         self.limit.store(limit, Ordering::Relaxed);
         self.area.store(area, Ordering::Relaxed);
@@ -116,11 +120,9 @@ mod tests {
         let hot = Hot::new();
         let word = Word::new(0);
         hot.mode.store(1 << 30, Ordering::Relaxed);
-        hot.start(
-            Mode::Cmp as u32 | SOFTIRQ,
-            core::ptr::from_ref(&word).cast_mut(),
-            5,
-        );
+        let at = core::ptr::from_ref(&word).cast_mut();
+        // SAFETY: no callback runs before it is stopped.
+        unsafe { hot.start(Mode::Cmp as u32 | SOFTIRQ, at, 5) };
         assert_eq!(hot.mode.load(Ordering::Relaxed), 1 << 30 | SOFTIRQ | 3);
         hot.stop();
         assert_eq!(hot.mode.load(Ordering::Relaxed), 1 << 30);

@@ -260,7 +260,9 @@ impl<H: Host> Task<H> {
         self.bitmap
             .store(sink.area.wrapping_sub(bitmap_words), Ordering::Relaxed);
         if sink.mode_bits != Mode::Off as u32 {
-            hot.start(sink.mode_bits, sink.area, sink.limit);
+            // SAFETY: whoever made the sink vouches for its memory until another one is set, and the
+            // task that set this one keeps what it lies in.
+            unsafe { hot.start(sink.mode_bits, sink.area, sink.limit) };
         }
     }
 

@@ -38,7 +38,7 @@ impl Arena {
             let at = sys::map_shared_anonymous(*bytes as usize)
                 .ok()?
                 .cast::<Self>();
-            let links = (*bytes / PAGE).wrapping_mul(4);
+            let links = (*bytes / UNIT).wrapping_mul(4);
             let first = PAGE.wrapping_add(links).next_multiple_of(PAGE);
             let arena = Self {
                 bytes: *bytes,
@@ -88,17 +88,13 @@ impl Arena {
         (class < CLASSES).then_some(class)
     }
 
-    /// Where a free block says which one is below it: in itself if it is small, so that large ones
-    /// can be given back to the system whole.
-    fn link(&self, number: u64, class: usize) -> &AtomicU32 {
-        let offset = number.wrapping_mul(UNIT);
-        let at = if UNIT << class <= PAGE {
-            offset
-        } else {
-            PAGE.wrapping_add((offset / PAGE).wrapping_mul(4))
-        };
-        // SAFETY: within the arena, aligned to four bytes; the memory is never taken away, and who
-        // reads a block's link after losing a race for it does not use what it read.
+    /// Where it stands which block is below this one while it is free: in a table of its own, never in
+    /// the block. A thread that loses the race for a block reads this word while the winner already
+    /// writes to the block itself.
+    fn link(&self, number: u64) -> &AtomicU32 {
+        let at = PAGE.wrapping_add(number.wrapping_mul(4));
+        // SAFETY: within the table, which has a word for each unit of the arena and is used by nothing
+        // else; `number` is one of the arena's blocks.
         unsafe { &*self.at(at).cast::<AtomicU32>() }
     }
 
@@ -151,7 +147,7 @@ impl Arena {
             if number == 0 {
                 return None;
             }
-            let below = self.link(number, class).load(Ordering::Relaxed);
+            let below = self.link(number).load(Ordering::Relaxed);
             let new = changed(old) | u64::from(below);
             match top.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(number),
@@ -166,8 +162,7 @@ impl Arena {
         };
         let mut old = top.load(Ordering::Relaxed);
         loop {
-            self.link(number, class)
-                .store(old as u32, Ordering::Relaxed);
+            self.link(number).store(old as u32, Ordering::Relaxed);
             let new = changed(old) | number;
             match top.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,

@@ -102,6 +102,7 @@ impl Here {
             let file = sys::memory_file(c"kcov buffer").ok()?;
             let file = sys::duplicate(file.raw(), sys::FD_FLOOR).unwrap_or(file);
             sys::set_size(file.raw(), bytes).ok()?;
+            sys::seal_size(file.raw()).ok()?;
             let base = sys::map_shared(file.raw(), 0, bytes).ok()?;
             (base, file.into_raw())
         };
