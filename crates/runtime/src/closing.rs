@@ -30,13 +30,16 @@ static PLACES: [Place; MAX] = [const {
 /// As many as the table of [`modules`] has.
 const MAX: usize = 1024;
 
-/// Remembers where a module is.
-pub(crate) fn watch(_lock: &lock::Held, mapped: &Range<u64>) {
+/// Remembers where a module is. `false` if there is no room for it: then it must not go.
+#[must_use]
+pub(crate) fn watch(_lock: &lock::Held, mapped: &Range<u64>) -> bool {
     let free = |place: &&Place| place.start.load(Ordering::Relaxed) == 0;
-    if let Some(place) = PLACES.iter().find(free) {
-        place.end.store(mapped.end, Ordering::Relaxed);
-        place.start.store(mapped.start, Ordering::Relaxed);
-    }
+    let Some(place) = PLACES.iter().find(free) else {
+        return false;
+    };
+    place.end.store(mapped.end, Ordering::Relaxed);
+    place.start.store(mapped.start, Ordering::Relaxed);
+    true
 }
 
 /// `dlclose()` as programs find it.

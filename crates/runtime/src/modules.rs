@@ -316,7 +316,8 @@ fn scan_at(moment: Moment) {
         let mut search = Search::new(None, skip);
         search.run();
         for found in search.found() {
-            add(found, moment);
+            // What was there before us is not closed while it is used, and at exit nothing is.
+            let _ = add(found, moment);
         }
         if search.len < search.found.len() {
             return;
@@ -330,8 +331,9 @@ pub(crate) fn add_containing(address: u64) {
     let mut search = Search::new(Some(address), 0);
     search.run();
     if let [found] = search.found() {
-        add(found, Moment::Now);
-        linkage::pin(found.name, OPEN.load(Ordering::Relaxed));
+        let is_watched = add(found, Moment::Now);
+        let always = !is_watched || OPEN.load(Ordering::Relaxed);
+        linkage::pin(found.name, always);
     }
 }
 
@@ -361,16 +363,17 @@ pub(crate) fn is_loaded(address: u64) -> bool {
     search.len != 0
 }
 
-fn add(found: &Found, moment: Moment) {
+/// `false` if nobody would learn that the module goes.
+fn add(found: &Found, moment: Moment) -> bool {
     if found.text_end == 0 || range_of(found.text_start).is_some() {
-        return;
+        return true;
     }
     let mut lock = match moment {
         Moment::Now => crate::lock::take(),
         Moment::Exit => crate::lock::take_at_exit(),
     };
     if range_of(found.text_start).is_some() {
-        return;
+        return true;
     }
     let at = LEN.load(Ordering::Relaxed);
     if let Some(range) = RANGES.get(at) {
@@ -379,8 +382,9 @@ fn add(found: &Found, moment: Moment) {
         range.len.store(len, Ordering::Relaxed);
         LEN.store(at + 1, Ordering::Release);
     }
-    closing::watch(&lock, &found.mapped);
+    let is_watched = closing::watch(&lock, &found.mapped);
     run::add_module(&mut lock, found, moment);
+    is_watched
 }
 
 /// The records of all modules that registered one.

@@ -2,7 +2,7 @@
 // storage: a resolver of our own, and the one that the compiler makes for `versions`.
 #include <stdio.h>
 
-static int chosen(int n)
+__attribute__((noinline)) static int chosen(int n)
 {
 	if (n > 5)
 		return n;
