@@ -30,6 +30,8 @@ pub enum Format {
     Json,
     /// The bare PCs, one a line
     Pcs,
+    /// Pages for a browser: a folder, or one file if PATH ends with .html
+    Html,
 }
 
 impl Format {
@@ -247,6 +249,18 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         .map(|(name, trace)| Named { name, trace })
         .collect();
 
+    if let Some(folder) = folder(args) {
+        limits_are_errors();
+        let report = report(args, &named, &Look::of(args, None), To::Folder(&folder))?;
+        let page = folder.join("index.html");
+        report.written.map_err(|source| Error::Write {
+            path: folder,
+            source,
+        })?;
+        warn(&page.display());
+        report.judged?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match &args.output {
         Some(path) => {
             let failed = |source| Error::Write {
@@ -257,7 +271,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             let file = File::create(path).map_err(failed)?;
             let mut to = BufWriter::new(file);
             let look = Look::of(args, None);
-            let report = report(args, &named, &look, &mut to)?;
+            let report = report(args, &named, &look, To::Stream(&mut to))?;
             report.written.map_err(failed)?;
             to.flush().map_err(failed)?;
             report.judged?;
@@ -266,7 +280,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             let out = io::stdout();
             let look = Look::of(args, Some(&out));
             let mut to = BufWriter::new(out.lock());
-            let report = report(args, &named, &look, &mut to)?;
+            let report = report(args, &named, &look, To::Stream(&mut to))?;
             match report.written.and_then(|()| to.flush()) {
                 Ok(()) => report.judged?,
                 // Whoever reads has seen enough.
@@ -313,6 +327,29 @@ impl Look {
     }
 }
 
+/// Where a report goes.
+enum To<'a> {
+    Stream(&'a mut dyn Write),
+    Folder(&'a Path),
+}
+
+/// The folder that the report is, if it is one.
+fn folder(args: &Args) -> Option<PathBuf> {
+    if args.format != Format::Html {
+        return None;
+    }
+    let is_page = |path: &Path| {
+        let end = path.extension();
+        end.is_some_and(|end| end.eq_ignore_ascii_case("html") || end.eq_ignore_ascii_case("htm"))
+    };
+    match &args.output {
+        // A device or a pipe takes one file.
+        Some(path) if is_page(path) || path.exists() && !path.is_dir() => None,
+        Some(path) => Some(path.clone()),
+        None => Some(PathBuf::from("rkcov-html")),
+    }
+}
+
 /// What became of a report.
 struct Report {
     written: io::Result<()>,
@@ -321,12 +358,11 @@ struct Report {
 }
 
 /// Writes the report to `to`.
-fn report(
-    args: &Args,
-    traces: &[Named<'_>],
-    look: &Look,
-    to: &mut dyn Write,
-) -> Result<Report, Error> {
+fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<Report, Error> {
+    let (to, folder): (&mut dyn Write, _) = match to {
+        To::Stream(to) => (to, None),
+        To::Folder(folder) => (&mut io::sink(), Some(folder)),
+    };
     let mut search = Search::default();
     search.binaries.clone_from(&args.binaries);
     search
@@ -393,6 +429,10 @@ fn report(
         }
         Format::Lcov => render::lcov(&view, detail, to),
         Format::Json => render::json(&view, detail, to),
+        Format::Html => match folder {
+            Some(folder) => render::html_folder(&view, &filter, folder),
+            None => render::html(&view, &filter, to),
+        },
         Format::Text | Format::Pcs => render::text(&view, &threads, &options, to),
     };
     let judged = args

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports: what a view or a trace looks like to people and to other tools.
 
+mod html;
 mod json;
 mod lcov;
 mod pcs;
@@ -8,6 +9,7 @@ mod style;
 mod text;
 mod tree;
 
+pub use html::{html, html_folder};
 pub use json::json;
 pub use lcov::lcov;
 pub use pcs::{pcs, PcOptions};

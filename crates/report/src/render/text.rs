@@ -493,67 +493,11 @@ impl Page<'_> {
             );
             self.paragraph(&text, Role::Aside)?;
         }
-        self.missing(view, &selected)
+        self.missing(view)
     }
 
-    fn missing(&mut self, view: &View<'_>, selected: &[&StreamSummary]) -> io::Result<()> {
-        let coverage = view.coverage;
-        let mut alarms: Vec<String> = Vec::new();
-        let of_streams = selected.iter().flat_map(|stream| &stream.info.drops);
-        let of_runs = coverage.runs.iter().flat_map(|run| &run.drops);
-        let drops = Drops::sums(of_streams.chain(of_runs).filter(|drops| drops.count > 0));
-        if !drops.is_empty() {
-            let parts: Vec<String> = drops
-                .iter()
-                .map(|drops| format!("{} ({})", number(drops.count), drops.reason))
-                .collect();
-            alarms.push(format!(
-                "DROPPED: {}. More ran than is shown; record into larger buffers, or each PC once \
-                 (--mode unique)",
-                parts.join(", ")
-            ));
-        }
-        let count = |what: fn(&StreamSummary) -> u64| selected.iter().map(|s| what(s)).sum::<u64>();
-        let lost = count(|stream| stream.lost.nowhere + stream.lost.ambiguous);
-        if lost > 0 {
-            alarms.push(format!(
-                "{} belong to no module that is known",
-                plural(lost, "PC")
-            ));
-        }
-        let unknown: u64 = coverage.images.iter().map(|image| image.unknown).sum();
-        if unknown > 0 {
-            alarms.push(format!(
-                "{} have neither line nor function",
-                plural(unknown, "PC")
-            ));
-        }
-        let overwritten = count(|stream| stream.count_lost.into());
-        if overwritten > 0 {
-            alarms.push(format!(
-                "the program wrote over the buffers of {}: what they say may be wrong",
-                plural(overwritten, "thread")
-            ));
-        }
-        let unwritten = count(|stream| {
-            if stream.info.finished {
-                stream.unwritten
-            } else {
-                0
-            }
-        });
-        if unwritten > 0 {
-            alarms.push(format!(
-                "{} of finished threads are blank: the program wrote over their buffers",
-                plural(unwritten, "record")
-            ));
-        }
-        for run in coverage.runs.iter().filter(|run| !run.finished) {
-            alarms.push(format!(
-                "{} is unfinished: its end is missing",
-                harmless(&run.name)
-            ));
-        }
+    fn missing(&mut self, view: &View<'_>) -> io::Result<()> {
+        let alarms = alarms(view);
         if alarms.is_empty() {
             writeln!(self.to, "nothing was dropped")?;
         }
@@ -581,6 +525,72 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// What speaks against the numbers of a view: what was dropped, lost or overwritten.
+pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
+    let coverage = view.coverage;
+    let selected = view.selection.streams.iter();
+    let selected: Vec<&StreamSummary> = selected
+        .filter_map(|index| coverage.streams.get(index))
+        .collect();
+    let mut alarms: Vec<String> = Vec::new();
+    let of_streams = selected.iter().flat_map(|stream| &stream.info.drops);
+    let of_runs = coverage.runs.iter().flat_map(|run| &run.drops);
+    let drops = Drops::sums(of_streams.chain(of_runs).filter(|drops| drops.count > 0));
+    if !drops.is_empty() {
+        let parts: Vec<String> = drops
+            .iter()
+            .map(|drops| format!("{} ({})", number(drops.count), drops.reason))
+            .collect();
+        alarms.push(format!(
+            "DROPPED: {}. More ran than is shown; record into larger buffers, or each PC once \
+             (--mode unique)",
+            parts.join(", ")
+        ));
+    }
+    let count = |what: fn(&StreamSummary) -> u64| selected.iter().map(|s| what(s)).sum::<u64>();
+    let lost = count(|stream| stream.lost.nowhere + stream.lost.ambiguous);
+    if lost > 0 {
+        alarms.push(format!(
+            "{} belong to no module that is known",
+            plural(lost, "PC")
+        ));
+    }
+    let unknown: u64 = coverage.images.iter().map(|image| image.unknown).sum();
+    if unknown > 0 {
+        alarms.push(format!(
+            "{} have neither line nor function",
+            plural(unknown, "PC")
+        ));
+    }
+    let overwritten = count(|stream| stream.count_lost.into());
+    if overwritten > 0 {
+        alarms.push(format!(
+            "the program wrote over the buffers of {}: what they say may be wrong",
+            plural(overwritten, "thread")
+        ));
+    }
+    let unwritten = count(|stream| {
+        if stream.info.finished {
+            stream.unwritten
+        } else {
+            0
+        }
+    });
+    if unwritten > 0 {
+        alarms.push(format!(
+            "{} of finished threads are blank: the program wrote over their buffers",
+            plural(unwritten, "record")
+        ));
+    }
+    for run in coverage.runs.iter().filter(|run| !run.finished) {
+        alarms.push(format!(
+            "{} is unfinished: its end is missing",
+            harmless(&run.name)
+        ));
+    }
+    alarms
 }
 
 fn longest_name(folder: &Folder<'_, '_>, depth: usize) -> usize {

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// What .ci/pages does in the browser. Its argument is the folder with the reports.
+'use strict';
+const assert = require('assert');
+const fs = require('fs');
+const path = require('path');
+const work = process.argv[2];
+const { chromium } = require(path.join(work, 'node_modules/playwright-core'));
+const axe = fs.readFileSync(path.join(work, 'node_modules/axe-core/axe.min.js'), 'utf8');
+const json = name => JSON.parse(fs.readFileSync(path.join(work, name), 'utf8'));
+
+const FILE = 'lib/compress/zstdmt_compress.c';
+let passed = 0;
+const failures = [];
+async function check(name, what) {
+  try { await what(); passed++; } catch (e) { failures.push(name); console.log('FAILED ' + name + '\n' + e.stack); }
+}
+
+async function main() {
+  const browser = await chromium.launch({
+    executablePath: '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+  const faults = [];
+  const view = async (report, hash, options = {}) => {
+    const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, ...options });
+    const page = await context.newPage();
+    page.on('console', m => { if (m.type() === 'error' || m.type() === 'warning') faults.push(m.text()); });
+    page.on('pageerror', e => faults.push(e.message));
+    page.on('request', r => { if (!/^(file|data):/.test(r.url())) faults.push('asks the network: ' + r.url()); });
+    await page.goto('file://' + work + '/' + report + (hash || ''));
+    await page.waitForSelector('#rows tr, #code .l');
+    return page;
+  };
+  const accessible = async page => {
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate('axe.run(document, {resultTypes: ["violations"], preload: false})');
+    const bad = violations.filter(v => v.impact === 'serious' || v.impact === 'critical');
+    assert.deepStrictEqual(bad.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html + ' ' + n.failureSummary).join('\n')), []);
+  };
+  const text = (page, selector) => page.$eval(selector, e => e.textContent);
+  const done = page => page.context().close();
+
+  // Numbers of every file, and sums of folders, by the page and by JSON.
+  const numbers = async (page, report) => {
+    const base = (await text(page, '.base code'));
+    if (!await page.isChecked('#flat')) await page.check('#flat');
+    const rows = await page.$$eval('#rows tr', rows => rows.map(r => [r.dataset.path, ...[...r.cells].slice(2).map(c => c.textContent)]));
+    const n = x => x.toLocaleString('en-US');
+    const part = p => p.percent === undefined ? n(p.ran) : n(p.ran) + ' / ' + n(p.known);
+    const share = p => p.percent === undefined ? '' : (Math.floor(p.percent * 10) / 10).toFixed(1) + ' %';
+    const row = (name, t) => [name, share(t.lines), part(t.lines), part(t.functions), t.unknown_lines ? n(t.unknown_lines) : ''];
+    const sort = rows => rows.sort((a, b) => a[0] < b[0] ? -1 : 1);
+    assert.deepStrictEqual(sort(rows), sort(report.files.map(f => row(f.path.slice(base.length), f.totals))));
+    await page.uncheck('#flat');
+    await page.click('#expand');
+    const dirs = await page.$$eval('#rows tr.dir', rows => rows.map(r => [r.dataset.path, ...[...r.cells].slice(2).map(c => c.textContent)]));
+    assert(dirs.length > 2);
+    for (const dir of dirs) {
+      const folder = (base + dir[0]).replace(/\/$/, '');
+      assert.deepStrictEqual(dir, row(dir[0], report.folders[folder]));
+    }
+    const big = await page.$$eval('.cards .big', list => list.map(e => e.textContent));
+    assert.strictEqual(big[0], report.totals.lines.percent === undefined ? n(report.totals.lines.ran) : share(report.totals.lines));
+    assert.strictEqual(big[2], n(report.totals.unknown_lines));
+  };
+
+  for (const report of ['zstd/index.html', 'zstd.html']) {
+    const name = what => report + ': ' + what;
+    const all = json('all.json');
+    const streams = which => all.threads.map((t, i) => [t, i]).filter(([t]) => which(t)).map(([, i]) => i).join(',');
+    await check(name('numbers are those of JSON'), async () => {
+      const page = await view(report);
+      await numbers(page, all);
+      await done(page);
+    });
+    await check(name('numbers of some threads are those of JSON'), async () => {
+      let page = await view(report, '#who=' + streams(t => !t.main) + '&only=1');
+      await numbers(page, json('workers.json'));
+      await done(page);
+      page = await view(report, '#who=' + streams(t => t.main));
+      await numbers(page, json('main.json'));
+      await done(page);
+    });
+    await check(name('lines are those of JSON'), async () => {
+      const page = await view(report, '#file=' + FILE);
+      const file = all.files.find(f => f.path.endsWith(FILE));
+      await page.waitForSelector('#L' + Math.max(...file.lines.map(l => l.line)), { state: 'attached' });
+      const signs = await page.$$eval('.l', rows => rows.map(r => [Number(r.id.slice(1)), r.className]).filter(([, c]) => / [rmu]/.test(c)).map(([l, c]) => l + c.trim().slice(1)));
+      const expect = [...file.lines.map(l => [l.line, l.count ? ' r' : ' m']), ...file.unknown.map(l => [l, ' u'])].sort((a, b) => a[0] - b[0]).map(([l, c]) => l + c);
+      assert.deepStrictEqual(signs, expect);
+      await done(page);
+    });
+    await check(name('tree, by hand and by keys'), async () => {
+      const page = await view(report);
+      const count = () => page.$$eval('#rows tr', rows => rows.length);
+      await page.click('#fold');
+      const closed = await count();
+      await page.focus('#rows tr');
+      await page.keyboard.press('ArrowRight');
+      assert(await count() > closed);
+      assert.strictEqual(await page.getAttribute('#rows tr', 'aria-expanded'), 'true');
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('ArrowLeft');
+      await page.keyboard.press('ArrowLeft');
+      assert.strictEqual(await count(), closed);
+      await page.click('#expand');
+      await page.click('tr[data-path="' + FILE + '"] .twist');
+      await page.waitForSelector('#rows tr.fn');
+      const functions = await page.$$eval('#rows tr.fn', rows => rows.length);
+      assert.strictEqual(functions, all.files.find(f => f.path.endsWith(FILE)).functions.length);
+      await page.click('[data-sort="p"]');
+      const shares = await page.$$eval('#rows tr[aria-level="1"]', rows => rows.map(r => parseFloat(r.cells[2].textContent)));
+      assert.deepStrictEqual(shares, [...shares].sort((a, b) => b - a));
+      await page.click('tr[data-path="' + FILE + '"] a');
+      await page.waitForSelector('#code .l');
+      assert((await text(page, 'h1')).endsWith('zstdmt_compress.c'));
+      await done(page);
+    });
+    await check(name('a file, by keys'), async () => {
+      const page = await view(report, '#file=' + FILE);
+      const line = () => page.evaluate(() => Number(/line=(\d+)/.exec(location.hash)[1]));
+      await page.keyboard.press('n');
+      const first = await line();
+      await page.keyboard.press('n');
+      assert(await line() > first);
+      await page.keyboard.press('p');
+      assert.strictEqual(await line(), first);
+      assert.strictEqual(await page.getAttribute('#L' + first, 'class'), 'l m at');
+      await page.keyboard.press('u');
+      assert.strictEqual(await page.getAttribute('#L' + await line(), 'class'), 'l u at');
+      await page.keyboard.press('i');
+      assert(/nothing that was recorded tells/.test(await text(page, 'dialog')));
+      await page.keyboard.press('Escape');
+      assert.strictEqual(await page.$('dialog'), null);
+      await page.keyboard.press('e');
+      await page.keyboard.press(']');
+      await page.waitForFunction(file => !location.hash.includes(file), FILE);
+      await page.keyboard.press('[');
+      await page.waitForFunction(file => location.hash.includes(file), FILE);
+      await page.keyboard.press('o');
+      await page.waitForSelector('#rows tr');
+      await page.keyboard.press('?');
+      await page.waitForSelector('dialog .keys');
+      await page.keyboard.press('Escape');
+      await page.keyboard.press('h');
+      assert(await page.isChecked('#hide'));
+      await done(page);
+    });
+    await check(name('search finds functions and files'), async () => {
+      const page = await view(report);
+      await page.keyboard.press('/');
+      await page.waitForSelector('#q');
+      await page.keyboard.type('compressionjob');
+      assert.strictEqual(await text(page, '#ql [aria-selected=true] .fname'), 'ZSTDMT_compressionJob');
+      await page.keyboard.press('Enter');
+      await page.waitForSelector('.l.at');
+      assert((await page.evaluate(() => location.hash)).includes(FILE));
+      assert(/compressionJob/.test(await text(page, '#code')));
+      await page.keyboard.press('/');
+      await page.keyboard.type('fileioasync');
+      assert(/fileio_asyncio/.test(await text(page, '#ql [aria-selected=true] .fname')));
+      await done(page);
+    });
+    await check(name('who ran a line, and only that'), async () => {
+      const page = await view(report, '#file=' + FILE);
+      const button = await page.waitForSelector('.l.r .wh button');
+      const count = Number(await button.textContent());
+      await button.click();
+      assert.strictEqual((await page.$$('dialog .list li')).length, count);
+      await page.click('dialog .list a');
+      await page.waitForSelector('.banner');
+      assert(/who=\d/.test(await page.evaluate(() => location.hash)));
+      await page.click('.banner a');
+      await page.waitForSelector('.banner', { state: 'detached' });
+      await page.click('#who');
+      await page.check('dialog [data-g="1"]');
+      await page.check('#only');
+      await page.keyboard.press('Escape');
+      assert(/Only workers/.test(await text(page, '#who')));
+      await page.reload();
+      await page.waitForSelector('#code .l');
+      assert(/Only workers/.test(await text(page, '#who')));
+      await done(page);
+    });
+    await check(name('theme is kept'), async () => {
+      const page = await view(report);
+      const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const before = await ground();
+      await page.click('#theme');
+      const after = await ground();
+      assert.notStrictEqual(before, after);
+      await page.reload();
+      await page.waitForSelector('#rows tr');
+      assert.strictEqual(await ground(), after);
+      await done(page);
+    });
+    // Both forms draw the same: the second is looked at once.
+    const looks = report.endsWith('index.html') ? [['light', 1360], ['dark', 1360], ['light', 390]] : [['dark', 390]];
+    for (const [colorScheme, width] of looks) {
+      await check(name(colorScheme + ', ' + width + ' wide, is accessible and breaks nowhere'), async () => {
+        for (const [hash, key] of [['', ''], ['#file=' + FILE + '&line=679', ''], ['#file=' + FILE + '&line=679', 'i'], ['', 'w'], ['', '/'], ['', '?'], ['#who=' + streams(t => !t.main) + '&only=1', '']]) {
+          const page = await view(report, hash, { colorScheme, viewport: { width, height: 860 } });
+          if (key) await page.keyboard.press(key);
+          await accessible(page);
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+          assert(wide <= 0, hash + ' ' + key + ' is ' + wide + ' too wide');
+          await done(page);
+        }
+      });
+    }
+  }
+
+  await check('hostile text is text', async () => {
+    const page = await view('hostile.html');
+    assert.strictEqual(await page.evaluate(() => window.hacked), undefined);
+    await page.click('#rows a');
+    await page.waitForSelector('#code .l');
+    const code = await text(page, '#L1 code');
+    assert(code.includes('</script><script>window.hacked=1</script> \ufffd <!--'), code);
+    assert.strictEqual(await page.evaluate(() => window.hacked), undefined);
+    assert.strictEqual((await page.$$('img')).length, 0);
+    await page.keyboard.press('/');
+    await page.keyboard.type('img');
+    assert.strictEqual((await page.$$('img')).length, 0);
+    await done(page);
+  });
+  await check('nothing is said on the console, and the network is left alone', () => assert.deepStrictEqual(faults, []));
+
+  await browser.close();
+  console.log(passed + ' passed, ' + failures.length + ' failed');
+  if (failures.length) process.exit(1);
+}
+main().catch(e => { console.log(e.stack); process.exit(1); });
