@@ -50,6 +50,9 @@ const INTERFACE: &[&str] = &[
     "kcov_remote_stop_softirq",
 ];
 
+/// What checks call, on machines that have checks.
+const CHECKS: &[(&str, &str)] = &[("x86_64", "__rkcov_hit")];
+
 /// What stands before libc's in a dynamic program, and in a static one.
 const INTERPOSED: &[&str] = &["pthread_create", "pthread_setname_np", "dlclose"];
 const WRAPPED: &[&str] = &["__wrap_pthread_create", "__wrap_pthread_setname_np"];
@@ -276,7 +279,9 @@ impl Build {
         ld.args(["-r", "--gc-sections", "-o"]).arg(&whole);
         let preloaded = linkage.preloaded.iter().map(|(name, _)| name);
         let interface = || {
+            let checks = CHECKS.iter().filter(|(arch, _)| *arch == self.arch);
             let others = preloaded.clone().chain(linkage.interposed);
+            let others = others.chain(checks.map(|(_, name)| name));
             INTERFACE.iter().chain(others)
         };
         for symbol in interface() {

@@ -13,7 +13,7 @@
 //! things. If the process itself is a client, which will want names for what it has got, a module
 //! that registers stays loaded.
 
-use crate::{closing, linkage, run, sys};
+use crate::{closing, linkage, maps, run, sys};
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -39,6 +39,14 @@ pub(crate) struct Range {
     pub(crate) len: AtomicU64,
     /// Index of its first byte in the bitmap, 0 as long as it has none.
     pub(crate) base: AtomicU64,
+    /// All of the module in memory.
+    first: AtomicU64,
+    last: AtomicU64,
+    /// The sites of its checks.
+    sites_start: AtomicU64,
+    sites_end: AtomicU64,
+    /// Not 0 if code lies on the sites' pages, too.
+    sites_among_code: AtomicU32,
 }
 
 pub(crate) mod offsets {
@@ -55,7 +63,42 @@ impl Range {
             start: AtomicU64::new(0),
             len: AtomicU64::new(0),
             base: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            sites_start: AtomicU64::new(0),
+            sites_end: AtomicU64::new(0),
+            sites_among_code: AtomicU32::new(0),
         }
+    }
+
+    /// Takes down a module. Nobody sees the range yet.
+    fn describe(&self, found: &Found) {
+        let len = found.text_end.wrapping_sub(found.text_start);
+        self.start.store(found.text_start, Ordering::Relaxed);
+        self.len.store(len, Ordering::Relaxed);
+        self.first.store(found.mapped.start, Ordering::Relaxed);
+        self.last.store(found.mapped.end, Ordering::Relaxed);
+        self.sites_start.store(found.sites.start, Ordering::Relaxed);
+        self.sites_end.store(found.sites.end, Ordering::Relaxed);
+        let among_code = u32::from(found.sites_among_code);
+        self.sites_among_code.store(among_code, Ordering::Relaxed);
+    }
+
+    /// The addresses of the module.
+    pub(crate) fn bounds(&self) -> (u64, u64) {
+        (
+            self.first.load(Ordering::Relaxed),
+            self.last.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Where the sites of its checks start and end, and whether code lies on the same pages.
+    pub(crate) fn sites(&self) -> (u64, u64, bool) {
+        (
+            self.sites_start.load(Ordering::Relaxed),
+            self.sites_end.load(Ordering::Relaxed),
+            self.sites_among_code.load(Ordering::Relaxed) != 0,
+        )
     }
 
     /// A range without a byte, for threads that have met none yet.
@@ -105,13 +148,33 @@ static RANGES: [Range; MAX] = [const { Range::new() }; MAX];
 static LEN: AtomicUsize = AtomicUsize::new(0);
 const MAX: usize = 1024;
 
-fn ranges() -> &'static [Range] {
+/// The texts of all modules that were taken down.
+pub(crate) fn ranges() -> &'static [Range] {
     RANGES.get(..LEN.load(Ordering::Acquire)).unwrap_or(&RANGES)
 }
 
 /// The text that `pc` is in.
 pub(crate) fn range_of(pc: u64) -> Option<&'static Range> {
     ranges().iter().find(|range| range.contains(pc))
+}
+
+/// Where modules lie in this process.
+pub(crate) struct Spread {
+    /// The executable's first byte, 0 if it was not seen.
+    pub(crate) executable_start: u64,
+    /// Where the topmost library ends, 0 if there is none.
+    pub(crate) libraries_end: u64,
+}
+
+static EXECUTABLE_START: AtomicU64 = AtomicU64::new(0);
+static LIBRARIES_END: AtomicU64 = AtomicU64::new(0);
+
+/// Where the modules lie that were taken down.
+pub(crate) fn spread() -> Spread {
+    Spread {
+        executable_start: EXECUTABLE_START.load(Ordering::Relaxed),
+        libraries_end: LIBRARIES_END.load(Ordering::Relaxed),
+    }
 }
 
 /// What the dynamic linker knows of a module.
@@ -125,6 +188,9 @@ pub(crate) struct Found {
     pub(crate) build_id: [u8; BUILD_ID_MAX],
     pub(crate) build_id_len: usize,
     name: *const c_char,
+    /// The sites of its checks.
+    sites: core::ops::Range<u64>,
+    sites_among_code: bool,
 }
 
 impl Found {
@@ -136,6 +202,8 @@ impl Found {
         build_id: [0; BUILD_ID_MAX],
         build_id_len: 0,
         name: ptr::null(),
+        sites: 0..0,
+        sites_among_code: false,
     };
 
     /// # Safety
@@ -171,14 +239,24 @@ impl Found {
                         header.p_memsz as usize,
                     )
                 };
-                if let Some(id) = build_id(notes, header.p_align as usize) {
+                let align = header.p_align as usize;
+                if let Some(id) = note(notes, align, b"GNU\0", NT_GNU_BUILD_ID) {
                     found.build_id_len = id.len().min(BUILD_ID_MAX);
                     for (to, from) in found.build_id.iter_mut().zip(id) {
                         *to = *from;
                     }
                 }
+                if let Some(sites) = note(notes, align, b"rkcov\0", NT_SITES).and_then(sites) {
+                    found.sites = sites;
+                }
             }
         }
+        found.sites_among_code = headers.iter().any(|header| {
+            let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
+            header.p_type == libc::PT_LOAD
+                && header.p_flags & libc::PF_X != 0
+                && on_one_page(&(start..start.wrapping_add(header.p_memsz)), &found.sites)
+        });
         (found.text_start < found.text_end).then_some(found)
     }
 }
@@ -205,26 +283,45 @@ pub(crate) enum Moment {
 
 /// The note type of a build id, among notes named `GNU`.
 const NT_GNU_BUILD_ID: usize = 3;
+/// The note type of the bounds of a module's sites, among notes named `rkcov`.
+const NT_SITES: usize = 1;
 
-/// The GNU build id among some notes.
-fn build_id(mut notes: &[u8], align: usize) -> Option<&[u8]> {
+/// What the first note of this name and type holds.
+fn note<'n>(mut notes: &'n [u8], align: usize, name: &[u8], kind: usize) -> Option<&'n [u8]> {
     let align = align.max(4);
     while let (Some(head), Some(rest)) = (notes.get(..12), notes.get(12..)) {
         let word = |at: usize| {
             let bytes = head.get(at..)?.first_chunk::<4>()?;
             Some(u32::from_ne_bytes(*bytes) as usize)
         };
-        let (name_len, len, kind) = (word(0)?, word(4)?, word(8)?);
-        let name = rest.get(..name_len)?;
+        let (name_len, len, this) = (word(0)?, word(4)?, word(8)?);
         let at = name_len.checked_next_multiple_of(align)?;
         let body = rest.get(at..)?.get(..len)?;
-        if kind == NT_GNU_BUILD_ID && name == b"GNU\0" {
+        if this == kind && rest.get(..name_len)? == name {
             return Some(body);
         }
         let next = at.checked_add(len)?.checked_next_multiple_of(align)?;
         notes = rest.get(next..)?;
     }
     None
+}
+
+/// The sites that a note speaks of: two distances of 32 bits, each from its own place.
+fn sites(body: &[u8]) -> Option<core::ops::Range<u64>> {
+    let at = |offset: usize| {
+        let bytes = body.get(offset..)?.first_chunk::<4>()?;
+        let place = bytes.as_ptr() as u64;
+        Some(place.wrapping_add_signed(i32::from_ne_bytes(*bytes).into()))
+    };
+    let (start, end) = (at(0)?, at(4)?);
+    (start < end).then_some(start..end)
+}
+
+fn on_one_page(a: &core::ops::Range<u64>, b: &core::ops::Range<u64>) -> bool {
+    let page = |at: u64| at / sys::PAGE as u64;
+    b.start < b.end
+        && page(a.start) <= page(b.end - 1)
+        && page(b.start) <= page(a.end.wrapping_sub(1))
 }
 
 /// Which modules are looked for, and those that were found.
@@ -290,7 +387,7 @@ impl Search {
         Self {
             address,
             skip,
-            found: [Found::NONE; 8],
+            found: [const { Found::NONE }; 8],
             len: 0,
         }
     }
@@ -377,14 +474,31 @@ fn add(found: &Found, moment: Moment) -> bool {
     }
     let at = LEN.load(Ordering::Relaxed);
     if let Some(range) = RANGES.get(at) {
-        let len = found.text_end.wrapping_sub(found.text_start);
-        range.start.store(found.text_start, Ordering::Relaxed);
-        range.len.store(len, Ordering::Relaxed);
+        range.describe(found);
+        note_place(found);
+        maps::meet(&lock, range);
         LEN.store(at + 1, Ordering::Release);
     }
     let is_watched = closing::watch(&lock, &found.mapped);
     run::add_module(&mut lock, found, moment);
     is_watched
+}
+
+/// Remembers what [`spread`] tells. The kernel's own module is neither executable nor library.
+fn note_place(found: &Found) {
+    // SAFETY: plain questions.
+    let (headers, kernels) = unsafe {
+        (
+            libc::getauxval(libc::AT_PHDR),
+            libc::getauxval(libc::AT_SYSINFO_EHDR),
+        )
+    };
+    let all = &found.mapped;
+    if all.contains(&headers) {
+        EXECUTABLE_START.store(all.start, Ordering::Relaxed);
+    } else if !all.contains(&kernels) {
+        LIBRARIES_END.fetch_max(all.end, Ordering::Relaxed);
+    }
 }
 
 /// The records of all modules that registered one.
@@ -513,6 +627,7 @@ pub(crate) fn open_gates() {
         return;
     }
     scan();
+    maps::begin();
     RECORDS.each(&crate::lock::take(), open);
 }
 

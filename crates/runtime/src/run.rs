@@ -9,7 +9,7 @@ use crate::lock::Guarded;
 use crate::modules::{self, Found, Moment};
 use crate::sys::{self, Fd};
 use crate::tls::{self, Tls, UNATTACHED};
-use crate::{device, lock, threads};
+use crate::{device, lock, maps, threads};
 use core::ffi::{c_char, CStr};
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
@@ -18,8 +18,8 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Header, Invitation, Kind, Process, Recording, Slot, SlotState, ENVIRONMENT, REFUSAL,
-    VERSION,
+    Directory, Geometry, Header, Invitation, Kind, Process, Recording, Slot, SlotState,
+    ENVIRONMENT, REFUSAL, VERSION,
 };
 
 /// Longest path in an invitation.
@@ -105,8 +105,10 @@ pub(crate) unsafe fn start(envp: *const *const c_char) {
         let folder = FOLDER.get(&mut lock);
         folder.len = sys::read_link(c"/proc/self/cwd", &mut folder.bytes).len();
         ensure_process(&mut lock);
+        maps::wake(&lock);
         drop(lock);
         modules::scan();
+        maps::begin();
     }
 }
 
@@ -353,6 +355,7 @@ pub(crate) fn attach(tls: &Tls) {
     }
     // Should libc itself be instrumented, what we call of it must not come back here.
     tls.hot.mode.store(Mode::Off as u32, Ordering::Relaxed);
+    maps::arrive(tls);
     let idle = match state() {
         State::New | State::Alone => Sink::OFF,
         State::Active => match directory() {
@@ -371,16 +374,17 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     let Some((recording, geometry)) = header.recording() else {
         return Sink::OFF;
     };
-    unmap_left_slots(geometry.slot_bytes() as usize);
+    unmap_left_slots();
     let known = known_process().filter(|index| (*index as usize) < directory.processes.len());
     let process = known.or_else(|| ensure_process(&mut lock::take()));
     let process = process.unwrap_or(u32::MAX);
+    let len = FIRST_BYTES.min(tape_bytes(&geometry));
     let taken = directory.tickets.take().and_then(|slot| {
         let head = directory.slots.get(slot as usize)?;
-        let at = map_slot(geometry.slot_offset(slot), geometry.slot_bytes() as usize)?;
-        Some((head, at))
+        let at = map_slot(tape_offset(&geometry, slot), len as usize)?;
+        Some((slot, head, at))
     });
-    let Some((slot, at)) = taken else {
+    let Some((number, slot, at)) = taken else {
         header.threads_without_slot.fetch_add(1, Ordering::Relaxed);
         return no_slot(recording, &header.records_without_slot);
     };
@@ -390,16 +394,134 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     slot.set_state(SlotState::Taken);
     tls.slot
         .store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
-    tls.slot_at.store(at, Ordering::Relaxed);
+    tls.slot_number.store(number, Ordering::Relaxed);
     threads::announce_end(tls);
+    if recording == Recording::Unique {
+        tls.map.store(maps::take(), Ordering::Relaxed);
+    }
+    tape(tls, recording, at, len, 0)
+}
+
+/// Bytes of a slot that are mapped at first, of the count word and the records.
+const FIRST_BYTES: u64 = 1 << 16;
+
+/// Where the count word of a slot is in the region.
+fn tape_offset(geometry: &Geometry, slot: u32) -> u64 {
+    geometry
+        .slot_offset(slot)
+        .wrapping_add(geometry.count_offset())
+}
+
+/// Bytes of the count word and all records.
+fn tape_bytes(geometry: &Geometry) -> u64 {
+    geometry.slot_bytes().wrapping_sub(geometry.count_offset())
+}
+
+/// The thread's slot is mapped at `at`: a bitmap of `bits`, and `len` bytes of count word and records.
+fn tape(tls: &Tls, recording: Recording, at: *mut u8, len: u64, bits: u64) -> Sink {
     let words = |n| Words::new(n).unwrap_or_default();
-    let (bitmap, trace) = (
-        words(geometry.bitmap_bits() / 64),
-        words(geometry.buffer_words()),
+    let (bitmap, trace) = (words(bits / 64), words(len / 8));
+    let mode = mode(recording);
+    let record = match mode {
+        Mode::Cmp => rkcov_abi::TraceMode::Cmp,
+        _ => rkcov_abi::TraceMode::Pc,
+    };
+    tls.slot_at.store(at, Ordering::Relaxed);
+    tls.slot_len
+        .store(len.wrapping_add(bits / 8), Ordering::Relaxed);
+    let area = at.wrapping_add((bits / 8) as usize).cast();
+    tls.tape.area.store(area, Ordering::Relaxed);
+    tls.tape.bits.store(bits, Ordering::Relaxed);
+    let limit = trace.records(record.record_words());
+    tls.tape.limit.store(limit, Ordering::Relaxed);
+    tls.tape.mode.store(mode as u32, Ordering::Relaxed);
+    let full = full_counter(tls);
+    // SAFETY: as many words are mapped, and stay so until `leave()`, which sets another sink first,
+    // or until the tape is mapped anew, likewise. The counter is the slot's, or never used.
+    unsafe { Sink::new(mode, at.cast(), bitmap, trace, full) }
+}
+
+/// Where the thread's slot counts records that found no room.
+fn full_counter(tls: &Tls) -> *const AtomicU64 {
+    // SAFETY: null, or in the directory, which stays mapped.
+    let slot = unsafe { tls.slot.load(Ordering::Relaxed).as_ref() };
+    slot.map_or(ptr::null(), |slot| ptr::from_ref(&slot.dropped))
+}
+
+/// A record for the collector found no room.
+pub(crate) fn count_full(tls: &Tls) {
+    // SAFETY: null, or in the directory, which stays mapped.
+    if let Some(full) = unsafe { full_counter(tls).as_ref() } {
+        full.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The tape of the calling thread is full: maps more of its slot. `false` if that is all of it, or if
+/// it cannot be done here.
+#[cold]
+pub(crate) fn grow(tls: &Tls) -> bool {
+    let Some((recording, geometry)) = directory().and_then(|d| d.header.recording()) else {
+        return false;
+    };
+    if tls.is_inside() || !tls.tape.is_there() {
+        return false;
+    }
+    let _signals = sys::SignalsBlocked::new();
+    let bits = tls.tape.bits.load(Ordering::Relaxed);
+    let (at, mapped) = (
+        tls.slot_at.load(Ordering::Relaxed),
+        tls.slot_len.load(Ordering::Relaxed),
     );
-    // SAFETY: the slot is as large as its geometry says, and lives until `leave()`, which sets
-    // another sink first.
-    unsafe { Sink::new(mode(recording), at.cast(), bitmap, trace, &slot.dropped) }
+    let len = mapped.wrapping_sub(bits / 8);
+    let longer = len.saturating_mul(4).min(tape_bytes(&geometry));
+    if longer <= len {
+        return false;
+    }
+    tls.set_idle(Sink::OFF);
+    let all = longer.wrapping_add(bits / 8) as usize;
+    // SAFETY: what `tape()` was told is such a mapping, and the thread does not record there now.
+    let grown = unsafe { sys::grow(at, mapped as usize, all) };
+    let sink = match grown {
+        Ok(at) => tape(tls, recording, at, longer, bits),
+        Err(_) => tape(tls, recording, at, len, bits),
+    };
+    tls.set_idle(sink);
+    grown.is_ok()
+}
+
+/// A call without a check comes to the tape of the calling thread: its bitmap is mapped now, if it was
+/// not and there is room.
+pub(crate) fn need_bitmap(tls: &Tls) {
+    if tls.tape.bits.load(Ordering::Relaxed) == 0 {
+        add_bitmap(tls);
+    }
+}
+
+#[cold]
+fn add_bitmap(tls: &Tls) {
+    /// There was no room once.
+    static NO_ROOM: AtomicU32 = AtomicU32::new(0);
+    let Some((recording, geometry)) = directory().and_then(|d| d.header.recording()) else {
+        return;
+    };
+    let bits = geometry.bitmap_bits();
+    if bits == 0 || tls.is_inside() || NO_ROOM.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    let _signals = sys::SignalsBlocked::new();
+    let (old, len) = (
+        tls.slot_at.load(Ordering::Relaxed),
+        tls.slot_len.load(Ordering::Relaxed),
+    );
+    let offset = geometry.slot_offset(tls.slot_number.load(Ordering::Relaxed));
+    let Some(at) = map_slot(offset, geometry.count_offset().wrapping_add(len) as usize) else {
+        NO_ROOM.store(1, Ordering::Relaxed);
+        return;
+    };
+    let sink = tape(tls, recording, at, len, bits);
+    tls.set_idle(sink);
+    // SAFETY: the thread recorded there until now, and does not any more.
+    unsafe { sys::unmap(old, len as usize) };
 }
 
 /// Records nothing, and counts what it does not record.
@@ -423,7 +545,7 @@ fn mode(recording: Recording) -> Mode {
 /// the process, this makes no system call: a sandbox may forbid what a program does not need.
 pub(crate) fn leave(tls: &Tls, state: SlotState) {
     // From here on a handler on top of us leaves the slot alone.
-    tls.set_idle(Sink::OFF);
+    off(tls);
     interrupt_fence();
     let ours = !Mark::Run.is_wiped();
     if let Some(slot) = detach(tls).filter(|_| ours) {
@@ -444,6 +566,13 @@ pub(crate) fn renamed(tls: &Tls, name: &CStr) {
     }
 }
 
+/// The thread records nothing any more, and its map is free.
+fn off(tls: &Tls) {
+    tls.tape.mode.store(Mode::Off as u32, Ordering::Relaxed);
+    tls.set_idle(Sink::OFF);
+    maps::put_back(tls.map.swap(0, Ordering::Relaxed));
+}
+
 /// The thread's process is exiting in order. Modules that came without a word are taken down now, if
 /// they are still there.
 pub(crate) fn exiting() {
@@ -459,16 +588,27 @@ pub(crate) fn exiting() {
     }
 }
 
-/// Mappings of slots that threads have left. They are taken away by the next thread that takes a
-/// slot, which makes system calls anyway.
-static LEFT: [AtomicPtr<u8>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
+/// Mappings of slots that threads have left, as [`pack`] makes them, or 0. They are taken away by the
+/// next thread that takes a slot, which makes system calls anyway.
+static LEFT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-fn unmap_left_slots(bytes: usize) {
+/// Bits of a number of pages: more than a slot has.
+const LEN_BITS: u32 = 28;
+
+/// A mapping in one word: the number of its first page, and of its pages.
+fn pack(at: *mut u8, len: u64) -> u64 {
+    let page = sys::PAGE as u64;
+    (at.expose_provenance() as u64 / page) << LEN_BITS | len / page
+}
+
+fn unmap_left_slots() {
     for place in &LEFT {
-        let at = place.swap(ptr::null_mut(), Ordering::Acquire);
-        if !at.is_null() {
+        let left = place.swap(0, Ordering::Acquire);
+        if left != 0 {
+            let at = (left >> LEN_BITS) as usize * sys::PAGE;
+            let len = (left & ((1 << LEN_BITS) - 1)) as usize * sys::PAGE;
             // SAFETY: whoever left it does not use it any more, and we alone have it now.
-            unsafe { sys::unmap(at, bytes) };
+            unsafe { sys::unmap(ptr::with_exposed_provenance_mut(at), len) };
         }
     }
 }
@@ -478,17 +618,17 @@ fn detach(tls: &Tls) -> Option<&'static Slot> {
     let slot = tls.slot.swap(ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
     let slot = unsafe { slot.as_ref() }?;
-    let (_, geometry) = directory()?.header.recording()?;
     let at = tls.slot_at.swap(ptr::null_mut(), Ordering::Relaxed);
-    let free = |place: &&AtomicPtr<u8>| {
-        let empty = ptr::null_mut();
+    let len = tls.slot_len.swap(0, Ordering::Relaxed);
+    let left = pack(at, len);
+    let free = |place: &&AtomicU64| {
         place
-            .compare_exchange(empty, at, Ordering::Release, Ordering::Relaxed)
+            .compare_exchange(0, left, Ordering::Release, Ordering::Relaxed)
             .is_ok()
     };
     if LEFT.iter().find(free).is_none() {
         // SAFETY: the mapping that `take_slot()` made, which nobody else uses.
-        unsafe { sys::unmap(at, geometry.slot_bytes() as usize) };
+        unsafe { sys::unmap(at, len as usize) };
     }
     Some(slot)
 }
@@ -512,7 +652,8 @@ pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
             .store(modules_before, Ordering::Relaxed);
     }
     let tls = tls::current();
-    tls.set_idle(Sink::OFF);
+    off(tls);
+    maps::forked();
     // The slot itself goes on: it is the parent's.
     detach(tls);
     tls.hot.mode.store(UNATTACHED, Ordering::Relaxed);

@@ -357,6 +357,110 @@ pub(crate) fn map_wiped_on_fork() -> Result<*mut u8, Error> {
     }
 }
 
+/// Reserves memory of this process's own at an address where nothing is: it reads as zeros, takes room
+/// where it is written, one page at a time, and is all zero in a forked child.
+pub(crate) fn reserve_zeros(at: usize, len: usize) -> Result<(), Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: the kernel refuses if anything is there.
+    let got = unsafe {
+        syscall(
+            libc::SYS_mmap,
+            [at, len, prot, flags as usize, usize::MAX, 0],
+        )?
+    };
+    if got != at {
+        // A kernel that takes the address for a wish.
+        // SAFETY: mapped just now.
+        unsafe { unmap(ptr::with_exposed_provenance_mut(got), len) };
+        return Err(Error(libc::EEXIST));
+    }
+    for advice in [
+        libc::MADV_DONTDUMP,
+        libc::MADV_NOHUGEPAGE,
+        libc::MADV_WIPEONFORK,
+    ] {
+        // SAFETY: the advice changes no content of memory that nobody has written yet.
+        let _ = unsafe { syscall(libc::SYS_madvise, [at, len, advice as usize, 0, 0, 0]) };
+    }
+    Ok(())
+}
+
+/// Gives the pages of private anonymous memory back; they read as zeros.
+pub(crate) fn drop_private(at: usize, len: usize) -> Result<(), Error> {
+    let advice = libc::MADV_DONTNEED as usize;
+    // SAFETY: the caller's memory, of which nobody uses the content.
+    unsafe { syscall(libc::SYS_madvise, [at, len, advice, 0, 0, 0]) }.map(|_| ())
+}
+
+/// Memory of this process's own, at an address of the kernel's choice.
+pub(crate) fn map_private(len: usize) -> Result<*mut u8, Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+    // SAFETY: the kernel chooses the address, so nothing that exists is touched.
+    let at = unsafe { syscall(libc::SYS_mmap, [0, len, prot, flags, usize::MAX, 0])? };
+    Ok(ptr::with_exposed_provenance_mut(at))
+}
+
+/// Makes memory of ours executable, too.
+pub(crate) fn make_executable(at: *mut u8, len: usize) -> Result<(), Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as usize;
+    // SAFETY: takes no right away.
+    unsafe { syscall(libc::SYS_mprotect, [at as usize, len, prot, 0, 0, 0]) }.map(|_| ())
+}
+
+/// Puts a mapping in the place of another, at once.
+///
+/// # Safety
+/// `[from, from + len)` is a mapping of ours that nobody uses there. What is at `to` may be replaced
+/// by it.
+pub(crate) unsafe fn move_to(from: *mut u8, len: usize, to: usize) -> Result<(), Error> {
+    let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as usize;
+    // SAFETY: the caller's contract.
+    unsafe { syscall(libc::SYS_mremap, [from as usize, len, len, flags, to, 0]) }.map(|_| ())
+}
+
+/// Makes a shared mapping of a file longer, wherever there is room for it.
+///
+/// # Safety
+/// `[at, at + len)` is such a mapping, and nobody uses it by its old address any more if the answer
+/// is another.
+pub(crate) unsafe fn grow(at: *mut u8, len: usize, longer: usize) -> Result<*mut u8, Error> {
+    let flags = libc::MREMAP_MAYMOVE as usize;
+    // SAFETY: the caller's contract.
+    let at = unsafe { syscall(libc::SYS_mremap, [at as usize, len, longer, flags, 0, 0])? };
+    Ok(ptr::with_exposed_provenance_mut(at))
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCH_SET_GS: usize = 0x1001;
+#[cfg(target_arch = "x86_64")]
+const ARCH_GET_GS: usize = 0x1004;
+
+/// The calling thread's GS base, for machines where user mode may not read it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn gs_base() -> Result<u64, Error> {
+    let mut base = 0_u64;
+    let at = ptr::from_mut(&mut base) as usize;
+    // SAFETY: the kernel writes eight bytes.
+    unsafe { syscall(libc::SYS_arch_prctl, [ARCH_GET_GS, at, 0, 0, 0, 0])? };
+    Ok(base)
+}
+
+/// Sets it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn set_gs_base(base: u64) -> Result<(), Error> {
+    // SAFETY: nothing but checks uses GS; `maps` vouches for where it leads them.
+    unsafe {
+        syscall(
+            libc::SYS_arch_prctl,
+            [ARCH_SET_GS, base as usize, 0, 0, 0, 0],
+        )
+    }
+    .map(|_| ())
+}
+
 /// Maps shared memory once more, at `wish` if that is not 0 and free, or exactly there.
 pub(crate) fn map_again(
     of: *mut u8,

@@ -3,7 +3,7 @@
 
 use crate::linkage::{self, Routine};
 use crate::tls::{self, Tls};
-use crate::{device, lock, modules, run};
+use crate::{device, lock, maps, modules, run};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::mem::{size_of, MaybeUninit};
@@ -120,10 +120,11 @@ unsafe extern "C" fn ended(_value: *mut c_void) {
 struct Birth {
     routine: Routine,
     argument: *mut c_void,
-    common: CommonHandle,
+    common: Option<CommonHandle>,
 }
 
-/// `pthread_create()` as programs find it: the new thread inherits the common handle, for life.
+/// `pthread_create()` as programs find it: the new thread inherits the common handle, for life, and
+/// does not inherit its parent's map.
 ///
 /// # Safety
 /// As `pthread_create()`.
@@ -134,10 +135,11 @@ pub unsafe extern "C" fn pthread_create(
     routine: Routine,
     argument: *mut c_void,
 ) -> c_int {
-    let Some(common) = device::inherited() else {
+    let common = device::inherited();
+    if common.is_none() && !run::is_active() {
         // SAFETY: the caller's contract.
         return unsafe { linkage::create(thread, attributes, routine, argument) };
-    };
+    }
     #[cfg(test)]
     if crate::faults::strikes() {
         return libc::EAGAIN;
@@ -254,7 +256,11 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
     } = unsafe { birth.read() };
     // SAFETY: allocated by `pthread_create()` above.
     unsafe { libc::free(birth.cast()) };
-    device::thread_began(common);
+    // A clone has its parent's map.
+    maps::leave_parents(tls::current());
+    if let Some(common) = common {
+        device::thread_began(common);
+    }
     Entry { routine, argument }
 }
 

@@ -11,7 +11,7 @@ use core::mem::{offset_of, size_of};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rkcov_core::hot::{Hot, Mode};
-use rkcov_core::sync::interrupt_fence;
+use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::{Sink, Task};
 use rkcov_region::Slot;
 
@@ -20,7 +20,31 @@ use rkcov_region::Slot;
 ///
 /// While the dynamic linker relocates a program, the image is not in place yet and all is zero,
 /// which is [`Mode::Off`].
-pub(crate) const UNATTACHED: u32 = 1 << 16;
+pub(crate) const UNATTACHED: u32 = 1 << 31;
+
+/// Flag in [`Hot::mode`]: a client has the thread's records, and the collector of the process gets
+/// copies, see [`Tape`].
+pub(crate) const COPIES: u32 = 1 << 30;
+
+/// Where the records of a thread go under `rkcov run`: the words of its slot. Only the thread, and
+/// what interrupts it, uses it.
+#[repr(C)]
+pub(crate) struct Tape {
+    /// A [`Mode`]; `Off` if the thread has no slot.
+    pub(crate) mode: AtomicU32,
+    /// Records that fit behind the count word.
+    pub(crate) limit: AtomicU32,
+    /// The count word.
+    pub(crate) area: AtomicPtr<Word>,
+    /// Bits of the bitmap before it.
+    pub(crate) bits: AtomicU64,
+}
+
+impl Tape {
+    pub(crate) fn is_there(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) != Mode::Off as u32
+    }
+}
 
 /// The thread's block.
 #[repr(C)]
@@ -31,10 +55,19 @@ pub(crate) struct Tls {
     pub(crate) task: Task<Userspace>,
     /// Unique mode: the text that the thread's last PC without a guard was in.
     pub(crate) range: AtomicPtr<Range>,
+    /// GS's base for the thread's own map, or 0.
+    pub(crate) map: AtomicU64,
+    /// GS's base now.
+    pub(crate) base: AtomicU64,
+    /// What the collector gets of the thread.
+    pub(crate) tape: Tape,
     /// The head of the slot of `rkcov run` that the thread has taken, or null.
     pub(crate) slot: AtomicPtr<Slot>,
-    /// Where that slot is mapped.
+    /// Where what is mapped of that slot begins, and how many bytes those are.
     pub(crate) slot_at: AtomicPtr<u8>,
+    pub(crate) slot_len: AtomicU64,
+    /// Its number.
+    pub(crate) slot_number: AtomicU32,
     /// How often the thread's end was announced.
     pub(crate) ends: AtomicU32,
     /// How deep the thread is inside the rules; signal handlers stay out of them meanwhile.

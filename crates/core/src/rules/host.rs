@@ -146,6 +146,14 @@ pub unsafe trait Host: Sized + Sync + 'static {
     /// The fields of `task` that the callbacks read.
     fn hot<'t>(&self, task: &'t Task<Self>) -> &'t Hot;
 
+    /// The calling task records something else from now on: what [`Host::hot`] says. `idle` tells
+    /// whether that is what it records on no client's account, see
+    /// [`Task::set_idle`](crate::rules::task::Task::set_idle). Called pinned.
+    #[inline(always)]
+    fn switched(&self, task: &Task<Self>, idle: bool) {
+        let _ = (task, idle);
+    }
+
     /// A client's buffer of `words` zeroed words.
     fn buffer(&self, words: Words) -> Option<Self::Buffer>;
 

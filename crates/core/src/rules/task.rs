@@ -202,6 +202,7 @@ impl<H: Host> Task<H> {
         self.muted.store(0, Ordering::Relaxed);
         // SAFETY: pinned; overwritten without dropping, since references in it are not ours.
         unsafe { self.own.get().write(Own { common, ..own }) };
+        host.switched(self, true);
     }
 
     /// Gives a task that was just born, and collects nothing yet, the common handle of its parent.
@@ -245,12 +246,12 @@ impl<H: Host> Task<H> {
 
     /// Tells the callbacks what holds now.
     fn apply(&self, host: &H, own: &mut Own<H>) {
-        let sink = match &own.current {
-            _ if self.muted.load(Ordering::Relaxed) > 0 => Sink::OFF,
-            _ if own.deep > 0 => own.idle,
-            Recording::Section(section) => Sink::of_section(&section.area),
-            Recording::Base if own.local.is_some() => own.local_sink,
-            Recording::Base | Recording::Unattributed => own.idle,
+        let (sink, idle) = match &own.current {
+            _ if self.muted.load(Ordering::Relaxed) > 0 => (Sink::OFF, false),
+            _ if own.deep > 0 => (own.idle, true),
+            Recording::Section(section) => (Sink::of_section(&section.area), false),
+            Recording::Base if own.local.is_some() => (own.local_sink, false),
+            Recording::Base | Recording::Unattributed => (own.idle, true),
         };
         let hot = host.hot(self);
         hot.stop();
@@ -264,6 +265,7 @@ impl<H: Host> Task<H> {
             // task that set this one keeps what it lies in.
             unsafe { hot.start(sink.mode_bits, sink.area, sink.limit) };
         }
+        host.switched(self, idle);
     }
 
     /// Begins a local collection into the trace of `memory` behind its bitmap. The base's

@@ -43,7 +43,8 @@ global_asm!(
     "    add x12, x12, x14, lsl 3",
     "    str x30, [x12, 8]",
     "    ret",
-    "8:  b {full}",
+    "8:  mov x0, x30",
+    "    b {full}",
     ".endm",
     // Unique mode: returns if bit x11 is set. Otherwise goes on with x11 as it was.
     ".macro rkcov_unless_seen",

@@ -13,16 +13,22 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-use crate::tls::UNATTACHED;
+use crate::tls::{COPIES, UNATTACHED};
 use rkcov_core::hot::Mode;
 
 /// The bits that make a comparison's callback leave its off path: it is the one mode with bit 0.
-pub(crate) const COMPARES: u32 = UNATTACHED | 1;
+pub(crate) const COMPARES: u32 = UNATTACHED | COPIES | 1;
 
 const _: () = assert!(
     Mode::Cmp as u32 & 1 == 1
         && (Mode::Off as u32 | Mode::Pc as u32 | Mode::Unique as u32) & 1 == 0
 );
+
+#[cfg(target_arch = "x86_64")]
+extern "C" {
+    /// Called by the cold part of a check, at whose return address the jump back stands.
+    pub fn __rkcov_hit();
+}
 
 extern "C" {
     /// Called at every edge of the control flow.

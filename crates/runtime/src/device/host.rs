@@ -4,7 +4,7 @@
 use super::buffers::Shared;
 use super::family::family;
 use super::robust::Robust;
-use crate::{sys, tls};
+use crate::{maps, sys, tls};
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
@@ -63,6 +63,10 @@ unsafe impl Host for Userspace {
     fn hot<'t>(&self, _task: &'t Task<Self>) -> &'t Hot {
         // A task is the calling thread's: both are in its block.
         &tls::current().hot
+    }
+
+    fn switched(&self, _task: &Task<Self>, idle: bool) {
+        maps::switch(tls::current(), idle);
     }
 
     fn buffer(&self, words: Words) -> Option<Shared> {

@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Maps: what a check reads before it calls.
+//!
+//! A check compares the byte at its site's address *plus GS's base* with 0, and calls
+//! [`__rkcov_hit`](crate::callbacks::__rkcov_hit) if it is. So the base of a thread decides what its
+//! checks do:
+//!
+//! | base | the check reads | it calls |
+//! | --- | --- | --- |
+//! | 0 | the site itself, which is 1 | never |
+//! | of the map of zeros | 0 | always |
+//! | of the thread's own map | whether this thread has been there | the first time |
+//!
+//! All maps lie in the *zone*: map `n` has the byte of address `a` at `a + delta + n * STRIDE`. The
+//! zone is reserved memory that reads as zeros, at the distance `delta` from every [`Span`] of
+//! addresses that modules lie in or may come to lie in. So code of a module of which nobody knows
+//! yet reads zeros, and calls. Memory is taken only where a map is written.
+//!
+//! Where there is no room for a zone (`ulimit -v`, valgrind), sites are their own map, one for the
+//! whole process: see [`Maps::InPlace`]. While `rkcov run` collects, sites are zeros in any case, so
+//! that a thread of which we have not heard calls, too.
+
+mod base;
+
+use crate::lock;
+use crate::modules::{self, Range};
+use crate::sys;
+use crate::tls::{Tls, COPIES};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use rkcov_core::hot::{Mode, MODE_BITS};
+
+/// Bytes from one map to the next. More than the modules of a process spread over.
+const STRIDE: u64 = 8 << 30;
+/// Maps of a zone, at most.
+const MAPS: u32 = 1024;
+/// The map that nobody writes.
+const ZEROS: u32 = 0;
+/// The map of all threads that found no map of their own.
+const CROWD: u32 = 1;
+/// The first map that a thread may have for itself.
+const FIRST: u32 = 2;
+
+/// How the process's checks are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Maps {
+    /// Nobody has collected yet.
+    None = 0,
+    /// There is a zone.
+    Zone = 1,
+    /// There is none. Sites are zeros, and in unique mode become 1 when some thread has been there.
+    InPlace = 2,
+}
+
+/// Addresses at which modules lie or may come to lie.
+struct Span {
+    start: AtomicU64,
+    len: AtomicU64,
+}
+
+struct Zone {
+    maps: AtomicU32,
+    state: AtomicU32,
+    /// GS's base for map 0.
+    delta: AtomicU64,
+    /// Under the process's lock; entries below `spans_len` never change.
+    spans: [Span; SPANS],
+    spans_len: AtomicUsize,
+    /// A bit for each map that is free.
+    free: [AtomicU64; WORDS],
+    /// A bit for each map that somebody may have written.
+    dirty: [AtomicU64; WORDS],
+}
+
+const SPANS: usize = 64;
+const WORDS: usize = MAPS as usize / 64;
+
+static ZONE: Zone = Zone {
+    maps: AtomicU32::new(0),
+    state: AtomicU32::new(Maps::None as u32),
+    delta: AtomicU64::new(0),
+    spans: [const {
+        Span {
+            start: AtomicU64::new(0),
+            len: AtomicU64::new(0),
+        }
+    }; SPANS],
+    spans_len: AtomicUsize::new(0),
+    free: [const { AtomicU64::new(0) }; WORDS],
+    dirty: [const { AtomicU64::new(0) }; WORDS],
+};
+
+/// Whether the sites of all modules are zeros, those of modules that come later included.
+static AWAKE: AtomicBool = AtomicBool::new(false);
+
+fn state() -> Maps {
+    match ZONE.state.load(Ordering::Acquire) {
+        1 => Maps::Zone,
+        2 => Maps::InPlace,
+        _ => Maps::None,
+    }
+}
+
+/// GS's base for a map.
+fn base_of(map: u32) -> u64 {
+    let distance = u64::from(map).wrapping_mul(STRIDE);
+    ZONE.delta.load(Ordering::Relaxed).wrapping_add(distance)
+}
+
+fn spans() -> &'static [Span] {
+    ZONE.spans
+        .get(..ZONE.spans_len.load(Ordering::Acquire))
+        .unwrap_or(&ZONE.spans)
+}
+
+/// Makes checks answer to whoever collects in this process from now on. The modules that are
+/// loaded have been taken down. A second call does nothing.
+pub(crate) fn begin() {
+    if !base::EXISTS || state() != Maps::None {
+        return;
+    }
+    let lock = lock::take();
+    if state() != Maps::None {
+        return;
+    }
+    let made = reserve();
+    let state = if made { Maps::Zone } else { Maps::InPlace };
+    if !made {
+        wake(&lock);
+    }
+    ZONE.state.store(state as u32, Ordering::Release);
+}
+
+/// Makes the sites of all modules zeros: a thread whose base is 0 calls.
+pub(crate) fn wake(_lock: &lock::Held) {
+    if base::EXISTS && !AWAKE.swap(true, Ordering::Relaxed) {
+        for range in modules::ranges() {
+            zero_sites(range);
+        }
+    }
+}
+
+/// A module was taken down that is not among `ranges` yet. The lock is held.
+pub(crate) fn meet(_lock: &lock::Held, range: &Range) {
+    if AWAKE.load(Ordering::Relaxed) {
+        zero_sites(range);
+    }
+    if state() == Maps::Zone {
+        cover(range);
+    }
+}
+
+/// The distances that are tried, in TiB: far from where the kernel puts executables, libraries and
+/// stacks. Negative ones first, for libraries lie at the top.
+const DISTANCES: [i64; 10] = [-16, -20, -12, -24, -28, -36, 16, 8, 24, 32];
+const TIB: i64 = 1 << 40;
+/// User space ends here, without five-level pages, for which one has to ask.
+const USER_END: u64 = 1 << 47;
+/// Nobody may map below.
+const USER_START: u64 = 1 << 16;
+
+/// Reserves a zone.
+fn reserve() -> bool {
+    let initial = modules::spread();
+    for maps in [MAPS, 64, 4] {
+        for tib in DISTANCES {
+            if tib < 0 && !base::may_be_negative() {
+                continue;
+            }
+            match place(&initial, (tib * TIB) as u64, maps) {
+                Placed::Yes => return true,
+                Placed::Taken => {}
+                // No other place will do either: fewer maps may.
+                Placed::NoRoom => break,
+            }
+        }
+    }
+    false
+}
+
+enum Placed {
+    Yes,
+    /// Something is there already.
+    Taken,
+    /// There is not so much memory to reserve.
+    NoRoom,
+}
+
+fn place(modules: &modules::Spread, delta: u64, maps: u32) -> Placed {
+    let reach = u64::from(maps).wrapping_mul(STRIDE);
+    // Executables lie by themselves or among libraries; where they and libraries lie near each
+    // other, one span serves both.
+    let libraries = modules
+        .libraries_end
+        .checked_sub(STRIDE)
+        .filter(|start| *start >= USER_START);
+    let executable = modules.executable_start;
+    let alone = executable != 0
+        && libraries.is_none_or(|start| !(start..modules.libraries_end).contains(&executable));
+    let spans = [libraries, alone.then_some(executable)];
+    let mut reserved = [(0, 0); 2];
+    for (at, start) in spans.into_iter().enumerate() {
+        let Some(start) = start else { continue };
+        let first = start.wrapping_add(delta);
+        let fits = first >= USER_START
+            && first.checked_add(reach).is_some_and(|end| end <= USER_END)
+            // Maps of one span must not be those of the other.
+            && (at == 0 || libraries.is_none_or(|other| other.abs_diff(start) >= reach));
+        let done = if fits {
+            sys::reserve_zeros(first as usize, reach as usize)
+        } else {
+            Err(sys::Error(libc::EEXIST))
+        };
+        if let Err(sys::Error(errno)) = done {
+            for (first, len) in reserved {
+                if len > 0 {
+                    // SAFETY: reserved just now, and nobody knows of it.
+                    unsafe { sys::unmap(core::ptr::with_exposed_provenance_mut(first), len) };
+                }
+            }
+            return match errno {
+                libc::EEXIST | libc::EINVAL | libc::EPERM => Placed::Taken,
+                _ => Placed::NoRoom,
+            };
+        }
+        if let Some(place) = reserved.get_mut(at) {
+            *place = (first as usize, reach as usize);
+        }
+    }
+    ZONE.delta.store(delta, Ordering::Relaxed);
+    ZONE.maps.store(maps, Ordering::Relaxed);
+    for start in spans.into_iter().flatten() {
+        add_span(start, STRIDE);
+    }
+    free_all();
+    Placed::Yes
+}
+
+/// Whether all of this lies in what [`place`] reserved.
+fn is_reserved(first: u64, len: u64, maps: u32) -> bool {
+    let reach = u64::from(maps).wrapping_mul(STRIDE);
+    let delta = ZONE.delta.load(Ordering::Relaxed);
+    spans().iter().any(|span| {
+        let offset = first.wrapping_sub(span.start.load(Ordering::Relaxed).wrapping_add(delta));
+        span.len.load(Ordering::Relaxed) == STRIDE
+            && offset < reach
+            && reach.wrapping_sub(offset) >= len
+    })
+}
+
+fn add_span(start: u64, len: u64) {
+    let at = ZONE.spans_len.load(Ordering::Relaxed);
+    if let Some(span) = ZONE.spans.get(at) {
+        span.start.store(start, Ordering::Relaxed);
+        span.len.store(len, Ordering::Relaxed);
+        ZONE.spans_len.store(at + 1, Ordering::Release);
+    }
+}
+
+/// Makes sure that the zone has bytes for a module. The lock is held.
+fn cover(range: &Range) {
+    let (start, end) = range.bounds();
+    let inside = |span: &Span| {
+        let (first, len) = (
+            span.start.load(Ordering::Relaxed),
+            span.len.load(Ordering::Relaxed),
+        );
+        start >= first && end <= first.wrapping_add(len)
+    };
+    if spans().iter().any(inside) {
+        return;
+    }
+    let page = sys::PAGE as u64;
+    let (start, end) = (start & !(page - 1), end.next_multiple_of(page));
+    let len = end.wrapping_sub(start);
+    let maps = ZONE.maps.load(Ordering::Relaxed);
+    // Its part of each map. What of it is in the zone already stays as it is.
+    for map in 0..maps {
+        let base = base_of(map);
+        let first = start.wrapping_add(base);
+        if is_reserved(first, len, maps) || sys::reserve_zeros(first as usize, len as usize).is_ok() {
+            continue;
+        }
+        for at in (first..first.wrapping_add(len)).step_by(sys::PAGE) {
+            let _ = sys::reserve_zeros(at as usize, sys::PAGE);
+        }
+    }
+    add_span(start, len);
+}
+
+fn free_all() {
+    let maps = ZONE.maps.load(Ordering::Relaxed);
+    for (at, word) in ZONE.free.iter().enumerate() {
+        let first = at as u32 * 64;
+        let bits = (first..first + 64).filter(|map| (FIRST..maps).contains(map));
+        word.store(bits.map(|map| 1 << (map % 64)).sum(), Ordering::Relaxed);
+    }
+    for word in &ZONE.dirty {
+        word.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A map for one thread, all zeros, by its base. Where there are none left, threads share one;
+/// where there is no zone, the answer is 0.
+pub(crate) fn take() -> u64 {
+    if state() != Maps::Zone {
+        return 0;
+    }
+    for (at, word) in ZONE.free.iter().enumerate() {
+        loop {
+            let free = word.load(Ordering::Relaxed);
+            if free == 0 {
+                break;
+            }
+            let bit = free & free.wrapping_neg();
+            let mine =
+                word.compare_exchange(free, free & !bit, Ordering::Acquire, Ordering::Relaxed);
+            if mine.is_err() {
+                continue;
+            }
+            let base = base_of(at as u32 * 64 + bit.trailing_zeros());
+            let dirty = ZONE
+                .dirty
+                .get(at)
+                .is_some_and(|dirty| dirty.fetch_or(bit, Ordering::Relaxed) & bit != 0);
+            if !dirty || clear(base) {
+                return base;
+            }
+            // A map that cannot be cleared is not used again.
+        }
+    }
+    base_of(CROWD)
+}
+
+/// Makes a map zeros again that nobody uses.
+fn clear(base: u64) -> bool {
+    spans().iter().all(|span| {
+        let at = span.start.load(Ordering::Relaxed).wrapping_add(base);
+        sys::drop_private(at as usize, span.len.load(Ordering::Relaxed) as usize).is_ok()
+    })
+}
+
+/// Gives back what [`take`] gave. No thread has the base any more.
+pub(crate) fn put_back(base: u64) {
+    if state() != Maps::Zone || base == 0 {
+        return;
+    }
+    let map = base.wrapping_sub(base_of(ZEROS)) / STRIDE;
+    if map >= u64::from(FIRST) {
+        if let Some(word) = ZONE.free.get(map as usize / 64) {
+            word.fetch_or(1 << (map % 64), Ordering::Release);
+        }
+    }
+}
+
+/// This is a forked child with one thread: the kernel has wiped its maps.
+pub(crate) fn forked() {
+    if state() == Maps::Zone {
+        free_all();
+    }
+}
+
+/// The calling thread's checks answer to what it records now. `idle` says whether that is what it
+/// records on no client's account.
+pub(crate) fn switch(tls: &Tls, idle: bool) {
+    let mode = &tls.hot.mode;
+    let word = mode.load(Ordering::Relaxed);
+    let copies = !idle && tls.tape.is_there();
+    let flagged = if copies {
+        word | COPIES
+    } else {
+        word & !COPIES
+    };
+    if flagged != word {
+        mode.store(flagged, Ordering::Relaxed);
+    }
+    if state() != Maps::Zone {
+        return;
+    }
+    let off = word & MODE_BITS == Mode::Off as u32;
+    let own = tls.map.load(Ordering::Relaxed);
+    let base = if off && !copies {
+        0
+    } else if own != 0 && (idle || off) {
+        own
+    } else {
+        base_of(ZEROS)
+    };
+    set(tls, base);
+}
+
+/// Stands for a base that somebody else set, who needs it: it stays. None of ours is odd.
+const NOT_OURS: u64 = 1;
+
+fn set(tls: &Tls, base: u64) {
+    let was = tls.base.load(Ordering::Relaxed);
+    if was == base || was == NOT_OURS {
+        return;
+    }
+    tls.base.store(base, Ordering::Relaxed);
+    base::set(base);
+}
+
+/// The calling thread is new to us: its base is the one that its parent had, or somebody else's.
+pub(crate) fn arrive(tls: &Tls) {
+    if state() != Maps::Zone {
+        return;
+    }
+    let found = base::get().unwrap_or(0);
+    let zone = base_of(ZEROS);
+    let ours = found == 0 || found.wrapping_sub(zone) < u64::from(MAPS).wrapping_mul(STRIDE);
+    if ours {
+        tls.base.store(found, Ordering::Relaxed);
+    } else {
+        tls.base.store(NOT_OURS, Ordering::Relaxed);
+    }
+}
+
+/// The calling thread has just begun: it leaves the map that its parent had. It gets its own when it
+/// first calls.
+pub(crate) fn leave_parents(tls: &Tls) {
+    arrive(tls);
+    set(tls, 0);
+}
+
+/// Marks a check's site as seen, in a map or, where there is none, in place. Answers whether it
+/// was not.
+///
+/// # Safety
+/// `site` is the site of a check of a loaded module, and `base` is the calling thread's own map,
+/// or 0.
+pub(crate) unsafe fn mark(site: u64, base: u64) -> bool {
+    if base == 0 && state() != Maps::InPlace {
+        return true;
+    }
+    let at = site.wrapping_add(base) as usize;
+    // SAFETY: a loaded module's site has a byte in every map; in place, sites are writable.
+    let byte = unsafe { &*core::ptr::with_exposed_provenance::<core::sync::atomic::AtomicU8>(at) };
+    byte.swap(1, Ordering::Relaxed) == 0
+}
+
+/// Puts zeros in the place of a module's sites. Whatever else lies on their pages stays as it is.
+fn zero_sites(range: &Range) {
+    let (start, end, executable) = range.sites();
+    if start >= end {
+        return;
+    }
+    let page = sys::PAGE as u64;
+    let (first, last) = (start & !(page - 1), end.next_multiple_of(page));
+    let len = last.wrapping_sub(first) as usize;
+    let Ok(copy) = sys::map_private(len) else {
+        return;
+    };
+    // SAFETY: `first..last` is mapped and readable, being pages of a loaded module's constants; the
+    // copy is as large, and ours. The sites lie within.
+    unsafe {
+        core::ptr::copy_nonoverlapping(
+            core::ptr::with_exposed_provenance::<u8>(first as usize),
+            copy,
+            len,
+        );
+        let sites = copy.wrapping_add(start.wrapping_sub(first) as usize);
+        core::ptr::write_bytes(sites, 0, end.wrapping_sub(start) as usize);
+    }
+    if executable && sys::make_executable(copy, len).is_err() {
+        // SAFETY: our copy, which nobody uses.
+        unsafe { sys::unmap(copy, len) };
+        return;
+    }
+    // SAFETY: the copy holds what stands there, but for the sites, and nobody writes to either.
+    let _ = unsafe { sys::move_to(copy, len, first as usize) };
+}
