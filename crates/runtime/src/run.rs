@@ -399,7 +399,7 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     if recording == Recording::Unique {
         tls.map.store(maps::take(), Ordering::Relaxed);
     }
-    tape(tls, recording, at, len, 0)
+    tape(tls, (recording, geometry), at, len, 0)
 }
 
 /// Bytes of a slot that are mapped at first, of the count word and the records.
@@ -418,9 +418,12 @@ fn tape_bytes(geometry: &Geometry) -> u64 {
 }
 
 /// The thread's slot is mapped at `at`: a bitmap of `bits`, and `len` bytes of count word and records.
-fn tape(tls: &Tls, recording: Recording, at: *mut u8, len: u64, bits: u64) -> Sink {
+fn tape(tls: &Tls, what: (Recording, Geometry), at: *mut u8, len: u64, bits: u64) -> Sink {
+    let (recording, geometry) = what;
     let words = |n| Words::new(n).unwrap_or_default();
-    let (bitmap, trace) = (words(bits / 64), words(len / 8));
+    // The last page may have more words than the buffer.
+    let trace = words((len / 8).min(geometry.buffer_words()));
+    let bitmap = words(bits / 64);
     let mode = mode(recording);
     let record = match mode {
         Mode::Cmp => rkcov_abi::TraceMode::Cmp,
@@ -460,9 +463,10 @@ pub(crate) fn count_full(tls: &Tls) {
 /// it cannot be done here.
 #[cold]
 pub(crate) fn grow(tls: &Tls) -> bool {
-    let Some((recording, geometry)) = directory().and_then(|d| d.header.recording()) else {
+    let Some(what) = directory().and_then(|d| d.header.recording()) else {
         return false;
     };
+    let (_, geometry) = what;
     if tls.is_inside() || !tls.tape.is_there() {
         return false;
     }
@@ -482,8 +486,8 @@ pub(crate) fn grow(tls: &Tls) -> bool {
     // SAFETY: what `tape()` was told is such a mapping, and the thread does not record there now.
     let grown = unsafe { sys::grow(at, mapped as usize, all) };
     let sink = match grown {
-        Ok(at) => tape(tls, recording, at, longer, bits),
-        Err(_) => tape(tls, recording, at, len, bits),
+        Ok(at) => tape(tls, what, at, longer, bits),
+        Err(_) => tape(tls, what, at, len, bits),
     };
     tls.set_idle(sink);
     grown.is_ok()
@@ -501,9 +505,10 @@ pub(crate) fn need_bitmap(tls: &Tls) {
 fn add_bitmap(tls: &Tls) {
     /// There was no room once.
     static NO_ROOM: AtomicU32 = AtomicU32::new(0);
-    let Some((recording, geometry)) = directory().and_then(|d| d.header.recording()) else {
+    let Some(what) = directory().and_then(|d| d.header.recording()) else {
         return;
     };
+    let (_, geometry) = what;
     let bits = geometry.bitmap_bits();
     if bits == 0 || tls.is_inside() || NO_ROOM.load(Ordering::Relaxed) != 0 {
         return;
@@ -518,7 +523,7 @@ fn add_bitmap(tls: &Tls) {
         NO_ROOM.store(1, Ordering::Relaxed);
         return;
     };
-    let sink = tape(tls, recording, at, len, bits);
+    let sink = tape(tls, what, at, len, bits);
     tls.set_idle(sink);
     // SAFETY: the thread recorded there until now, and does not any more.
     unsafe { sys::unmap(old, len as usize) };
