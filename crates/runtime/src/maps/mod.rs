@@ -278,7 +278,8 @@ fn cover(range: &Range) {
     for map in 0..maps {
         let base = base_of(map);
         let first = start.wrapping_add(base);
-        if is_reserved(first, len, maps) || sys::reserve_zeros(first as usize, len as usize).is_ok() {
+        if is_reserved(first, len, maps) || sys::reserve_zeros(first as usize, len as usize).is_ok()
+        {
             continue;
         }
         for at in (first..first.wrapping_add(len)).step_by(sys::PAGE) {
