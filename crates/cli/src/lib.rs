@@ -11,6 +11,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod assembler;
 pub mod cache;
 pub mod cargo;
 pub mod cmd;
@@ -38,9 +39,16 @@ struct Cli {
     command: cmd::Command,
 }
 
-/// Runs the command line `args`, the program's own name first.
+/// Runs the command line `args`, the program's own name first. By the name of an assembler, compilers
+/// call us in its place.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    if args
+        .first()
+        .is_some_and(|name| assembler::is_called_by(name))
+    {
+        return assembler::main(&args);
+    }
     match Cli::parse_from(args).command.run() {
         Ok(code) => code,
         Err(error) => error::end("rkcov", &error),

@@ -15,8 +15,9 @@ fn gcc() -> Compiler {
         family: Family::Gcc,
         version: String::from("12.2.0"),
         arch: String::from("x86_64"),
-        instrumentations: [Instrumentation::Pc].into(),
+        instrumentations: [Instrumentation::Check, Instrumentation::Pc].into(),
         comparisons: true,
+        assembler: None,
     }
 }
 
@@ -60,10 +61,14 @@ fn decide(
             front,
             after,
             header,
+            assembles,
             link,
         } => {
             let runtime = Runtime::in_dir(Path::new("/rt"));
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
+            if assembles {
+                ours.push("-B/as".into());
+            }
             if header {
                 ours.extend(runtime.header());
             }
@@ -83,7 +88,11 @@ fn shown(args: &[OsString]) -> String {
             "-Xclang -fsanitize-coverage-type=3 -Xclang -fsanitize-coverage-trace-pc-guard",
             "GUARD",
         ),
-        ("-mllvm -sanitizer-coverage-gated-trace-callbacks", "GATED"),
+        (
+            "-Xclang -fsanitize-coverage-type=3 -Xclang -fsanitize-coverage-trace-pc -fno-integrated-as",
+            "PC",
+        ),
+        ("-B/as", "CHECKS"),
         (
             "-fsanitize-coverage=trace-pc -fno-optimize-sibling-calls",
             "PC",
@@ -157,25 +166,26 @@ fn real_command_lines() {
 #[test]
 fn options_and_older_compilers() {
     let line = Invocation::of("cc".into(), split(b"-c a.c"));
-    let with = |compiler: &Compiler, gate, comparisons| {
-        shown(&decide(&line, compiler, Options { gate, comparisons }).unwrap())
+    let with = |compiler: &Compiler, calls, comparisons| {
+        shown(&decide(&line, compiler, Options { calls, comparisons }).unwrap())
     };
     assert_eq!(
-        with(&clang(), false, false),
+        with(&clang(), true, false),
         "GUARD NAMES -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
-        with(&old_clang(), true, false),
+        with(&old_clang(), false, false),
         "GUARD NAMES -gline-tables-only HEADER -c a.c"
     );
     assert_eq!(
-        with(&clang(), true, true),
-        "GUARD GATED -Xclang -fsanitize-coverage-trace-cmp NAMES -gline-tables-only HEADER -c a.c"
+        with(&clang(), false, true),
+        "PC -Xclang -fsanitize-coverage-trace-cmp NAMES -gline-tables-only CHECKS HEADER -c a.c"
     );
     assert_eq!(
-        with(&gcc(), true, true),
-        "PC -fsanitize-coverage=trace-cmp -g1 HEADER -c a.c"
+        with(&gcc(), false, true),
+        "PC -fsanitize-coverage=trace-cmp -g1 CHECKS HEADER -c a.c"
     );
+    assert_eq!(with(&gcc(), true, false), "PC -g1 HEADER -c a.c");
     let mute = Compiler {
         instrumentations: [].into(),
         ..gcc()
@@ -272,7 +282,7 @@ proptest! {
     /// Whatever is added, the user's arguments are all there, in their order, and nothing panics.
     #[test]
     fn any_command_line_keeps_its_arguments(args in prop::collection::vec(argument(), 0..12), flags: [bool; 3]) {
-        let [is_gcc, gate, comparisons] = flags;
+        let [is_gcc, calls, comparisons] = flags;
         let invocation = Invocation::read(args.clone(), || vec!["cc".into()]);
         let compiler = if is_gcc { gcc() } else { clang() };
         let named = invocation.args.len() < args.len();
@@ -281,7 +291,7 @@ proptest! {
             let words = invocation.launchers.iter().chain([&invocation.compiler]);
             prop_assert!(args[..taken].iter().eq(words));
         }
-        if let Ok(all) = decide(&invocation, &compiler, Options { gate, comparisons }) {
+        if let Ok(all) = decide(&invocation, &compiler, Options { calls, comparisons }) {
             let mut rest = all.iter();
             for arg in &invocation.args {
                 prop_assert!(rest.any(|found| found == arg), "{arg:?} is missing in {all:?}");

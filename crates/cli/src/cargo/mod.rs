@@ -17,7 +17,7 @@ pub mod tools;
 pub mod traces;
 
 use crate::cmd::cargo as command;
-use crate::error;
+use crate::{assembler, error};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +26,12 @@ use std::process::ExitCode;
 /// subcommand, or as one of the [`tools`].
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    if args
+        .first()
+        .is_some_and(|name| assembler::is_called_by(name))
+    {
+        return assembler::main(&args);
+    }
     let name = args.first().map(Path::new).unwrap_or(Path::new(""));
     let done = match tools::Tool::of(name) {
         Some(tool) => tool.become_it(name, &args[1..]).map(|never| match never {}),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov cc` and `rkcov c++`: a compiler that instruments what it compiles.
 
-use crate::cache;
 use crate::error::{say, Error};
 use crate::toolchain::{find, probe, Compiler};
 use crate::wrap::{plan, response, Invocation, Options, Plan, Request, Runtime};
+use crate::{assembler, cache};
 use clap::Parser;
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
@@ -37,6 +37,10 @@ compiler's. The compiler is, in this order: the value of --compiler; the first a
 the name or path of one (gcc, clang-20, aarch64-linux-gnu-g++; ccache and other launchers may come \
 before it); $RKCOV_CC or, for `rkcov c++`, $RKCOV_CXX; cc or c++.
 
+On x86-64 a check stands at each edge: rkcov makes it of the compiler's call when the assembler is \
+run (-B names a folder with an `as` that runs the real one; clang gets -fno-integrated-as). What is \
+compiled by clang with -flto has calls.
+
 The user's arguments stay as they are and in their order. Command lines that make no code, are for \
 another machine, have no C library or coverage callbacks of their own are passed on unchanged.
 
@@ -57,9 +61,12 @@ Examples:
 /// rkcov's own options.
 #[derive(Clone, Debug, Default, clap::Args)]
 struct Own {
-    /// Call back even while nothing collects: slower, but what was on the stack when collecting
-    /// began is not missed
+    /// Call back at each edge, instead of a check that calls when there is something to record:
+    /// slower; for programs that use the GS register themselves
     #[arg(long)]
+    calls: bool,
+    /// Does nothing any more: there are no gates
+    #[arg(long, hide = true)]
     no_gate: bool,
     /// Report comparisons too, for `rkcov run --mode cmp`: slower
     #[arg(long)]
@@ -80,6 +87,9 @@ struct FromEnvironment {
     #[command(flatten)]
     own: Own,
 }
+
+/// Whether the runtime has what checks call.
+const CHECKS: bool = false;
 
 /// Why the compiler was not run.
 #[derive(Debug, thiserror::Error)]
@@ -172,17 +182,25 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
     let expanded = response::expand(&invocation.args, read_regular_file);
     let request = Request::read(&expanded);
     let options = Options {
-        gate: !own.no_gate,
+        calls: own.calls || !CHECKS,
         comparisons: own.cmp,
     };
-    let plan = plan(
-        &request,
-        &Compiler::of(&program)?,
-        env::consts::ARCH,
-        options,
-    );
+    if own.no_gate {
+        say("rkcov: --no-gate does nothing any more: there are no gates");
+    }
+    let compiler = Compiler::of(&program)?;
+    let plan = plan(&request, &compiler, env::consts::ARCH, options);
+
+    // One of the user's own folders may have an assembler in it.
+    let users_assembler = || {
+        let mut folders = request.tool_folders.iter().peekable();
+        folders.peek()?;
+        let options: Vec<OsString> = folders.map(|f| assembler::option(f.as_ref())).collect();
+        probe::assembler_of(&program.path, &options)
+    };
 
     let verbose = env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty());
+    let mut variables = Vec::new();
     let compiler_args = match plan {
         Plan::Leave(reason) => {
             if verbose {
@@ -194,10 +212,16 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
             front,
             after,
             header,
+            assembles,
             link,
         } => {
             let runtime = Runtime::in_dir(&cache::runtime().map_err(Failure::Runtime)?);
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
+            // Without the folder the calls stay.
+            if let (true, Ok(folder)) = (assembles, assembler::folder()) {
+                ours.push(assembler::option(&folder));
+                variables = compiler.assembler_variables(&program.path, users_assembler());
+            }
             if header {
                 ours.extend(runtime.header());
             }
@@ -225,7 +249,7 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
             command
         }
     };
-    command.args(compiler_args);
+    command.args(compiler_args).envs(variables);
     if verbose {
         say(format_args!("rkcov: {command:?}"));
     }
@@ -250,6 +274,7 @@ impl Own {
     /// These options, and where they say nothing, `other`.
     fn or(self, other: Self) -> Self {
         Self {
+            calls: self.calls || other.calls,
             no_gate: self.no_gate || other.no_gate,
             cmp: self.cmp || other.cmp,
             compiler: self.compiler.or(other.compiler),

@@ -114,13 +114,13 @@ impl fmt::Display for Page {
 
 fn c_programs() -> Part {
     let mut part = Part::new("programs in C and C++: rkcov cc, rkcov c++, rkcov run");
-    let mut gated = false;
+    let mut checks = false;
     for program in compilers() {
         let path = program.path.display();
         match Compiler::of(&program) {
-            Ok(compiler) => match compiler.best(true) {
+            Ok(compiler) => match compiler.best(false) {
                 Some(best) => {
-                    gated |= best == Instrumentation::GatedGuard;
+                    checks |= best == Instrumentation::Check;
                     part.line(State::Here, format!("{path}: {compiler}: {best}"));
                 }
                 None => part.line(
@@ -137,10 +137,10 @@ fn c_programs() -> Part {
             "a C compiler: apt-get install gcc, or clang",
         );
     }
-    if !gated {
+    if !checks {
         let text =
-            "code that costs little while nobody collects: clang 20 or later, as by apt-get \
-                    install clang-22";
+            "code that costs little: x86-64, and gcc or clang with an assembler, as by apt-get \
+                    install binutils";
         part.line(State::Without, text);
     }
     part

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov env`: what a build system has to be told.
 
-use crate::error::Error;
+use crate::error::{say, Error};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,8 +20,11 @@ pub struct Args {
     /// The C++ compiler behind rkcov
     #[arg(long, value_name = "PROGRAM")]
     cxx: Option<String>,
-    /// Build without gates, as `rkcov cc --no-gate`
+    /// Build with calls at each edge, as `rkcov cc --calls`
     #[arg(long)]
+    calls: bool,
+    /// Does nothing any more: there are no gates
+    #[arg(long, hide = true)]
     no_gate: bool,
     /// Build with comparisons, as `rkcov cc --cmp`
     #[arg(long)]
@@ -72,6 +75,9 @@ pub enum Failure {
 /// # Errors
 /// Standard output cannot be written to, or this program's path cannot stand in a variable.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    if args.no_gate {
+        say("rkcov: --no-gate does nothing any more: there are no gates");
+    }
     let program = env::current_exe().map_err(Failure::Ourselves)?;
     let compilers = [
         words(&program, "cc", args, args.cc.as_deref())?,
@@ -98,7 +104,7 @@ fn words(
     let words = [
         Some(text),
         Some(wrapper),
-        args.no_gate.then_some("--no-gate"),
+        args.calls.then_some("--calls"),
         args.cmp.then_some("--cmp"),
         compiler.as_deref(),
     ];
@@ -206,6 +212,7 @@ mod tests {
             format: Format::Sh,
             cc: None,
             cxx: None,
+            calls: true,
             no_gate: true,
             cmp: true,
         };
@@ -213,7 +220,7 @@ mod tests {
         let words = words(program, "cc", &args, Some("clang")).unwrap();
         assert_eq!(
             words.join(" "),
-            "/bin/rkcov cc --no-gate --cmp --compiler=clang"
+            "/bin/rkcov cc --calls --cmp --compiler=clang"
         );
     }
 }

@@ -16,7 +16,7 @@ pub struct Program {
 }
 
 /// What tells two versions of a file apart: a new compiler under the old name has another.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Stamp {
     /// The file behind all symbolic links.
     pub file: PathBuf,
@@ -75,7 +75,10 @@ fn find_in(name: &OsStr, path: &OsStr, ourselves: Option<&Path>) -> Result<Progr
 }
 
 /// The stamp of the file at `path`, `None` if it cannot be run.
-fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
+///
+/// # Errors
+/// There is no such file.
+pub fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     let file = fs::canonicalize(path)?;
     let found = fs::metadata(&file)?;
     let runs = found.is_file() && found.mode() & 0o111 != 0;

@@ -6,12 +6,16 @@
 //! calls what it should call. The answer is kept in the cache folder until the compiler's file
 //! changes.
 
-use super::find::{Program, Stamp};
-use crate::cache;
+use super::find::{find, Program, Stamp};
+use crate::{assembler, cache};
+use memchr::memmem;
+use rkcov_abi::sites::CHECKED;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fmt, fs, io, thread};
@@ -30,8 +34,8 @@ pub enum Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Instrumentation {
-    /// Calls with a number for each edge, passed over while the module's gate is closed.
-    GatedGuard,
+    /// Calls without an argument, of which the assembler's stage makes checks.
+    Check,
     /// Calls with a number for each edge.
     Guard,
     /// Calls without an argument.
@@ -40,20 +44,19 @@ pub enum Instrumentation {
 
 impl Instrumentation {
     /// All of them, the best first.
-    pub const ALL: [Self; 3] = [Self::GatedGuard, Self::Guard, Self::Pc];
+    pub const ALL: [Self; 3] = [Self::Check, Self::Guard, Self::Pc];
 
     /// The options that ask `family` for it; `None` if no compiler of the family has it.
     #[must_use]
     pub fn options(self, family: Family) -> Option<&'static [&'static str]> {
         match (family, self) {
             // The driver's own -fsanitize-coverage would ask for a sanitizer's library when it links.
-            (Family::Clang, Self::GatedGuard) => Some(&[
+            (Family::Clang, Self::Check) => Some(&[
                 "-Xclang",
                 "-fsanitize-coverage-type=3",
                 "-Xclang",
-                "-fsanitize-coverage-trace-pc-guard",
-                "-mllvm",
-                "-sanitizer-coverage-gated-trace-callbacks",
+                "-fsanitize-coverage-trace-pc",
+                "-fno-integrated-as",
             ]),
             (Family::Clang, Self::Guard) => Some(&[
                 "-Xclang",
@@ -68,21 +71,21 @@ impl Instrumentation {
                 "-fsanitize-coverage-trace-pc",
             ]),
             // A call that is the last thing in a function would become a jump, and its return
-            // address the caller's: an empty function would never be seen to run.
-            (Family::Gcc, Self::Pc) => Some(&[
+            // address the caller's: an empty function would never be seen to run. That holds for
+            // what stays a call, too.
+            (Family::Gcc, Self::Check | Self::Pc) => Some(&[
                 "-fsanitize-coverage=trace-pc",
                 "-fno-optimize-sibling-calls",
             ]),
-            (Family::Gcc, Self::GatedGuard | Self::Guard) => None,
+            (Family::Gcc, Self::Guard) => None,
         }
     }
 
     /// What the assembly of an instrumented function mentions.
-    fn symbols(self) -> &'static [&'static str] {
+    fn symbol(self) -> &'static str {
         match self {
-            Self::GatedGuard => &["__sanitizer_cov_trace_pc_guard", "__sancov_should_track"],
-            Self::Guard => &["__sanitizer_cov_trace_pc_guard"],
-            Self::Pc => &["__sanitizer_cov_trace_pc"],
+            Self::Guard => "__sanitizer_cov_trace_pc_guard",
+            Self::Check | Self::Pc => "__sanitizer_cov_trace_pc",
         }
     }
 }
@@ -90,7 +93,7 @@ impl Instrumentation {
 impl fmt::Display for Instrumentation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::GatedGuard => "trace-pc-guard, gated",
+            Self::Check => "trace-pc, as checks",
             Self::Guard => "trace-pc-guard",
             Self::Pc => "trace-pc",
         })
@@ -119,6 +122,8 @@ pub struct Compiler {
     pub instrumentations: BTreeSet<Instrumentation>,
     /// Whether it can report comparisons.
     pub comparisons: bool,
+    /// The assembler that it uses, or clang would use.
+    pub assembler: Option<PathBuf>,
 }
 
 /// Why it is not known what a compiler is.
@@ -149,11 +154,29 @@ impl Compiler {
         Ok(compiler)
     }
 
-    /// The best instrumentation that it has, with or without a gate.
+    /// The best instrumentation that it has; with `calls`, the best that is calls.
     #[must_use]
-    pub fn best(&self, gate: bool) -> Option<Instrumentation> {
-        let fits = |i: &&Instrumentation| gate || **i != Instrumentation::GatedGuard;
+    pub fn best(&self, calls: bool) -> Option<Instrumentation> {
+        let fits = |i: &&Instrumentation| !(calls && **i == Instrumentation::Check);
         self.instrumentations.iter().find(fits).copied()
+    }
+
+    /// The variables that say to what stands in the assembler's place what it stands in for.
+    /// `assembler` is the real one, if it is not that of every compilation.
+    pub fn assembler_variables(
+        &self,
+        program: &Path,
+        assembler: Option<PathBuf>,
+    ) -> Vec<(&'static str, PathBuf)> {
+        let real = assembler.or_else(|| self.assembler.clone());
+        let mut variables: Vec<_> = real
+            .map(|path| (assembler::REAL, path))
+            .into_iter()
+            .collect();
+        if self.family == Family::Clang {
+            variables.push((assembler::CLANG, program.to_owned()));
+        }
+        variables
     }
 }
 
@@ -170,7 +193,7 @@ impl fmt::Display for Compiler {
 /// A file of the cache folder: one compiler, and the stamp of the file that it was.
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    /// The version of rkcov that asked: another may ask other things.
+    /// The version of rkcov that asked, and of the questions: another may ask other things.
     rkcov: String,
     path: PathBuf,
     stamp: Stamp,
@@ -187,15 +210,14 @@ impl Entry {
 
     fn read(path: &Path, program: &Program) -> Option<Compiler> {
         let entry: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        let current = entry.rkcov == env!("CARGO_PKG_VERSION")
-            && entry.path == program.path
-            && entry.stamp == program.stamp;
+        let current =
+            entry.rkcov == ASKED && entry.path == program.path && entry.stamp == program.stamp;
         current.then_some(entry.compiler)
     }
 
     fn write(path: &Path, program: &Program, compiler: &Compiler) {
         let entry = Self {
-            rkcov: env!("CARGO_PKG_VERSION").to_owned(),
+            rkcov: ASKED.to_owned(),
             path: program.path.clone(),
             stamp: program.stamp.clone(),
             compiler: compiler.clone(),
@@ -206,6 +228,9 @@ impl Entry {
         }
     }
 }
+
+/// The version of rkcov, and of the questions within it.
+const ASKED: &str = concat!(env!("CARGO_PKG_VERSION"), " 2");
 
 /// Macros of the compiler that tell what it is, one a line.
 const QUESTION: &str = "\
@@ -237,12 +262,17 @@ fn ask(program: &Path) -> Result<Compiler, Error> {
         arch: arch.to_owned(),
         instrumentations: BTreeSet::new(),
         comparisons: false,
+        assembler: None,
     };
-    for instrumentation in Instrumentation::ALL {
-        if let Some(options) = instrumentation.options(family) {
-            if mentions(program, options, instrumentation.symbols())? {
-                compiler.instrumentations.insert(instrumentation);
-            }
+    let calls = |instrumentation: Instrumentation| -> Result<bool, Error> {
+        match instrumentation.options(family) {
+            Some(options) => mentions(program, options, &[instrumentation.symbol()]),
+            None => Ok(false),
+        }
+    };
+    for instrumentation in [Instrumentation::Guard, Instrumentation::Pc] {
+        if calls(instrumentation)? {
+            compiler.instrumentations.insert(instrumentation);
         }
     }
     if let Some(best) = compiler.best(true) {
@@ -253,7 +283,65 @@ fn ask(program: &Path) -> Result<Compiler, Error> {
         .concat();
         compiler.comparisons = mentions(program, &options, &["__sanitizer_cov_trace_cmp4"])?;
     }
+    compiler.assembler = assembler_of(program, &[]);
+    if compiler.instrumentations.contains(&Instrumentation::Pc) && makes_checks(program, &compiler)
+    {
+        compiler.instrumentations.insert(Instrumentation::Check);
+    }
     Ok(compiler)
+}
+
+/// The assembler that a compiler uses for its own machine if `options` are on its command line.
+#[must_use]
+pub fn assembler_of(program: &Path, options: &[OsString]) -> Option<PathBuf> {
+    let output = Command::new(program)
+        .args(options)
+        .arg("-print-prog-name=as")
+        .env("LC_ALL", "C")
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let name = output.stdout.trim_ascii();
+    let found = find(OsStr::from_bytes(name)).ok()?;
+    Some(found.path)
+}
+
+/// Whether the compiler runs what stands in its assembler's place, and the real one takes what comes
+/// of that. Any failure on the way is a no.
+fn makes_checks(program: &Path, compiler: &Compiler) -> bool {
+    let (Some(options), Ok(folder), true) = (
+        Instrumentation::Check.options(compiler.family),
+        assembler::folder(),
+        compiler.arch == "x86_64",
+    ) else {
+        return false;
+    };
+    // A file, because assemblers cannot write objects to a pipe.
+    let object = folder.join(format!("probe-{}.o", std::process::id()));
+    let made = Command::new(program)
+        .args(options)
+        .args([assembler::option(&folder)])
+        .args(["-Werror", "-O1", "-x", "c", "-c", "-o"])
+        .arg(&object)
+        .arg("-")
+        .envs(compiler.assembler_variables(program, None))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .and_then(|mut child| {
+            let written = child
+                .stdin
+                .take()
+                .map(|mut to| to.write_all(SUBJECT.as_bytes()));
+            Ok(child.wait()?.success() && matches!(written, Some(Ok(()))))
+        })
+        .unwrap_or(false);
+    let bytes = fs::read(&object).unwrap_or_default();
+    let _ = fs::remove_file(&object);
+    made && [CHECKED, "__rkcov_hit"]
+        .iter()
+        .all(|name| memmem::find(&bytes, name.as_bytes()).is_some())
 }
 
 /// The words after `word` in the answer to the question, if the preprocessor made numbers of them all.
@@ -315,17 +403,18 @@ mod tests {
     }
 
     #[test]
-    fn the_best_comes_first_and_the_gate_can_be_refused() {
+    fn the_best_comes_first_and_calls_can_be_asked_for() {
         let mut compiler = Compiler {
             family: Family::Clang,
             version: String::from("22.1.8"),
             arch: String::from("x86_64"),
             instrumentations: Instrumentation::ALL.into(),
             comparisons: true,
+            assembler: None,
         };
-        assert_eq!(compiler.best(true), Some(Instrumentation::GatedGuard));
-        assert_eq!(compiler.best(false), Some(Instrumentation::Guard));
+        assert_eq!(compiler.best(false), Some(Instrumentation::Check));
+        assert_eq!(compiler.best(true), Some(Instrumentation::Guard));
         compiler.instrumentations = [Instrumentation::Pc].into();
-        assert_eq!(compiler.best(true), Some(Instrumentation::Pc));
+        assert_eq!(compiler.best(false), Some(Instrumentation::Pc));
     }
 }

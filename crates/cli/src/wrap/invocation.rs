@@ -5,21 +5,12 @@ use crate::toolchain::name;
 use std::ffi::OsString;
 
 /// What the user asks of the wrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Callbacks are passed over while nothing collects.
-    pub gate: bool,
+    /// Calls at each edge, no checks.
+    pub calls: bool,
     /// Comparisons are reported too.
     pub comparisons: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            gate: true,
-            comparisons: false,
-        }
-    }
 }
 
 /// A compiler with its arguments.

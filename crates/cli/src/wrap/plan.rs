@@ -3,7 +3,7 @@
 
 use super::request::{Debug, Output, OwnCoverage, Request, Stage};
 use super::Options;
-use crate::toolchain::{probe, Compiler, Family};
+use crate::toolchain::{probe, Compiler, Family, Instrumentation};
 use std::fmt;
 
 /// How the runtime goes into what is linked.
@@ -63,6 +63,8 @@ pub enum Plan {
         after: Option<(usize, &'static str)>,
         /// Sources are read, which find the runtime's header behind the user's own folders.
         header: bool,
+        /// We stand in the assembler's place.
+        assembles: bool,
         /// The runtime that is linked.
         link: Option<Link>,
     },
@@ -88,7 +90,9 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
     if let Some(target) = other_target(request, compiler, host) {
         return Plan::Leave(Reason::OtherTarget(target));
     }
-    let Some(best) = compiler.best(options.gate) else {
+    // Clang's link-time optimizer writes no assembly.
+    let calls = options.calls || (compiler.family == Family::Clang && request.link_time);
+    let Some(best) = compiler.best(calls) else {
         return Plan::Leave(Reason::NoInstrumentation);
     };
     let link = match request.output {
@@ -104,7 +108,8 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
     let mut after = None;
     // gcc's link-time optimizer instruments when it links, and only if it is told again then.
     let makes_code = compiles || (family == Family::Gcc && request.links);
-    if makes_code && request.own_coverage == OwnCoverage::Unasked {
+    let instruments = makes_code && request.own_coverage == OwnCoverage::Unasked;
+    if instruments {
         front.extend_from_slice(best.options(family).unwrap_or_default());
         if options.comparisons && compiler.comparisons {
             front.extend_from_slice(probe::comparison_options(family));
@@ -133,6 +138,7 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
         front,
         after,
         header: request.compiles,
+        assembles: instruments && best == Instrumentation::Check,
         link,
     }
 }

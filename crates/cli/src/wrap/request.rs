@@ -78,6 +78,10 @@ pub struct Request {
     pub other_word_size: bool,
     /// The compiler's own parts are called, not its driver (`clang -cc1`).
     pub internal: bool,
+    /// The code is made when it is linked.
+    pub link_time: bool,
+    /// Where the compiler is to look for its tools.
+    pub tool_folders: Vec<OsString>,
 }
 
 /// Options whose value is the next argument. Those with the value in the same argument
@@ -306,6 +310,9 @@ impl Reader {
                     request.own_coverage = OwnCoverage::Asked;
                 }
             }
+            "-B" | "--prefix" => request.tool_folders.extend(value.map(OsStr::to_owned)),
+            "-flto" | "-emit-llvm" => request.link_time = true,
+            "-fno-lto" => request.link_time = false,
             "-target" | "--target" => request.target = value.map(OsStr::to_owned),
             "-m32" | "-mx32" | "-m16" => request.other_word_size = true,
             "-m64" => request.other_word_size = false,
@@ -330,6 +337,13 @@ impl Reader {
             self.has_output = true;
         } else if option.starts_with("-l") {
             self.links_other = true;
+        } else if let Some(folder) = option
+            .strip_prefix("-B")
+            .or_else(|| option.strip_prefix("--prefix="))
+        {
+            request.tool_folders.push(folder.into());
+        } else if option.starts_with("-flto=") {
+            request.link_time = true;
         } else if let Some(target) = option.strip_prefix("--target=") {
             request.target = Some(target.into());
         } else if option.starts_with("-fsanitize-coverage") {

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an assembler's command line asks for.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// Where the text is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    File(PathBuf),
+    /// A compiler with `-pipe` writes there.
+    Standard,
+}
+
+/// Code for x86-64 that is assembled from one text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Job<'a> {
+    pub(super) input: Input,
+    args: &'a [OsString],
+    /// The index of the argument that names the text.
+    operand: Option<usize>,
+}
+
+/// Options whose value is the next argument.
+const WITH_VALUE: [&str; 10] = [
+    "-o",
+    "-I",
+    "-Q",
+    "--MD",
+    "--debug-prefix-map",
+    "--defsym",
+    "--hash-size",
+    "--listing-lhs-width",
+    "--listing-lhs-width2",
+    "--listing-rhs-width",
+];
+
+/// Options by which nothing is assembled, or not for x86-64 in long mode, or text means something
+/// else, or instructions get others beside them.
+const FOREIGN: [&str; 10] = [
+    "--help",
+    "--target-help",
+    "--version",
+    "--32",
+    "--x32",
+    "-malign-branch",
+    "-mbranches-within-32B-boundaries",
+    "-mlfence-",
+    "-mmnemonic",
+    "-msyntax",
+];
+
+impl<'a> Job<'a> {
+    /// Reads a command line whose response files are expanded; `None` if it asks for anything else.
+    pub(super) fn read(args: &'a [OsString]) -> Option<Self> {
+        let mut operands = Vec::new();
+        let mut rest = args.iter().enumerate();
+        while let Some((index, arg)) = rest.next() {
+            let text = arg.to_string_lossy();
+            if FOREIGN.iter().any(|foreign| text.starts_with(foreign)) {
+                return None;
+            }
+            if !text.starts_with('-') || text == "-" || text == "--" {
+                operands.push(index);
+            } else if WITH_VALUE.contains(&&*text) {
+                rest.next();
+            }
+        }
+        let operand = match operands[..] {
+            [] => None,
+            [one] => Some(one),
+            _ => return None,
+        };
+        let named = operand.map(|index| args[index].as_os_str());
+        let input = match named {
+            Some(name) if name != OsStr::new("-") && name != OsStr::new("--") => {
+                Input::File(name.into())
+            }
+            _ => Input::Standard,
+        };
+        Some(Self {
+            input,
+            args,
+            operand,
+        })
+    }
+
+    /// The arguments by which the text comes from standard input.
+    pub(super) fn with_standard_input(&self) -> Vec<OsString> {
+        let mut args = self.args.to_vec();
+        if let Some(operand) = self.operand {
+            args[operand] = "-".into();
+        }
+        args
+    }
+
+    /// The arguments by which clang does the same with `input`.
+    pub(super) fn for_clang(&self, input: &OsStr) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ["-c", "-x", "assembler"].map(OsString::from).into();
+        let mut rest = self.args.iter().enumerate();
+        while let Some((index, arg)) = rest.next() {
+            let text = arg.to_string_lossy();
+            if Some(index) == self.operand || text == "--64" || text.starts_with("-g") {
+                continue;
+            }
+            if text == "-o" || text == "-I" {
+                args.push(arg.clone());
+                args.extend(rest.next().map(|(_, value)| value.clone()));
+            } else if text.starts_with("-o") || text.starts_with("-I") {
+                args.push(arg.clone());
+            } else {
+                args.push(for_assembler(arg));
+                if WITH_VALUE.contains(&&*text) {
+                    args.extend(rest.next().map(|(_, value)| for_assembler(value)));
+                }
+            }
+        }
+        args.push(input.to_owned());
+        args
+    }
+}
+
+fn for_assembler(arg: &OsStr) -> OsString {
+    let mut option = OsString::from("-Wa,");
+    option.push(arg);
+    option
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn one_text_is_a_job() {
+        for (line, input) in [
+            ("--64 -o a.o /tmp/a.s", Some(Input::File("/tmp/a.s".into()))),
+            ("--64 -o a.o -", Some(Input::Standard)),
+            ("--64 -I d -o a.o", Some(Input::Standard)),
+            (
+                "-v --gdwarf-5 --64 --debug-prefix-map a=b -oa.o a.s",
+                Some(Input::File("a.s".into())),
+            ),
+            ("--64 a.s b.s", None),
+            ("--32 a.s", None),
+            ("--version", None),
+            ("--64 -mbranches-within-32B-boundaries a.s", None),
+            ("--64 -msyntax=intel a.s", None),
+        ] {
+            let args = words(line);
+            assert_eq!(Job::read(&args).map(|job| job.input), input, "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_for_others() {
+        let args = words("--64 -I d -g -gdwarf-5 --noexecstack -o a.o a.s");
+        let job = Job::read(&args).unwrap();
+        assert_eq!(
+            job.with_standard_input(),
+            words("--64 -I d -g -gdwarf-5 --noexecstack -o a.o -")
+        );
+        assert_eq!(
+            job.for_clang(OsStr::new("a.s")),
+            words("-c -x assembler -I d -Wa,--noexecstack -o a.o a.s")
+        );
+    }
+}
