@@ -9,12 +9,14 @@
 //!                      the PC of the check
 //!
 //! 65 c6 05 disp32 01   mov  byte ptr gs:[rip + guard], 1    a store
-//! 0f 1f 40 00          nop, of 4 or 5 bytes
+//! 0f 1f 40 00          a nop that fills the place
 //!                      the PC of the store
 //! ```
 //!
 //! A store takes the place of `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`, byte
-//! for byte, so its PC is where the call would have returned.
+//! for byte, so its PC is where the call would have returned. These have 12 bytes, and 13 if the call goes
+//! through a word in memory; in code without optimization, where an `add` stands between the two, 4 or 7
+//! more.
 
 /// Bytes of the first instruction of a site.
 const ACCESS: usize = 8;
@@ -25,9 +27,17 @@ const STORES: [u8; 3] = [PREFIX, 0xc6, 0x05];
 const PREFIX: u8 = 0x65;
 /// `je` with a displacement of 32 bits.
 const JE: [u8; 2] = [0x0f, 0x84];
-/// What fills a store up to 12 and to 13 bytes.
-const NOP_4: [u8; 4] = [0x0f, 0x1f, 0x40, 0x00];
-const NOP_5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+/// Bytes of the longest store.
+pub const LONGEST_STORE: usize = 20;
+/// What fills stores up to their lengths.
+const FILLERS: [&[u8]; 6] = [
+    &[0x0f, 0x1f, 0x40, 0],
+    &[0x0f, 0x1f, 0x44, 0, 0],
+    &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+    &[0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+    &[0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+    &[0x66, 0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+];
 
 /// The section that has one byte for each check.
 pub const CHECKED: &str = "rkcov_sites";
@@ -75,8 +85,8 @@ pub struct Store {
     pub at: u64,
     /// The address of its guard.
     pub guard: u64,
-    /// Whether it has 13 bytes, as where the call went through a word in memory; or else 12.
-    pub long: bool,
+    /// How many bytes it has.
+    pub size: usize,
 }
 
 impl Store {
@@ -85,37 +95,30 @@ impl Store {
     pub fn read(code: &[u8], at: u64) -> Option<Self> {
         let guard = operand(code, at, STORES, 1)?;
         let rest = code.get(ACCESS..)?;
-        let long = rest.starts_with(&NOP_5);
-        (long || rest.starts_with(&NOP_4)).then_some(Self { at, guard, long })
+        let filler = FILLERS.iter().find(|filler| rest.starts_with(filler))?;
+        let size = ACCESS + filler.len();
+        Some(Self { at, guard, size })
     }
 
-    /// Its bytes, but for the operand in the third to the sixth.
+    /// The bytes of one of this size, with 0 for the operand in the fourth to the seventh. `None` if there
+    /// is none of this size.
     #[must_use]
-    pub fn bytes(long: bool) -> ([u8; 13], usize) {
+    pub fn bytes(size: usize) -> Option<[u8; LONGEST_STORE]> {
+        let filler = FILLERS
+            .iter()
+            .find(|filler| ACCESS + filler.len() == size)?;
+        let mut bytes = [0; LONGEST_STORE];
         let [a, b, c] = STORES;
-        let [d, e, f, g] = NOP_4;
-        let [h, i, j, k, l] = NOP_5;
-        if long {
-            ([a, b, c, 0, 0, 0, 0, 1, h, i, j, k, l], 13)
-        } else {
-            ([a, b, c, 0, 0, 0, 0, 1, d, e, f, g, 0], 12)
-        }
-    }
-
-    /// How many bytes it has.
-    #[must_use]
-    const fn size(self) -> u64 {
-        if self.long {
-            13
-        } else {
-            12
-        }
+        let start = [a, b, c, 0, 0, 0, 0, 1];
+        let all = start.iter().chain(*filler);
+        bytes.iter_mut().zip(all).for_each(|(to, from)| *to = *from);
+        Some(bytes)
     }
 
     /// What is recorded.
     #[must_use]
     pub const fn pc(self) -> u64 {
-        self.at.wrapping_add(self.size())
+        self.at.wrapping_add(self.size as u64)
     }
 
     /// The call that it was: the bytes that take its place, as many as it has, so that `callback` is
@@ -127,18 +130,22 @@ impl Store {
     /// form. Threads that run the code at that moment would see half of a change, so it is done
     /// before there is a second one, and no signal may come in the middle.
     #[must_use]
-    pub fn call(self, callback: u64) -> Option<([u8; 13], usize)> {
-        let lea_end = self.at.wrapping_add(7);
-        let [p, q, r, s] = displacement(lea_end, self.guard)?;
-        let [t, u, v, w] = displacement(self.pc(), callback)?;
-        Some(if self.long {
-            // The prefix does nothing but fill the place.
-            let bytes = [0x48, 0x8d, 0x3d, p, q, r, s, 0x67, 0xe8, t, u, v, w];
-            (bytes, 13)
-        } else {
-            let bytes = [0x48, 0x8d, 0x3d, p, q, r, s, 0xe8, t, u, v, w, 0];
-            (bytes, 12)
-        })
+    pub fn call(self, callback: u64) -> Option<[u8; LONGEST_STORE]> {
+        const LEA: [u8; 3] = [0x48, 0x8d, 0x3d];
+        const NOP: u8 = 0x90;
+        const CALL: u8 = 0xe8;
+        let guard = displacement(self.at.wrapping_add(7), self.guard)?;
+        let callback = displacement(self.pc(), callback)?;
+        let nops = self.size.checked_sub(12)?;
+        let all = LEA
+            .into_iter()
+            .chain(guard)
+            .chain((0..nops).map(|_| NOP))
+            .chain([CALL])
+            .chain(callback);
+        let mut bytes = [0; LONGEST_STORE];
+        bytes.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+        Some(bytes)
     }
 }
 
@@ -211,39 +218,40 @@ mod tests {
 
     const AT: u64 = 0x40_1000;
 
-    /// A store into the guard at 0x500010, with its nop.
-    fn store(long: bool) -> ([u8; 13], usize) {
-        let (mut bytes, len) = Store::bytes(long);
+    const SIZES: [usize; 6] = [12, 13, 16, 17, 19, 20];
+
+    /// A store into the guard at 0x500010.
+    fn store(size: usize) -> [u8; LONGEST_STORE] {
+        let mut bytes = Store::bytes(size).unwrap();
         let displacement = (0x50_0010_i32 - 0x40_1008).to_le_bytes();
         bytes[3..7].copy_from_slice(&displacement);
-        (bytes, len)
+        bytes
     }
 
     #[test]
     fn a_store_is_read_and_called_again() {
-        for long in [false, true] {
-            let (bytes, len) = store(long);
-            let found = Store::read(&bytes[..len], AT).unwrap();
-            assert_eq!(found.guard, 0x50_0010);
-            assert_eq!(found.pc(), AT + len as u64);
+        for size in SIZES {
+            let found = Store::read(&store(size)[..size], AT).unwrap();
+            assert_eq!((found.guard, found.size), (0x50_0010, size));
+            assert_eq!(found.pc(), AT + size as u64);
             let callback = 0x41_0000;
-            let (call, call_len) = found.call(callback).unwrap();
-            assert_eq!(call_len, len);
+            let call = found.call(callback).unwrap();
             assert_eq!(call[..3], [0x48, 0x8d, 0x3d]);
             assert_eq!(
                 relative(call[3..7].first_chunk().unwrap(), AT + 7),
                 0x50_0010
             );
-            let target = call[len - 4..len].first_chunk().unwrap();
+            assert!(call[7..size - 5].iter().all(|byte| *byte == 0x90));
+            let target = call[size - 4..size].first_chunk().unwrap();
             assert_eq!(relative(target, found.pc()), callback);
-            assert_eq!(call[len - 5], 0xe8);
+            assert_eq!(call[size - 5], 0xe8);
         }
+        assert_eq!(Store::bytes(14), None);
     }
 
     #[test]
     fn a_callback_that_is_too_far_is_not_called() {
-        let (bytes, len) = store(false);
-        let found = Store::read(&bytes[..len], AT).unwrap();
+        let found = Store::read(&store(12)[..12], AT).unwrap();
         let end = found.pc();
         assert!(found.call(end + 0x7fff_ffff).is_some());
         assert!(found.call(end + 0x8000_0000).is_none());
@@ -267,25 +275,19 @@ mod tests {
 
     #[test]
     fn sites_are_found_in_order_and_cut_ones_are_not() {
-        let (bytes, len) = store(true);
-        let mut code = vec_of(&[0x90, 0x65], &bytes[..len]);
-        code.extend_from_slice(&bytes[..len]);
-        let places: Vec<u64> = find(&code, AT)
-            .map(|site| match site {
-                Site::Store(store) => store.at,
-                Site::Check(check) => check.at,
-            })
-            .collect();
-        assert_eq!(places, [AT + 2, AT + 2 + len as u64]);
-        for cut in 0..len {
-            assert_eq!(find(&bytes[..cut], AT).count(), 0, "{cut}");
+        for size in SIZES {
+            let mut code = [0x90; 2 + 2 * LONGEST_STORE];
+            code[1] = 0x65;
+            for at in [2, 2 + size] {
+                code[at..at + size].copy_from_slice(&store(size)[..size]);
+            }
+            let mut sites = find(&code, AT).map(Site::pc);
+            assert_eq!(sites.next(), Some(AT + 2 + size as u64));
+            assert_eq!(sites.next(), Some(AT + 2 + 2 * size as u64));
+            assert_eq!(sites.next(), None);
+            for cut in 0..size {
+                assert_eq!(find(&store(size)[..cut], AT).count(), 0, "{cut}");
+            }
         }
-    }
-
-    extern crate std;
-    use std::vec::Vec;
-
-    fn vec_of(a: &[u8], b: &[u8]) -> Vec<u8> {
-        [a, b].concat()
     }
 }

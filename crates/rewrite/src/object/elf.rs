@@ -18,6 +18,9 @@ type Rela = Rela64<LittleEndian>;
 /// `lea rdi, [rip + ...]`
 const LEA: [u8; 3] = [0x48, 0x8d, 0x3d];
 const LEA_LEN: usize = 7;
+/// `add rdi, ...` with one byte and with four, as code without optimization has it.
+const ADD_BYTE: [u8; 3] = [0x48, 0x83, 0xc7];
+const ADD_WORD: [u8; 3] = [0x48, 0x81, 0xc7];
 const CALL: u8 = 0xe8;
 const CALL_THROUGH: [u8; 2] = [0xff, 0x15];
 
@@ -71,7 +74,8 @@ struct Section<'a> {
 /// A pair: offsets in its section, and the numbers of its relocations.
 struct Pair {
     range: Range<usize>,
-    call: usize,
+    /// Where its instructions begin but the first.
+    between: Vec<usize>,
     lea: usize,
     call_relocation: usize,
     /// What becomes of the relocation of `lea`'s operand.
@@ -113,9 +117,10 @@ fn plan(file: &[u8]) -> object::read::Result<(Vec<Edit>, Counts)> {
         let whole = Sweep::of(code);
         for pair in pairs {
             if whole.allows(&pair) && !is_entered(entered, &pair) {
-                code.store(&pair, &mut edits);
-                counts.stores += 1;
-                counts.calls -= 1;
+                if code.store(&pair, &mut edits).is_some() {
+                    counts.stores += 1;
+                    counts.calls -= 1;
+                }
             }
         }
     }
@@ -219,30 +224,43 @@ impl<'a> Object<'a> {
             }
             _ => return None,
         };
-        let range = call.checked_sub(LEA_LEN)?..offset.checked_add(4)?;
+        let lea_at = usize::try_from(before).ok()?.checked_sub(LEA.len())?;
+        let lea_end = lea_at.checked_add(LEA_LEN)?;
+        let range = lea_at..offset.checked_add(4)?;
         if !code.bytes.get(range.clone())?.starts_with(&LEA) {
             return None;
         }
+        let add = code.bytes.get(lea_end..call)?;
+        let added = match (add.strip_prefix(&ADD_BYTE), add.strip_prefix(&ADD_WORD)) {
+            _ if add.is_empty() => 0,
+            (Some(&[byte]), _) => i64::from(byte.cast_signed()),
+            (_, Some(&[a, b, c, d])) => i64::from(i32::from_le_bytes([a, b, c, d])),
+            _ => return None,
+        };
+        let between: Vec<usize> = match added {
+            _ if add.is_empty() => vec![call],
+            _ => vec![lea_end, call],
+        };
         // The two relocations are the only ones there.
         let is_inside = |at: u64| usize::try_from(at).is_ok_and(|at| range.contains(&at));
         let others = [place.checked_sub(2), place.checked_add(1)];
         let mut others = others.into_iter().flatten().filter_map(|p| places.get(p));
-        if others.any(|(at, _)| is_inside(*at)) || usize::try_from(before).ok()? != range.start + 3
-        {
+        if others.any(|(at, _)| is_inside(*at)) {
             return None;
         }
-        let addend = self.guard(&code.relocations[lea])?;
+        let addend = self.guard(&code.relocations[lea], added)?;
         Some(Pair {
             range,
-            call,
+            between,
             lea,
             call_relocation,
             addend,
         })
     }
 
-    /// The addend that a store needs in the place of a `lea`, if that is of a guard.
-    fn guard(&self, relocation: &Rela) -> Option<i64> {
+    /// The addend that a store needs in the place of a `lea` to whose address so much is added, if that is
+    /// a guard's.
+    fn guard(&self, relocation: &Rela, added: i64) -> Option<i64> {
         if relocation.r_type(LE, false) != elf::R_X86_64_PC32 {
             return None;
         }
@@ -255,7 +273,7 @@ impl<'a> Object<'a> {
             return None;
         }
         // The operand is four bytes before the next instruction.
-        let addend = relocation.r_addend(LE);
+        let addend = relocation.r_addend(LE).checked_add(added)?;
         let offset = symbol.st_value(LE);
         let offset = offset.checked_add_signed(addend.checked_add(4)?)?;
         let fits = offset.checked_add(4)? <= section.sh_size(LE) && offset.is_multiple_of(4);
@@ -334,10 +352,10 @@ fn is_code(section: &SectionHeader64<LittleEndian>) -> bool {
 
 impl Section<'_> {
     /// The edits that make a pair a store.
-    fn store(&self, pair: &Pair, edits: &mut Vec<Edit>) {
-        let long = pair.range.len() == 13;
-        let (bytes, len) = sites::Store::bytes(long);
-        edits.push(Edit::new(self.offset + pair.range.start, &bytes[..len]));
+    fn store(&self, pair: &Pair, edits: &mut Vec<Edit>) -> Option<()> {
+        let size = pair.range.len();
+        let bytes = sites::Store::bytes(size)?;
+        edits.push(Edit::new(self.offset + pair.range.start, &bytes[..size]));
         let relocation = |number: usize| self.relocations_offset + number * size_of::<Rela>();
         edits.push(Edit::new(
             relocation(pair.lea) + 16,
@@ -345,6 +363,7 @@ impl Section<'_> {
         ));
         // Of the call's, all but its place: R_X86_64_NONE.
         edits.push(Edit::new(relocation(pair.call_relocation) + 8, &[0; 16]));
+        Some(())
     }
 }
 
@@ -385,7 +404,7 @@ impl Sweep {
         let between = (pair.range.start + 1..pair.range.end).filter(|at| begins(*at));
         begins(pair.range.start)
             && begins(pair.range.end)
-            && between.eq([pair.call])
+            && between.eq(pair.between.iter().copied())
             && !is_entered(&self.targets, pair)
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Objects of rustc and clang: guards' calls become stores, before the link.
 //!
-//! LLVM calls back with `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`. Where these two stand
-//! together, a store into the guard through GS takes their place, byte for byte ([`sites`] has its
+//! LLVM calls back with `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`; without optimization
+//! it adds the guard's offset in between. Where these stand together, a store into the guard through GS takes their place, byte for byte ([`sites`] has its
 //! form), so that nothing else of the object moves: two relocations change, and no size does.
 //!
 //! It is sound for what compilers make: nothing jumps to between the two, and the place of a call

@@ -60,6 +60,16 @@ fn lea(guard: usize) -> String {
     format!("lea .Lguards+{}(%rip), %rdi", 4 * guard)
 }
 
+/// As without optimization: with an operand of four bytes for odd guards.
+fn lea_and_add(guard: usize) -> String {
+    let offset = 4 * guard;
+    let add = match guard % 2 {
+        0 => format!("add ${offset}, %rdi"),
+        _ => format!(".byte 0x48, 0x81, 0xc7\n.long {offset}"),
+    };
+    format!("{}\n{add}", lea(0))
+}
+
 fn counts(stores: usize, calls: usize) -> Counts {
     Counts { stores, calls }
 }
@@ -87,10 +97,7 @@ fn pairs_become_stores_of_the_same_length() {
     let [Site::Store(short), Site::Store(long)] = stores[..] else {
         panic!("{stores:?}");
     };
-    assert_eq!(
-        (short.at, short.long, long.at, long.long),
-        (4, false, 16, true)
-    );
+    assert_eq!((short.at, short.size, long.at, long.size), (4, 12, 16, 13));
     // Once more finds nothing.
     let once = after.clone();
     assert_eq!(rewrite(&mut after), counts(0, 0));
@@ -100,21 +107,32 @@ fn pairs_become_stores_of_the_same_length() {
 #[test]
 fn stores_go_into_the_guards_that_the_calls_had() {
     let made = Made::new();
-    let code = [lea(0).as_str(), PLT, &lea(2), GOT, &lea(3), "nop", PLT].join("\n");
-    let mut object = made.assemble(&assembly(&code, 4));
-    assert_eq!(rewrite(&mut object), counts(2, 1));
+    let optimized = [lea(0).as_str(), PLT, &lea(2), GOT].join("\n");
+    let not = [
+        &lea_and_add(4),
+        PLT,
+        &lea_and_add(5),
+        GOT,
+        &lea_and_add(7),
+        PLT,
+    ]
+    .join("\n");
+    let call = [lea(3).as_str(), "nop", PLT].join("\n");
+    let code = [optimized, not, call].join("\n");
+    let mut object = made.assemble(&assembly(&code, 8));
+    assert_eq!(rewrite(&mut object), counts(5, 1));
     made.write("code.o", &object);
     made.write(
         "main.c",
         "#include <stdio.h>\n\
-         extern unsigned guards[4];\n\
+         extern unsigned guards[8];\n\
          void work(void);\n\
          void __sanitizer_cov_trace_pc_guard(unsigned *guard) { *guard = 7; }\n\
-         int main(void) { work(); printf(\"%u %u %u %u\\n\", guards[0], guards[1], guards[2], guards[3]); }\n",
+         int main(void) { work(); for (int n = 0; n < 8; n++) printf(\"%u\", guards[n]); }\n",
     );
     for how in [&["-pie"][..], &["-no-pie"], &["-static"]] {
         made.run("cc", &[&["main.c", "code.o", "-o", "main"], how].concat());
-        assert_eq!(made.run("./main", &[]), "1 0 1 7\n", "{how:?}");
+        assert_eq!(made.run("./main", &[]), "10171101", "{how:?}");
     }
 }
 
@@ -159,9 +177,9 @@ fn a_store_is_called_again() {
     };
     assert_eq!(stores.len(), 2);
     for (offset, store) in stores {
-        let (bytes, len) = store.call(callback).unwrap();
+        let bytes = store.call(callback).unwrap();
         let offset = usize::try_from(offset).unwrap();
-        file[offset..offset + len].copy_from_slice(&bytes[..len]);
+        file[offset..offset + store.size].copy_from_slice(&bytes[..store.size]);
     }
     fs::write(made.path("main"), file).unwrap();
     assert_eq!(made.run("./main", &[]), "0 5 5 0\n");
@@ -296,7 +314,13 @@ fn a_client_is_known_by_what_it_uses() {
 /// An object with pairs and calls of all sorts.
 fn sample() -> Vec<u8> {
     let pairs = [lea(0), PLT.into(), "jz 1f".into(), lea(1), GOT.into()];
-    let others = ["1:".into(), lea(2), "nop".into(), PLT.into()];
+    let others = [
+        "1:".into(),
+        lea(2),
+        "nop".into(),
+        lea_and_add(2),
+        PLT.into(),
+    ];
     let code = [&pairs[..], &others].concat().join("\n");
     Made::new().assemble(&assembly(&code, 3))
 }
@@ -306,6 +330,7 @@ fn sample() -> Vec<u8> {
 enum Piece {
     Pair {
         through: bool,
+        added: bool,
     },
     /// A call whose guard was put there before.
     Call,
@@ -328,7 +353,7 @@ fn piece() -> impl Strategy<Value = Piece> {
         "vaddps %ymm1, %ymm2, %ymm3",
     ]);
     prop_oneof![
-        3 => any::<bool>().prop_map(|through| Piece::Pair { through }),
+        3 => any::<[bool; 2]>().prop_map(|[through, added]| Piece::Pair { through, added }),
         1 => Just(Piece::Call),
         2 => other.prop_map(Piece::Other),
         1 => (any::<prop::sample::Index>(), prop::bool::weighted(0.2))
@@ -358,9 +383,10 @@ proptest! {
         for (at, piece) in pieces.iter().enumerate() {
             writeln!(code, ".Lb{at}:").unwrap();
             match piece {
-                Piece::Pair { through } => {
+                Piece::Pair { through, added } => {
                     let call = if *through { GOT } else { PLT };
-                    writeln!(code, "{}\n.Lm{at}:\n{call}", lea(at)).unwrap();
+                    let lea = if *added { lea_and_add(at) } else { lea(at) };
+                    writeln!(code, "{lea}\n.Lm{at}:\n{call}").unwrap();
                     match entered[at] {
                         true => expected.calls += 1,
                         false => expected.stores += 1,
@@ -386,7 +412,7 @@ proptest! {
         prop_assert_eq!(stores, expected.stores);
         // Bytes of a store and of two relocations.
         let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-        prop_assert!(changed <= expected.stores * (13 + 24 + 24));
+        prop_assert!(changed <= expected.stores * (20 + 24 + 24));
     }
 }
 
