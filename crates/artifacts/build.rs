@@ -50,8 +50,12 @@ const INTERFACE: &[&str] = &[
     "kcov_remote_stop_softirq",
 ];
 
-/// What checks call, on machines that have checks.
-const CHECKS: &[(&str, &str)] = &[("x86_64", "__rkcov_hit")];
+/// What checks and the like of them call, on machines that have them.
+const CHECKS: &[(&str, &str)] = &[
+    ("x86_64", "__rkcov_hit"),
+    ("x86_64", "__sanitizer_cov_trace_pc_store"),
+    ("x86_64", "__sanitizer_cov_trace_pc_store_init"),
+];
 
 /// What stands before libc's in a dynamic program, and in a static one.
 const INTERPOSED: &[&str] = &["pthread_create", "pthread_setname_np", "dlclose"];

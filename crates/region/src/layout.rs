@@ -12,7 +12,11 @@ type SlotTickets = Tickets<SLOTS>;
 
 /// Every layout that there was, by its version: the hash of [`layout`]. A number is never used twice,
 /// and a line never changes once programs were built with it.
-const LAYOUTS: &[(u32, u64)] = &[(1, 0x5294_1e79_d7c5_3f3b), (2, 0xf382_c7b4_a83a_5971)];
+const LAYOUTS: &[(u32, u64)] = &[
+    (1, 0x5294_1e79_d7c5_3f3b),
+    (2, 0xf382_c7b4_a83a_5971),
+    (3, 0xc4d8_22a0_0697_ea1a),
+];
 
 /// Writes down where each field of a type is. A field that is not named here does not compile.
 macro_rules! fields {
@@ -34,8 +38,9 @@ fn layout() -> String {
     let mut text = String::new();
     fields!(text, Prefix: magic version stranger_version strangers token);
     fields!(text, Header: prefix recording buffer_words closed processes modules
-        threads_without_slot records_without_slot refused);
-    fields!(text, Directory: header tickets slots processes modules text);
+        threads_without_slot records_without_slot refused stores_lost);
+    fields!(text, Directory: header tickets slots processes modules text stores_used stores);
+    fields!(text, Stores: ready process start len offset);
     fields!(text, Slot: state process tid dropped name);
     fields!(text, Process: ready pid parent forked_from inherited_modules start pid_namespace exe
         cmdline);

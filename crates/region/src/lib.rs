@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0                          Directory: header, tickets, slots' heads, processes, modules, text
-//! slot_offset(0)             slot 0: bitmap | count word | records
+//! slot_offset(0)             slot 0: bytes of guards | bitmap | count word | records
 //! slot_offset(1)             slot 1
 //! ...
 //! ```
@@ -26,9 +26,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 #[cfg(test)]
 mod layout;
+mod stores;
 mod tables;
 mod tickets;
 
+pub use stores::{Guards, Stores, GUARD, STORES};
 pub use tables::{Module, Process, Text, TextHeap, BUILD_ID_MAX};
 pub use tickets::Tickets;
 
@@ -37,7 +39,7 @@ pub const ENVIRONMENT: &str = "RKCOV_RUN";
 
 /// The version of everything in this crate. A process whose runtime has another version only adds
 /// itself to [`Prefix::strangers`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a process says that is invited and cannot come, before it says why. So it stands in every
 /// file that has the runtime in it.
@@ -136,6 +138,8 @@ impl Geometry {
     /// Bits of the bitmap in [`Recording::Unique`]. A site takes one bit if it has a guard, and
     /// otherwise each byte of its module's text does, so this many bytes of text: 256 MiB.
     pub const UNIQUE_BITS: u64 = 1 << 28;
+    /// Room for the guards of stores in [`Recording::Unique`]: four million sites.
+    pub const STORES_BYTES: u64 = 1 << 24;
 
     /// Slots with a buffer of `buffer_words` words (the count word and the records).
     #[must_use]
@@ -161,10 +165,26 @@ impl Geometry {
         self.bitmap_words * 64
     }
 
+    /// Bytes at the start of a slot for the guards of modules with stores, see [`Stores`].
+    #[must_use]
+    pub const fn stores_bytes(&self) -> u64 {
+        if self.bitmap_words == 0 {
+            0
+        } else {
+            Self::STORES_BYTES
+        }
+    }
+
+    /// Bytes of the bitmap.
+    #[must_use]
+    pub const fn bitmap_bytes(&self) -> u64 {
+        self.bitmap_words * 8
+    }
+
     /// Bytes from the start of a slot to its count word.
     #[must_use]
     pub const fn count_offset(&self) -> u64 {
-        self.bitmap_words * 8
+        self.stores_bytes() + self.bitmap_bytes()
     }
 
     /// Bytes of a slot, whole pages.
@@ -206,6 +226,8 @@ pub struct Header {
     pub records_without_slot: AtomicU64,
     /// Processes that could not map the directory, and therefore recorded nothing.
     pub refused: AtomicU32,
+    /// Modules, or threads in them, whose stores are not recorded.
+    pub stores_lost: AtomicU32,
 }
 
 impl Header {
@@ -241,6 +263,10 @@ pub struct Directory {
     pub modules: [Module; MODULES],
     /// Paths and command lines.
     pub text: TextHeap,
+    /// Entries of `stores` that were taken; may pass [`STORES`].
+    pub stores_used: AtomicU32,
+    /// The guards of modules with stores.
+    pub stores: [Stores; STORES],
 }
 
 /// Where a slot is in its life.
@@ -367,7 +393,7 @@ mod tests {
             for words in [2, 511, 512, 513, u32::MAX] {
                 let g = Geometry::new(recording, words);
                 let bitmap = g.bitmap_bits() / 8;
-                assert_eq!(g.count_offset(), bitmap);
+                assert_eq!(g.count_offset(), g.stores_bytes() + bitmap);
                 assert!(g.count_offset() + g.buffer_words() * 8 <= g.slot_bytes());
                 assert_eq!(g.slot_bytes() % PAGE, 0);
                 assert_eq!(g.slot_offset(7) + g.slot_bytes(), g.slot_offset(8));

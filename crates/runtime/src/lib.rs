@@ -23,6 +23,7 @@ pub mod preload;
 mod record;
 mod run;
 pub mod start;
+mod stores;
 mod sys;
 pub mod threads;
 mod tls;

@@ -84,6 +84,14 @@ impl Range {
         self.sites_among_code.store(among_code, Ordering::Relaxed);
     }
 
+    /// Where its text is, and how many bytes it has.
+    pub(crate) fn text(&self) -> (u64, u64) {
+        (
+            self.start.load(Ordering::Relaxed),
+            self.len.load(Ordering::Relaxed),
+        )
+    }
+
     /// The addresses of the module.
     pub(crate) fn bounds(&self) -> (u64, u64) {
         (

@@ -6,7 +6,7 @@
 
 use crate::modules::{self, range_of, reserve_indices, Range};
 use crate::tls::{self, Tls, COPIES, UNATTACHED};
-use crate::{maps, run};
+use crate::{maps, run, stores};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use rkcov_abi::{CmpType, Comparison};
@@ -70,15 +70,15 @@ fn is_on_tape(tls: &Tls) -> bool {
 
 /// What a PC without a guard or a check comes from.
 #[derive(Clone, Copy)]
-enum Origin {
-    /// A check.
-    Check,
+enum Origin<'a> {
+    /// A check, which knows whether the thread has not been there before.
+    Check(&'a dyn Fn() -> bool),
     /// A call, with the index that its site has in a bitmap.
     Call(u64),
 }
 
 /// Gives the collector its copy of a PC that a client has, if it wants one.
-fn copy_pc(tls: &Tls, origin: Origin, pc: u64) {
+fn copy_pc(tls: &Tls, origin: Origin<'_>, pc: u64) {
     if tls.hot.mode.load(Ordering::Relaxed) & COPIES == 0 {
         return;
     }
@@ -93,8 +93,8 @@ fn copy_pc(tls: &Tls, origin: Origin, pc: u64) {
                 });
                 return;
             }
-            Origin::Check if !is_first(tls, pc) => return,
-            Origin::Check => {}
+            Origin::Check(is_first) if !is_first() => return,
+            Origin::Check(_) => {}
         }
     } else if mode != Mode::Pc as u32 {
         return;
@@ -152,7 +152,7 @@ pub(crate) extern "C" fn hit(pc: u64) {
         }
         _ => {}
     }
-    copy_pc(tls, Origin::Check, pc);
+    copy_pc(tls, Origin::Check(&|| is_first(tls, pc)), pc);
 }
 
 /// The index of a guard's site.
@@ -218,6 +218,50 @@ pub(crate) extern "C" fn pc_guard(guard: u32, pc: u64) {
         _ => {}
     }
     copy_pc(tls, Origin::Call(guard_index(guard)), pc);
+}
+
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+/// A call with a guard of a module in which other calls are stores, in any mode.
+///
+/// # Safety
+/// `guard` is such a guard.
+pub(crate) unsafe extern "C" fn store(guard: u64, pc: u64) {
+    let tls = tls::current();
+    // Asked for before the map, which the thread may get only now.
+    let mode = mode(tls);
+    let is_first = || {
+        let base = tls.map.load(Ordering::Relaxed);
+        // SAFETY: the caller's contract.
+        unsafe { stores::is_first_call(guard, base) }
+    };
+    match mode {
+        m if m == Mode::Pc as u32 => trace(tls, pc),
+        m if m == Mode::Unique as u32 => {
+            if !is_on_tape(tls) {
+                unique(tls, text_index(tls, pc), pc);
+            } else if is_first() {
+                trace(tls, pc);
+            }
+        }
+        _ => {}
+    }
+    copy_pc(tls, Origin::Check(&is_first), pc);
+}
+
+/// A guard in which a thread without a map has stored: the collector gets its address.
+pub(crate) fn stored(tls: &Tls, guard: u64) {
+    let (area, limit) = (&tls.tape.area, &tls.tape.limit);
+    // SAFETY: whoever set the tape's mode vouches for its area.
+    let did = unsafe {
+        append_pc(
+            area.load(Ordering::Relaxed),
+            limit.load(Ordering::Relaxed),
+            guard,
+        )
+    };
+    if did == Appended::Full {
+        run::count_full(tls);
+    }
 }
 
 /// A comparison, in any mode. `kind` is its type word.

@@ -9,7 +9,7 @@ use crate::lock::Guarded;
 use crate::modules::{self, Found, Moment};
 use crate::sys::{self, Fd};
 use crate::tls::{self, Tls, UNATTACHED};
-use crate::{device, lock, maps, threads};
+use crate::{device, lock, maps, record, stores, threads};
 use core::ffi::{c_char, CStr};
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
@@ -18,7 +18,7 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Geometry, Header, Invitation, Kind, Process, Recording, Slot, SlotState,
+    Directory, Geometry, Guards, Header, Invitation, Kind, Process, Recording, Slot, SlotState,
     ENVIRONMENT, REFUSAL, VERSION,
 };
 
@@ -228,6 +228,10 @@ fn open_region() -> Result<Fd, sys::Error> {
 /// Maps a slot. The file descriptor that we kept is used if it is still ours: programs close
 /// descriptors that they do not know. Otherwise the region is opened again.
 fn map_slot(offset: u64, len: usize) -> Option<*mut u8> {
+    with_region(|fd| sys::map_shared(fd, offset, len).ok())
+}
+
+fn with_region<T>(f: impl FnOnce(i32) -> Option<T>) -> Option<T> {
     let is_region = |fd: i32| {
         sys::identity(fd).is_ok_and(|(device, inode, _)| {
             (device, inode)
@@ -239,13 +243,13 @@ fn map_slot(offset: u64, len: usize) -> Option<*mut u8> {
     };
     let kept = RUN.fd.load(Ordering::Relaxed);
     if is_region(kept) {
-        return sys::map_shared(kept, offset, len).ok();
+        return f(kept);
     }
     let fd = open_region().ok()?;
     if !is_region(fd.raw()) {
         return None;
     }
-    sys::map_shared(fd.raw(), offset, len).ok()
+    f(fd.raw())
 }
 
 /// The index of our entry in the table of processes, if we have one. It needs no lock.
@@ -284,7 +288,60 @@ fn ensure_process(lock: &mut lock::Held) -> Option<u32> {
         None => describe(directory, process, lock),
     }
     process.set_ready();
+    for guards in stores::all(index) {
+        publish(directory, &guards);
+    }
     Some(index)
+}
+
+/// Puts an entry into the collector's table of modules with stores.
+fn publish(directory: &Directory, guards: &Guards) {
+    let index = directory.stores_used.fetch_add(1, Ordering::AcqRel);
+    match directory.stores.get(index as usize) {
+        Some(entry) => entry.set(guards),
+        None => lose_stores(),
+    }
+}
+
+/// Tells the collector of a module with stores; `guards` gets the index of our process.
+pub(crate) fn publish_stores(lock: &mut lock::Held, guards: impl FnOnce(u32) -> Guards) {
+    if let (Some(directory), Some(process)) = (directory(), ensure_process(lock)) {
+        publish(directory, &guards(process));
+    }
+}
+
+/// What the stores of some module record is lost.
+pub(crate) fn lose_stores() {
+    if let Some(directory) = directory() {
+        let lost = &directory.header.stores_lost;
+        lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether threads record each PC once.
+pub(crate) fn wants_each_once() -> bool {
+    let recording = directory().and_then(|d| d.header.recording());
+    recording.is_some_and(|(recording, _)| recording == Recording::Unique)
+}
+
+/// Maps `len` bytes of a slot in the place of a part of the zone. `false` if it cannot be done.
+pub(crate) fn map_stores(slot: u32, offset: u64, to: usize, len: usize) -> bool {
+    let geometry = directory().and_then(|d| d.header.recording());
+    let Some((_, geometry)) = geometry else {
+        return false;
+    };
+    let at = geometry.slot_offset(slot).wrapping_add(offset);
+    // SAFETY: the part of a map for the guards of a module, which only that module's stores use.
+    with_region(|fd| unsafe { sys::map_shared_at(fd, at, to, len).ok() }).is_some()
+}
+
+/// The callback that stores are made calls of.
+pub(crate) fn store_callback() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    let at = crate::callbacks::__sanitizer_cov_trace_pc_store as *const () as u64;
+    #[cfg(not(target_arch = "x86_64"))]
+    let at = 0;
+    at
 }
 
 /// Writes down which program this is.
@@ -342,6 +399,7 @@ pub(crate) fn add_module(lock: &mut lock::Held, found: &Found, moment: Moment) {
 pub(crate) fn attach(tls: &Tls) {
     if state() == State::Alone {
         // No system call: the program may run in a sandbox that has no word of us.
+        maps::arrive(tls);
         tls.set_idle(Sink::OFF);
         return;
     }
@@ -397,7 +455,7 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     tls.slot_number.store(number, Ordering::Relaxed);
     threads::announce_end(tls);
     if recording == Recording::Unique {
-        tls.map.store(maps::take(), Ordering::Relaxed);
+        tls.map.store(maps::take(number), Ordering::Relaxed);
     }
     tape(tls, (recording, geometry), at, len, 0)
 }
@@ -518,8 +576,10 @@ fn add_bitmap(tls: &Tls) {
         tls.slot_at.load(Ordering::Relaxed),
         tls.slot_len.load(Ordering::Relaxed),
     );
-    let offset = geometry.slot_offset(tls.slot_number.load(Ordering::Relaxed));
-    let Some(at) = map_slot(offset, geometry.count_offset().wrapping_add(len) as usize) else {
+    let offset = geometry
+        .slot_offset(tls.slot_number.load(Ordering::Relaxed))
+        .wrapping_add(geometry.stores_bytes());
+    let Some(at) = map_slot(offset, geometry.bitmap_bytes().wrapping_add(len) as usize) else {
         NO_ROOM.store(1, Ordering::Relaxed);
         return;
     };
@@ -549,11 +609,13 @@ fn mode(recording: Recording) -> Mode {
 /// The calling thread gives its slot up, in `state`, and records nothing any more. Like the exit of
 /// the process, this makes no system call: a sandbox may forbid what a program does not need.
 pub(crate) fn leave(tls: &Tls, state: SlotState) {
+    // Whoever else has this map may store into what is in the slot.
+    let shared = stores::are_there() && maps::is_shared(tls.map.load(Ordering::Relaxed));
     // From here on a handler on top of us leaves the slot alone.
     off(tls);
     interrupt_fence();
     let ours = !Mark::Run.is_wiped();
-    if let Some(slot) = detach(tls).filter(|_| ours) {
+    if let Some(slot) = detach(tls).filter(|_| ours && !shared) {
         slot.set_state(state);
     }
 }
@@ -586,9 +648,14 @@ pub(crate) fn exiting() {
     if is_active() && known_process().is_some() {
         modules::scan_at_exit();
     }
-    let slot = tls::current().slot.load(Ordering::Relaxed);
+    let tls = tls::current();
+    let slot = tls.slot.load(Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
     if let Some(slot) = unsafe { slot.as_ref() }.filter(|_| !Mark::Run.is_wiped()) {
+        // A forked child has a copy of what its parent has stored.
+        if RUN.forked_from.load(Ordering::Relaxed) == 0 && tls.tape.is_there() {
+            stores::stored_in_place(tls, record::stored);
+        }
         slot.set_state(SlotState::Exiting);
     }
 }

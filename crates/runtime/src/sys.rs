@@ -403,11 +403,33 @@ pub(crate) fn map_private(len: usize) -> Result<*mut u8, Error> {
     Ok(ptr::with_exposed_provenance_mut(at))
 }
 
-/// Makes memory of ours executable, too.
-pub(crate) fn make_executable(at: *mut u8, len: usize) -> Result<(), Error> {
-    let prot = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as usize;
-    // SAFETY: takes no right away.
-    unsafe { syscall(libc::SYS_mprotect, [at as usize, len, prot, 0, 0, 0]) }.map(|_| ())
+/// Changes what may be done with whole pages. The caller answers for it that nobody needs a right
+/// that is taken away.
+pub(crate) fn protect(at: usize, len: usize, protection: i32) -> Result<(), Error> {
+    let args = [at, len, protection as usize, 0, 0, 0];
+    // SAFETY: no content changes.
+    unsafe { syscall(libc::SYS_mprotect, args) }.map(|_| ())
+}
+
+/// Maps a part of a file, shared, in the place of whatever is at `at`.
+///
+/// # Safety
+/// Nobody needs what is at `[at, at + len)`.
+pub(crate) unsafe fn map_shared_at(
+    fd: i32,
+    offset: u64,
+    at: usize,
+    len: usize,
+) -> Result<(), Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED) as usize;
+    let args = [at, len, prot, flags, fd as usize, offset as usize];
+    // SAFETY: the caller's contract.
+    unsafe { syscall(libc::SYS_mmap, args)? };
+    let advice = libc::MADV_DONTDUMP as usize;
+    // SAFETY: the advice changes no content.
+    let _ = unsafe { syscall(libc::SYS_madvise, [at, len, advice, 0, 0, 0]) };
+    Ok(())
 }
 
 /// Puts a mapping in the place of another, at once.

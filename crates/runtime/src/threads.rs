@@ -3,7 +3,7 @@
 
 use crate::linkage::{self, Routine};
 use crate::tls::{self, Tls};
-use crate::{device, lock, maps, modules, run};
+use crate::{device, lock, maps, modules, run, stores};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::mem::{size_of, MaybeUninit};
@@ -258,6 +258,9 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
     unsafe { libc::free(birth.cast()) };
     // A clone has its parent's map.
     maps::leave_parents(tls::current());
+    if stores::are_there() {
+        run::attach(tls::current());
+    }
     if let Some(common) = common {
         device::thread_began(common);
     }
@@ -290,4 +293,8 @@ unsafe extern "C" fn in_child() {
     // SAFETY: as above; the child has a copy.
     let (lock, _removing, modules) = unsafe { (*FORKING.0.get()).assume_init_read() };
     run::forked(&lock, modules);
+    drop(lock);
+    if stores::are_there() {
+        run::attach(tls::current());
+    }
 }

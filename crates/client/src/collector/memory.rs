@@ -2,7 +2,7 @@
 //! The memory file and its mappings: all of the collector's unsafe code.
 
 use memmap2::{MmapOptions, MmapRaw};
-use rkcov_region::{Directory, Geometry};
+use rkcov_region::{Directory, Geometry, Guards, GUARD};
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use std::fs::File;
 use std::io;
@@ -62,6 +62,34 @@ impl Memory {
     pub(super) fn buffer(&self, slot: u32) -> io::Result<Words> {
         let at = self.geometry.slot_offset(slot) + self.geometry.count_offset();
         Words::map(&self.file, at, self.geometry.buffer_words())
+    }
+
+    /// The guards in a slot whose stores have run, among those of these modules.
+    pub(super) fn stored(&self, slot: u32, modules: &[Guards]) -> io::Result<Vec<u64>> {
+        let mut stored = Vec::new();
+        let room = self.geometry.stores_bytes();
+        for guards in modules {
+            let end = guards.offset.checked_add(guards.len);
+            if end.is_none_or(|end| end > room) || !guards.len.is_multiple_of(GUARD) {
+                // Somebody has scribbled over the table.
+                continue;
+            }
+            let at = self.geometry.slot_offset(slot) + guards.offset;
+            // Words have eight bytes, guards four.
+            let aligned = at - at % 8;
+            let words = Words::map(&self.file, aligned, (at + guards.len - aligned).div_ceil(8))?;
+            for (number, word) in words.all().iter().enumerate() {
+                let word = word.load(Ordering::Relaxed).to_le_bytes();
+                for half in [0, 4] {
+                    let place = (aligned + number as u64 * 8 + half).checked_sub(at);
+                    let place = place.filter(|place| *place < guards.len);
+                    if let Some(place) = place.filter(|_| word[half as usize] != 0) {
+                        stored.push(guards.start.wrapping_add(place));
+                    }
+                }
+            }
+        }
+        Ok(stored)
     }
 
     /// Makes a slot zero again and gives its memory back.

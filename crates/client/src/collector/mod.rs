@@ -11,7 +11,7 @@ mod stream;
 mod tests;
 
 use memory::Memory;
-use rkcov_region::{self as region, Geometry, SlotState, MODULES, PROCESSES};
+use rkcov_region::{self as region, Geometry, Guards, SlotState, Stores, MODULES, PROCESSES};
 use rustix::process::{test_kill_process, Pid};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -194,9 +194,10 @@ impl Collector {
     /// A slot cannot be mapped.
     pub fn streams(&self) -> impl Iterator<Item = io::Result<Stream>> + '_ {
         let slots = 0..self.memory.directory().tickets.touched();
+        let stores = self.stores();
         let in_slots = slots
             .filter(|slot| self.head(*slot).state() != SlotState::Free)
-            .map(|slot| self.stream(slot));
+            .map(move |slot| self.stream(slot, &stores));
         self.spool.streams().chain(in_slots)
     }
 
@@ -204,10 +205,26 @@ impl Collector {
         &self.memory.directory().slots[slot as usize]
     }
 
-    fn stream(&self, slot: u32) -> io::Result<Stream> {
+    /// The modules with stores of each process.
+    fn stores(&self) -> HashMap<u32, Vec<Guards>> {
+        let directory = self.memory.directory();
+        let used = directory.stores_used.load(Ordering::Acquire) as usize;
+        let mut of = HashMap::<u32, Vec<Guards>>::new();
+        for guards in directory.stores.iter().take(used).filter_map(Stores::get) {
+            of.entry(guards.process).or_default().push(guards);
+        }
+        of
+    }
+
+    fn stream(&self, slot: u32, stores: &HashMap<u32, Vec<Guards>>) -> io::Result<Stream> {
+        let head = self.head(slot);
         let buffer = self.memory.buffer(slot)?;
+        let modules = stores.get(&head.process.load(Ordering::Relaxed));
+        let stored = self
+            .memory
+            .stored(slot, modules.map_or(&[], Vec::as_slice))?;
         let recording = self.options.recording;
-        Ok(Stream::in_slot(self.head(slot), buffer, recording))
+        Ok(Stream::in_slot(head, buffer, stored, recording))
     }
 
     /// If many slots or much memory are in use, moves what threads that have ended recorded into
@@ -221,6 +238,7 @@ impl Collector {
             return Ok(());
         }
         let mut gone = HashMap::new();
+        let stores = self.stores();
         for slot in 0..tickets.touched() {
             let process = self.head(slot).process.load(Ordering::Relaxed);
             let over = match self.head(slot).state() {
@@ -231,15 +249,15 @@ impl Collector {
                 }
             };
             if over {
-                self.empty(slot)?;
+                self.empty(slot, &stores)?;
             }
         }
         Ok(())
     }
 
     /// Moves a slot that nobody writes to any more into the spool, and makes it free.
-    fn empty(&mut self, slot: u32) -> io::Result<()> {
-        let stream = self.stream(slot)?;
+    fn empty(&mut self, slot: u32, stores: &HashMap<u32, Vec<Guards>>) -> io::Result<()> {
+        let stream = self.stream(slot, stores)?;
         self.spool.put(&stream)?;
         drop(stream);
         // The head first: were it left behind, its records would be there twice.

@@ -16,6 +16,10 @@ pub struct Stream {
     words: Words,
     /// Words before the first record.
     skip: usize,
+    /// Words of records among `words`.
+    recorded: u64,
+    /// The guards whose stores have run: they come after the records.
+    stored: Vec<u64>,
 }
 
 /// What is known of a stream apart from its words.
@@ -47,13 +51,20 @@ impl StreamInfo {
 }
 
 impl Stream {
-    /// The words of the records that the count word says there are.
+    /// The words of the records that the count word says there are, and of a record for each store
+    /// that has run: the address of its guard.
     pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.words.part(self.skip, self.info.words())
+        let recorded = self.words.part(self.skip, self.recorded);
+        recorded.chain(self.stored.iter().copied())
     }
 
     /// What lies in a slot that somebody has taken.
-    pub(super) fn in_slot(slot: &Slot, buffer: Words, recording: Recording) -> Self {
+    pub(super) fn in_slot(
+        slot: &Slot,
+        buffer: Words,
+        stored: Vec<u64>,
+        recording: Recording,
+    ) -> Self {
         let name = slot.name();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         let record_words = match recording {
@@ -64,7 +75,7 @@ impl Stream {
             [count, records @ ..] => (count.load(Ordering::Acquire), records.len() as u64),
             [] => (0, 0),
         };
-        let info = StreamInfo {
+        let mut info = StreamInfo {
             process: slot.process.load(Ordering::Relaxed),
             tid: slot.tid.load(Ordering::Relaxed),
             name: String::from_utf8_lossy(name).into_owned(),
@@ -74,10 +85,18 @@ impl Stream {
             dropped: slot.dropped.load(Ordering::Relaxed),
             record_words,
         };
+        let recorded = info.words();
+        // A count that cannot be is left to be seen as such.
+        if info.count <= info.capacity {
+            info.count += stored.len() as u64;
+        }
+        info.capacity += stored.len() as u64;
         Self {
             info,
             words: buffer,
             skip: 1,
+            recorded,
+            stored,
         }
     }
 }
@@ -115,6 +134,8 @@ impl Spool {
                 info: info.clone(),
                 words: Words::map(file, *at, info.words())?,
                 skip: 0,
+                recorded: info.words(),
+                stored: Vec::new(),
             })
         })
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One object.
 
-use super::{sites, Counts, CALLBACK};
+use super::{sites, Counts, CALLBACK, INIT, STORED_CALLBACK, STORED_INIT};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind};
 use object::elf::{self, FileHeader64, Rela64, SectionHeader64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
@@ -27,13 +27,16 @@ const CALL_THROUGH: [u8; 2] = [0xff, 0x15];
 /// Bytes that take the place of others.
 struct Edit {
     at: usize,
-    bytes: [u8; 24],
+    bytes: [u8; Self::MOST],
     len: usize,
 }
 
 impl Edit {
+    /// Bytes of one, at most.
+    const MOST: usize = 24;
+
     fn new(at: usize, new: &[u8]) -> Self {
-        let mut bytes = [0; 24];
+        let mut bytes = [0; Self::MOST];
         let len = new.len().min(bytes.len());
         bytes[..len].copy_from_slice(&new[..len]);
         Self { at, bytes, len }
@@ -97,8 +100,9 @@ fn plan(file: &[u8]) -> object::read::Result<(Vec<Edit>, Counts)> {
         sections,
         symbols,
     };
+    let renamed = object.rename(&mut edits)?;
     let callbacks = object.callbacks();
-    if callbacks.is_empty() {
+    if callbacks.is_empty() || !renamed {
         return Ok((edits, counts));
     }
     let codes = object.codes()?;
@@ -139,6 +143,45 @@ impl<'a> Object<'a> {
             .filter(|(_, symbol)| symbol.is_undefined(LE) && named(symbol))
             .map(|(index, _)| index)
             .collect()
+    }
+
+    /// Gives the functions that are called the names that they have in a module with stores. `false` if
+    /// that cannot be done: then nothing is to change.
+    fn rename(&self, edits: &mut Vec<Edit>) -> object::read::Result<bool> {
+        let strings = self.sections.section(self.symbols.string_section())?;
+        let (Ok(offset), bytes) = (
+            usize::try_from(strings.sh_offset(LE)),
+            strings.data(LE, self.file)?,
+        ) else {
+            return Ok(false);
+        };
+        let mut places = Vec::new();
+        for (_, symbol) in self.symbols.enumerate() {
+            let name = self.symbols.symbol_name(LE, symbol).unwrap_or_default();
+            let new = match name {
+                CALLBACK => STORED_CALLBACK,
+                INIT => STORED_INIT,
+                _ => continue,
+            };
+            let at = usize::try_from(symbol.st_name(LE)).unwrap_or(usize::MAX);
+            if !symbol.is_undefined(LE) || bytes.get(at..).is_none_or(|s| !s.starts_with(name)) {
+                return Ok(false);
+            }
+            places.push((at, new));
+        }
+        for (at, new) in &places {
+            // Where one name is the end of another, a change to it is one to both.
+            let begins = at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&0);
+            if !begins {
+                return Ok(false);
+            }
+            edits.extend(
+                new.chunks(Edit::MOST)
+                    .enumerate()
+                    .map(|(part, bytes)| Edit::new(offset + at + part * Edit::MOST, bytes)),
+            );
+        }
+        Ok(!places.is_empty())
     }
 
     /// The sections of code that have one section of relocations.

@@ -28,6 +28,10 @@ const _: () = assert!(
 extern "C" {
     /// Called by the cold part of a check, at whose return address the jump back stands.
     pub fn __rkcov_hit();
+    /// `__sanitizer_cov_trace_pc_guard()` in objects in which most calls of it were made stores.
+    pub fn __sanitizer_cov_trace_pc_store(guard: *mut u32);
+    /// `__sanitizer_cov_trace_pc_guard_init()` in such objects.
+    pub fn __sanitizer_cov_trace_pc_store_init(start: *mut u32, stop: *mut u32);
 }
 
 extern "C" {

@@ -125,6 +125,19 @@ global_asm!(
     "    ret",
     "rkcov_end __rkcov_hit",
     //
+    // The same calls in a module in which most of them are stores.
+    "rkcov_begin __sanitizer_cov_trace_pc_store",
+    "    rkcov_unless_off",
+    "    cmp ecx, {trace}",
+    "    jne 2f",
+    "    rkcov_append",
+    "2:  mov rsi, qword ptr [rsp]",
+    "    jmp {store}",
+    "rkcov_end __sanitizer_cov_trace_pc_store",
+    "rkcov_begin __sanitizer_cov_trace_pc_store_init",
+    "    jmp {stores_init}",
+    "rkcov_end __sanitizer_cov_trace_pc_store_init",
+    //
     "rkcov_begin __sanitizer_cov_trace_pc_guard_init",
     "    jmp {number_guards}",
     "rkcov_end __sanitizer_cov_trace_pc_guard_init",
@@ -144,6 +157,8 @@ global_asm!(
     unique = const Mode::Unique as u32,
     full = sym record::full,
     hit = sym record::hit,
+    store = sym record::store,
+    stores_init = sym crate::stores::init,
     unique_index = sym record::unique_index,
     unique_guard = sym record::unique_guard,
     unique_elsewhere = sym record::unique_elsewhere,

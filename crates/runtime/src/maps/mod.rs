@@ -22,10 +22,9 @@
 
 mod base;
 
-use crate::lock;
 use crate::modules::{self, Range};
-use crate::sys;
 use crate::tls::{Tls, COPIES};
+use crate::{lock, stores, sys};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rkcov_core::hot::{Mode, MODE_BITS};
 
@@ -70,6 +69,8 @@ struct Zone {
     free: [AtomicU64; WORDS],
     /// A bit for each map that somebody may have written.
     dirty: [AtomicU64; WORDS],
+    /// 1 + the slot of the thread that has the map; 0 if nobody has it.
+    slots: [AtomicU32; MAPS as usize],
 }
 
 const SPANS: usize = 64;
@@ -88,6 +89,7 @@ static ZONE: Zone = Zone {
     spans_len: AtomicUsize::new(0),
     free: [const { AtomicU64::new(0) }; WORDS],
     dirty: [const { AtomicU64::new(0) }; WORDS],
+    slots: [const { AtomicU32::new(0) }; MAPS as usize],
 };
 
 /// Whether the sites of all modules are zeros, those of modules that come later included.
@@ -299,14 +301,41 @@ fn free_all() {
     for word in &ZONE.dirty {
         word.store(0, Ordering::Relaxed);
     }
+    for slot in &ZONE.slots {
+        slot.store(0, Ordering::Relaxed);
+    }
 }
 
-/// A map for one thread, all zeros, by its base. Where there are none left, threads share one;
-/// where there is no zone, the answer is 0.
-pub(crate) fn take() -> u64 {
+/// A map for the thread that has this slot, all zeros, by its base. Where there are none left, threads
+/// share one; where there is no zone, the answer is 0.
+pub(crate) fn take(slot: u32) -> u64 {
     if state() != Maps::Zone {
         return 0;
     }
+    let map = take_map();
+    if let Some(of) = ZONE.slots.get(map as usize) {
+        of.store(slot.wrapping_add(1), Ordering::Release);
+    }
+    let base = base_of(map);
+    stores::show_all(base, slot);
+    base
+}
+
+/// Calls `f` with the base and the slot of each map that a thread has.
+pub(crate) fn each_with_slot(mut f: impl FnMut(u64, u32)) {
+    for (map, slot) in (0..).zip(&ZONE.slots) {
+        if let Some(slot) = slot.load(Ordering::Acquire).checked_sub(1) {
+            f(base_of(map), slot);
+        }
+    }
+}
+
+/// Whether several threads may have this map.
+pub(crate) fn is_shared(base: u64) -> bool {
+    state() == Maps::Zone && base == base_of(CROWD)
+}
+
+fn take_map() -> u32 {
     for (at, word) in ZONE.free.iter().enumerate() {
         loop {
             let free = word.load(Ordering::Relaxed);
@@ -319,18 +348,18 @@ pub(crate) fn take() -> u64 {
             if mine.is_err() {
                 continue;
             }
-            let base = base_of(at as u32 * 64 + bit.trailing_zeros());
+            let map = at as u32 * 64 + bit.trailing_zeros();
             let dirty = ZONE
                 .dirty
                 .get(at)
                 .is_some_and(|dirty| dirty.fetch_or(bit, Ordering::Relaxed) & bit != 0);
-            if !dirty || clear(base) {
-                return base;
+            if !dirty || clear(base_of(map)) {
+                return map;
             }
             // A map that cannot be cleared is not used again.
         }
     }
-    base_of(CROWD)
+    CROWD
 }
 
 /// Makes a map zeros again that nobody uses.
@@ -348,6 +377,9 @@ pub(crate) fn put_back(base: u64) {
     }
     let map = base.wrapping_sub(base_of(ZEROS)) / STRIDE;
     if map >= u64::from(FIRST) {
+        if let Some(of) = ZONE.slots.get(map as usize) {
+            of.store(0, Ordering::Release);
+        }
         if let Some(word) = ZONE.free.get(map as usize / 64) {
             word.fetch_or(1 << (map % 64), Ordering::Release);
         }
@@ -463,7 +495,8 @@ fn zero_sites(range: &Range) {
         let sites = copy.wrapping_add(start.wrapping_sub(first) as usize);
         core::ptr::write_bytes(sites, 0, end.wrapping_sub(start) as usize);
     }
-    if executable && sys::make_executable(copy, len).is_err() {
+    let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    if executable && sys::protect(copy.expose_provenance(), len, rights).is_err() {
         // SAFETY: our copy, which nobody uses.
         unsafe { sys::unmap(copy, len) };
         return;

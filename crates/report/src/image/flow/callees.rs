@@ -14,9 +14,10 @@ use super::super::elf::Function;
 use super::super::sites::Sections;
 
 /// The functions that compilers call for each block or edge.
-const CALLBACKS: [&str; 3] = [
+const CALLBACKS: [&str; 4] = [
     "__sanitizer_cov_trace_pc",
     "__sanitizer_cov_trace_pc_guard",
+    "__sanitizer_cov_trace_pc_store",
     "__rkcov_hit",
 ];
 
