@@ -670,7 +670,7 @@ const LEN_BITS: u32 = 28;
 /// A mapping in one word: the number of its first page, and of its pages.
 fn pack(at: *mut u8, len: u64) -> u64 {
     let page = sys::PAGE as u64;
-    (at.expose_provenance() as u64 / page) << LEN_BITS | len / page
+    ((at.expose_provenance() as u64 / page) << LEN_BITS) | (len / page)
 }
 
 fn unmap_left_slots() {
