@@ -208,7 +208,8 @@ fn make_calls(start: u64, end: u64) -> bool {
             continue;
         };
         at += match store.call(callback) {
-            Some((bytes, len)) => {
+            Some(bytes) => {
+                let len = store.pc().wrapping_sub(store.at) as usize;
                 for (to, from) in rest.iter_mut().zip(bytes).take(len) {
                     *to = from;
                 }
