@@ -3,12 +3,14 @@
 
 use rkcov::collector::{Collector, Inheritance, Losses, Process, Recording};
 use rkcov::program::Outcome;
+use rkcov_report::image::build_id_of;
 use rkcov_report::trace::{
     self, BuildId, DropReason, Drops, Exit, Mode, ProcessId, StreamInfo, Writer,
 };
 use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
+use std::path::Path;
 
 /// What stands in a trace that was just written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +113,24 @@ pub fn write<W: Write>(
         writer.drops(None, &[drops])?;
     }
     Ok(totals)
+}
+
+/// Writes that there is this program, with code at no address: it may never have run.
+///
+/// # Errors
+/// Those of the output.
+pub fn write_program<W: Write>(path: &Path, writer: &mut Writer<W>) -> io::Result<()> {
+    let Some(build_id) = build_id_of(path) else {
+        return Ok(());
+    };
+    writer.module(&trace::Module {
+        process: None,
+        path: path.to_owned(),
+        build_id,
+        bias: 0,
+        range: 0..0,
+        text: Vec::new(),
+    })
 }
 
 fn exit_of(outcome: Outcome) -> Exit {

@@ -78,7 +78,7 @@ pub enum Found {
 }
 
 /// Runs `command` and writes the trace file `output`. `directory` is what the paths in reports are
-/// relative to.
+/// relative to. Of the `programs` all is in the report, although none of them may have run.
 ///
 /// # Errors
 /// The program cannot be started, or the trace cannot be written.
@@ -87,6 +87,7 @@ pub fn record(
     what: What,
     output: &Path,
     directory: PathBuf,
+    programs: &[PathBuf],
 ) -> Result<Recorded, Error> {
     program::limits_are_errors();
     let failed = |source| Error::Trace {
@@ -126,6 +127,9 @@ pub fn record(
         source,
     };
     let totals = collect::write(&collector, &mut writer, ended).map_err(lost)?;
+    for path in programs {
+        collect::write_program(path, &mut writer).map_err(lost)?;
+    }
     writer.save().map_err(lost)?;
     Ok(Recorded {
         outcome: ended.1,

@@ -222,6 +222,24 @@ impl Project {
     }
 }
 
+/// The programs of the packages that are instrumented, of what cargo says of a build, a line for each
+/// thing that it made.
+#[must_use]
+pub fn programs(said: &[u8], chosen: &Chosen) -> Vec<PathBuf> {
+    #[derive(Deserialize)]
+    struct Made {
+        package_id: String,
+        executable: Option<PathBuf>,
+    }
+    let made = said
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Made>(line).ok());
+    let chosen = |made: &Made| chosen.packages.iter().any(|p| p.id == made.package_id);
+    made.filter(chosen)
+        .filter_map(|made| made.executable)
+        .collect()
+}
+
 /// Of what cargo is told of the project, what changes its configuration.
 fn config_of(given: &[OsString]) -> impl Iterator<Item = &OsString> {
     let pairs = given.windows(2).filter(|pair| pair[0] == "--config");

@@ -39,6 +39,8 @@ pub struct Request {
     pub link: Option<Link>,
     /// Line numbers are there already.
     pub lines: bool,
+    /// Paths that are to be others in what is compiled: `FROM=TO`.
+    pub remapped: Vec<OsString>,
 }
 
 impl Request {
@@ -49,6 +51,7 @@ impl Request {
         let mut tests = false;
         let mut fixed = false;
         let mut types: Vec<String> = Vec::new();
+        request.remapped = values_of(args, "--remap-path-prefix");
         let mut rest = args.iter().map(|arg| arg.to_string_lossy());
         while let Some(arg) = rest.next() {
             let (name, value) = match arg.split_once('=') {
@@ -115,6 +118,21 @@ impl Request {
         };
         request
     }
+}
+
+/// The values of an option, as they are.
+fn values_of(args: &[OsString], option: &str) -> Vec<OsString> {
+    let mut values = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let attached = arg.as_bytes().strip_prefix(option.as_bytes());
+        match attached {
+            Some([]) => values.extend(rest.next().cloned()),
+            Some([b'=', value @ ..]) => values.push(OsStr::from_bytes(value).to_owned()),
+            _ => {}
+        }
+    }
+    values
 }
 
 /// What is asked of the wrapper for one package.

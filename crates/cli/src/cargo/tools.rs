@@ -11,14 +11,15 @@ use super::{kept, linking, Error};
 use crate::wrap::Runtime;
 use crate::{cache, cmd, error};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::{env, fs, io};
 
 /// What we stand in for.
@@ -338,13 +339,50 @@ impl Plan {
         if !self.is_ours(given) {
             return become_program(command);
         }
+        remember_moved(&self.target, &request.remapped)?;
         let runtime = Runtime::in_dir(&self.runtime);
         let wish = self.wish(&runtime, self.wants_this_package());
-        command.args(additions(&request, wish));
-        if self.stores.is_some() && request.target && request.link.is_some() {
-            linking::stand_in(folder, given, &mut command)?;
+        let stored = self.stores.is_some() && request.target && request.link.is_some();
+        let complete = |command: &mut Command, wish: Wish<'_>| -> Result<(), Error> {
+            command.args(additions(&request, wish));
+            if stored {
+                linking::stand_in(folder, given, command)?;
+            }
+            Ok(())
+        };
+        if request.link.is_none() || !wish.instrument || !wish.dead_code {
+            complete(&mut command, wish)?;
+            return become_program(command);
         }
-        become_program(command)
+        // What nothing calls may refer to what is not there.
+        let left_out = LeftOut::of(&self.target, given);
+        let mut with = Command::new(command.get_program());
+        with.args(command.get_args()).stderr(Stdio::piped());
+        complete(&mut with, wish)?;
+        let failed = |command: &Command| {
+            let program = command.get_program().to_owned();
+            |source| Error::Start { program, source }
+        };
+        let output = with.spawn().and_then(Child::wait_with_output);
+        let output = output.map_err(failed(&with))?;
+        let links = output.status.success();
+        if links || !does_not_link(&output.stderr) {
+            if links {
+                left_out.forget();
+            }
+            let _ = io::stderr().write_all(&output.stderr);
+            std::process::exit(output.status.code().unwrap_or(1));
+        }
+        let without = Wish {
+            dead_code: false,
+            ..wish
+        };
+        complete(&mut command, without)?;
+        let status = command.status().map_err(failed(&command))?;
+        if status.success() {
+            left_out.remember();
+        }
+        std::process::exit(status.code().unwrap_or(1))
     }
 
     /// Cargo asks a compiler for its version, and compiles all anew when it has changed. The path
@@ -374,7 +412,11 @@ impl Plan {
             return become_program(command);
         }
         let runtime = Runtime::in_dir(&self.runtime);
-        let wish = self.wish(&runtime, true);
+        // Their own functions are in no report.
+        let wish = Wish {
+            dead_code: false,
+            ..self.wish(&runtime, true)
+        };
         let given = args;
         let (args, runner) = without_runtool(args);
         let runtool = kept::runtool(&folder.join(Tool::Runtool.name()), runner);
@@ -386,6 +428,89 @@ impl Plan {
         }
         become_program(command)
     }
+}
+
+/// Whether all that failed was the linker, by what rustc said.
+fn does_not_link(said: &[u8]) -> bool {
+    let mark = b"linking with `";
+    said.windows(mark.len()).any(|part| part == mark)
+}
+
+/// A note of a program that does not link with the functions that nothing calls.
+struct LeftOut {
+    path: PathBuf,
+}
+
+impl LeftOut {
+    /// That of the program that rustc makes by these arguments.
+    fn of(target: &Path, args: &[OsString]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        args.hash(&mut hasher);
+        let name = format!("{:016x}", hasher.finish());
+        let path = left_out(target).join(name);
+        Self { path }
+    }
+
+    fn forget(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// If that fails, the report does not say it.
+    fn remember(&self) {
+        let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
+        let _ = cache::write(&self.path, package.as_bytes());
+    }
+}
+
+fn left_out(target: &Path) -> PathBuf {
+    target.join("left-out")
+}
+
+/// Notes that rustc gives folders other names in what it compiles: pairs of `FROM=TO`. The note stays as
+/// long as what was compiled.
+fn remember_moved(target: &Path, remapped: &[OsString]) -> Result<(), Error> {
+    for pair in remapped {
+        let mut hasher = DefaultHasher::new();
+        pair.hash(&mut hasher);
+        let path = target
+            .join("moved")
+            .join(format!("{:016x}", hasher.finish()));
+        if !path.exists() {
+            cache::write(&path, pair.as_bytes()).map_err(|source| Error::File { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Folders that were given other names, each with that where its sources are.
+#[must_use]
+pub fn moved(target: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let notes = fs::read_dir(target.join("moved")).into_iter().flatten();
+    let notes = notes.filter_map(|note| fs::read(note.ok()?.path()).ok());
+    let pairs = notes.filter_map(|note| {
+        // As rustc takes it apart.
+        let at = note.iter().rposition(|byte| *byte == b'=')?;
+        let [from, to] = [&note[..at], &note[at + 1..]]
+            .map(|part| Path::new(OsStr::from_bytes(part)).components().collect());
+        Some((without_dot(to), from))
+    });
+    let mut pairs: Vec<(PathBuf, PathBuf)> = pairs.collect();
+    pairs.sort();
+    pairs
+}
+
+/// A path that is `.` is none.
+fn without_dot(path: PathBuf) -> PathBuf {
+    path.strip_prefix(".").map(Path::to_owned).unwrap_or(path)
+}
+
+/// The packages with programs that do not link with the functions that nothing calls.
+#[must_use]
+pub fn packages_left_out(target: &Path) -> BTreeSet<String> {
+    let notes = fs::read_dir(left_out(target)).into_iter().flatten();
+    notes
+        .filter_map(|note| fs::read_to_string(note.ok()?.path()).ok())
+        .collect()
 }
 
 /// Becomes `command`. Comes back only if that fails.

@@ -4,7 +4,7 @@
 use super::report::{self, Format};
 use crate::cargo::args::{self, Known, Options};
 use crate::cargo::project::{self, Chosen, Project};
-use crate::cargo::tools::{quoted, Plan, Wishes};
+use crate::cargo::tools::{moved, packages_left_out, quoted, Plan, Wishes};
 use crate::cargo::traces::Traces;
 use crate::cargo::Error as CargoError;
 use crate::error::{self, say, Error};
@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 /// Records which code of a cargo project ran, with nothing changed in the project.
 #[derive(Debug, Parser)]
@@ -90,9 +90,9 @@ struct Packages {
     /// Instrument C and C++ that build scripts compile, too
     #[arg(long, alias = "include-ffi", help_heading = "Packages")]
     with_c: bool,
-    /// Compile functions that nothing calls, too, which are then reported as not run
+    /// Leave out functions that nothing calls, as rustc does, instead of counting them as not run
     #[arg(long, help_heading = "Packages")]
-    with_dead_code: bool,
+    without_dead_code: bool,
 }
 
 /// What cargo is told of the project: for commands for which no cargo reads it.
@@ -444,7 +444,7 @@ impl Place {
         let wishes = Wishes {
             comparisons: mode == Mode::Cmp,
             stores: mode == Mode::Unique && has_stores(),
-            dead_code: which.packages.with_dead_code,
+            dead_code: !which.packages.without_dead_code,
             with_c: which.packages.with_c,
         };
         let users = self.project.tools(&self.known.project);
@@ -500,7 +500,13 @@ impl Place {
         line.extend(traces.iter().map(OsString::from));
         let mut args = ReportLine::parse_from(line).args;
         args.output.clone_from(&shown.output_path);
+        args.moved = moved(&self.target);
         self.choose_sources(&mut args, which, shown);
+        for package in packages_left_out(&self.target) {
+            say(format_args!(
+                "rkcov: functions that nothing calls are not counted of {package}: with them it does not link"
+            ));
+        }
         Ok(report::run(&args)?)
     }
 
@@ -570,6 +576,38 @@ fn only_build(place: &Place, mode: Mode, cargo: &mut Command) -> Result<ExitCode
     Ok(ExitCode::from(status.unwrap_or(1)))
 }
 
+/// Builds what tests need, and gives the programs of the packages that are instrumented: of those that
+/// no test runs, all is counted as not run. The status if cargo cannot build.
+fn build_first(
+    place: &Place,
+    words: &[&str],
+    args: &Collect,
+) -> Result<Result<Vec<PathBuf>, ExitCode>, Error> {
+    let theirs = |arg: &OsString| arg.to_string_lossy().starts_with("--message-format");
+    if args.which.cargo.iter().any(theirs) {
+        return Ok(Ok(Vec::new()));
+    }
+    let words = [
+        words,
+        &["--no-run", "--message-format=json-render-diagnostics"],
+    ]
+    .concat();
+    let mut cargo = place.cargo(&words, &args.which, args.what.mode)?;
+    let output = cargo.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|source| Error::Program {
+        program: cargo.get_program().to_owned(),
+        source,
+    })?;
+    if !output.status.success() {
+        let status = output
+            .status
+            .code()
+            .and_then(|code| u8::try_from(code).ok());
+        return Ok(Err(ExitCode::from(status.unwrap_or(1))));
+    }
+    Ok(Ok(project::programs(&output.stdout, &place.chosen)))
+}
+
 fn build(args: &Build) -> Result<ExitCode, Error> {
     let place = Place::of(&args.which)?;
     let mode = if args.cmp { Mode::Cmp } else { Mode::Unique };
@@ -598,6 +636,16 @@ fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, E
         }
         return only_build(&place, args.what.mode, &mut cargo);
     }
+    let programs = if ["test", "bench"].contains(&subcommand)
+        && !args.which.cargo.iter().any(|arg| arg == "--doc")
+    {
+        match build_first(&place, &words, &args)? {
+            Ok(programs) => programs,
+            Err(status) => return Ok(status),
+        }
+    } else {
+        Vec::new()
+    };
     let traces = place.traces();
     let keep = args.no_clean || args.no_report;
     let mut reported = if keep { traces.recorded() } else { Vec::new() };
@@ -617,6 +665,7 @@ fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, E
         args.what,
         trace,
         place.project.workspace_root.clone(),
+        &programs,
     )?;
     let status = ExitCode::from(recorded.outcome.shell_status());
     let well = recorded.outcome == Outcome::Exited(0);

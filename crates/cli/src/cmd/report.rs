@@ -4,8 +4,10 @@
 use crate::error::{say, Chain, CLOSED_PIPE};
 use clap::ValueEnum;
 use rkcov::program::limits_are_errors;
-use rkcov_report::coverage::{Coverage, MixedModes, Named, Selection, Thread, UnknownThread, View};
-use rkcov_report::image::Search;
+use rkcov_report::coverage::{
+    Coverage, MixedModes, Named, Selection, StreamSummary, Thread, UnknownThread, View,
+};
+use rkcov_report::image::{Problem, Search};
 use rkcov_report::render::{self, Detail, PcOptions, Style, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::{OpenError, Trace, TraceFile};
@@ -84,6 +86,9 @@ pub struct Args {
     /// Sources below this folder are of the project, too, wherever it lies
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     pub(super) project: Vec<PathBuf>,
+    /// Folders that debug information has instead of those in which the sources are.
+    #[arg(skip)]
+    pub(super) moved: Vec<(PathBuf, PathBuf)>,
     /// Look for executables and libraries that have moved in this folder
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     binaries: Vec<PathBuf>,
@@ -206,6 +211,16 @@ pub enum Error {
         least: Percent,
         /// Why it cannot be told.
         why: &'static str,
+    },
+    /// Files that ran are not there.
+    #[error(
+        "the report is not whole: {} of what ran {} not there any more, see above",
+        if *count == 1 { "1 file".to_owned() } else { format!("{count} files") },
+        if *count == 1 { "is" } else { "are" }
+    )]
+    Absent {
+        /// How many.
+        count: usize,
     },
     /// The report cannot be written.
     #[error("cannot write {}", path.display())]
@@ -365,6 +380,7 @@ fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<
     };
     let mut search = Search::default();
     search.binaries.clone_from(&args.binaries);
+    search.moved.clone_from(&args.moved);
     search
         .debug_dirs
         .splice(0..0, args.debug_dir.iter().cloned());
@@ -435,10 +451,42 @@ fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<
         },
         Format::Text | Format::Pcs => render::text(&view, &threads, &options, to),
     };
-    let judged = args
-        .fail_under_lines
-        .map_or(Ok(()), |least| judge(&view, least));
+    warn_of_changes(&view);
+    let absent = coverage.images.iter().filter(|image| {
+        let mut problems = image.problems.iter();
+        problems.any(Problem::is_absence)
+    });
+    let judged = match (absent.count(), args.fail_under_lines) {
+        (0, None) => Ok(()),
+        (0, Some(least)) => judge(&view, least),
+        (count, _) => Err(Error::Absent { count }),
+    };
     Ok(Report { written, judged })
+}
+
+/// Says which sources were changed after they were compiled.
+fn warn_of_changes(view: &View<'_>) {
+    const NAMED: usize = 3;
+    let changed = view.files.iter().filter(|file| {
+        let source = view.coverage.file(file.path);
+        source.is_some_and(|source| source.is_older_than(file.path))
+    });
+    let names: Vec<String> = changed
+        .map(|file| file.path.display().to_string())
+        .collect();
+    let (named, more) = names.split_at(names.len().min(NAMED));
+    if named.is_empty() {
+        return;
+    }
+    let more = match more.len() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    warn(&format_args!(
+        "{}{more} changed after what ran was built: lines may stand elsewhere now; build and \
+         record again",
+        named.join(", ")
+    ));
 }
 
 /// Whether as many lines ran as should have.
@@ -446,6 +494,15 @@ fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
     let not_judged = |why| Err(Error::NotJudged { least, why });
     if !view.is_complete() {
         return not_judged("what did not run is not known of all files");
+    }
+    let coverage = view.coverage;
+    let lost = coverage
+        .runs
+        .iter()
+        .any(|run| run.is_lossy() || !run.finished)
+        || coverage.streams.iter().any(StreamSummary::is_lossy);
+    if lost {
+        return not_judged("records were lost, so what did not run is not known");
     }
     let (ran, known) = (view.lines_ran(), view.lines_known());
     match Percent::of(ran, known) {
@@ -480,6 +537,7 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         exclude: Vec::new(),
         all_sources: false,
         project: Vec::new(),
+        moved: Vec::new(),
         binaries: Vec::new(),
         debug_dir: Vec::new(),
         thread: Vec::new(),

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let mut command = Command::new(program);
     command.args(arguments);
     let directory = std::env::current_dir().unwrap_or_default();
-    let recorded = record(&mut command, args.what, &output, directory)?;
+    let recorded = record(&mut command, args.what, &output, directory, &[])?;
     say(summary(args, &output, &recorded).trim_end());
 
     let mut status = ExitCode::from(recorded.outcome.shell_status());

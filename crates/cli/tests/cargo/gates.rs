@@ -130,3 +130,57 @@ fn cleaning_takes_what_is_named() {
     project.succeed("clean");
     assert!(!project.path("target/rkcov").exists());
 }
+
+#[test]
+fn a_gate_is_for_traces_that_lost_nothing() {
+    let project = small();
+    let line = "run --mode trace --summary-only --fail-under-lines 1";
+    let output = project.run(line);
+    assert!(output.status.success(), "{}", said(&output));
+    let output = project.run(&format!("{line} --buffer-words 4"));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("--fail-under-lines 1 %: records were lost"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn a_report_without_the_program_that_ran_is_a_failure() {
+    let project = small();
+    project.succeed("run --no-report");
+    project.succeed("report");
+    // Edited, and not built again.
+    project.write("src/main.rs", &format!("// A new first line.\n{PRINTS}"));
+    let output = project.run("report");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("src/main.rs changed after what ran was built"),
+        "{}",
+        said(&output)
+    );
+    // Built again, and not run.
+    project.succeed("build");
+    let output = project.run("report --lcov");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("debug/small is not the file that ran"),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        said(&output).contains("the report is not whole: 1 file of what ran is not there any more"),
+        "{}",
+        said(&output)
+    );
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    fs::remove_dir_all(project.path("target/rkcov").join(host)).unwrap();
+    let output = project.run("report --summary-only --fail-under-lines 0");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("cannot be read"),
+        "{}",
+        said(&output)
+    );
+}

@@ -228,21 +228,120 @@ fn halves() {
 ];
 
 #[test]
-fn what_nothing_calls_is_reported_on_request() {
+fn what_nothing_calls_is_counted_as_not_run() {
     let project = Project::new(UNTOUCHED);
     let file = "src/main.rs";
     let functions = ["untouched::main", "untouched::rest"];
-    let coverage = project.coverage("test");
+    let coverage = project.coverage("test --without-dead-code --target-dir without");
     project.assert_marks(&coverage, file);
     assert_eq!(functions.map(|f| coverage.function(file, f)), [None; 2]);
 
-    let coverage = project.coverage("test --with-dead-code");
+    let coverage = project.coverage("test");
     project.assert_marks(&coverage, file);
     let said = functions.map(|f| coverage.function(file, f));
     assert_eq!(said, [Some(false); 2]);
     let lines = coverage.lines(file);
     let counts = [1, 2, 3, 7].map(|line| lines.get(&line).copied());
     assert_eq!(counts, [Some(0); 4], "{lines:?}");
+}
+
+/// A library with functions that nothing calls, and a binary that no test runs, not even its own.
+const UNRUN: &[(&str, &str)] = &[
+    (
+        "Cargo.toml",
+        "[workspace]\n[package]\nname = \"unrun\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+         [[bin]]\nname = \"tool\"\npath = \"src/main.rs\"\ntest = false\n",
+    ),
+    (
+        "src/lib.rs",
+        "pub fn used(n: u32) -> u32 {\n    n + 1 // ran\n}\n\npub fn unused(n: u32) -> u32 {\n    \
+         deeper(n) // idle\n}\n\nfn deeper(n: u32) -> u32 {\n    n * 2 // idle\n}\n",
+    ),
+    (
+        "src/main.rs",
+        "fn main() {\n    println!(\"{}\", unrun::used(3)); // idle\n    let _ = only_here(1); // idle\n}\n\n\
+         fn only_here(n: u32) -> u32 {\n    n - 1 // idle\n}\n",
+    ),
+    (
+        "tests/uses.rs",
+        "#[test]\nfn uses() {\n    assert_eq!(unrun::used(1), 2);\n}\n",
+    ),
+];
+
+#[test]
+fn a_program_that_no_test_runs_is_counted_as_not_run() {
+    let project = Project::new(UNRUN);
+    let coverage = project.coverage("test");
+    project.assert_marks(&coverage, "src/lib.rs");
+    let missed = |file: &str| -> Vec<u32> {
+        let lines = coverage.lines(file).iter();
+        lines
+            .filter(|(_, count)| **count == 0)
+            .map(|(line, _)| *line)
+            .collect()
+    };
+    assert_eq!(missed("src/lib.rs"), [5, 6, 7, 9, 10, 11]);
+    assert_eq!(missed("src/main.rs"), [1, 2, 3, 4, 6, 7, 8]);
+    // The same, although nothing is built anew.
+    assert_eq!(project.coverage("test").lines("src/main.rs").len(), 7);
+    // Only what is chosen counts.
+    let coverage = project.coverage("test --lib");
+    assert_eq!(coverage.files(), Vec::<&str>::new());
+}
+
+#[test]
+fn what_does_not_link_with_them_links_without() {
+    let project = Project::new(UNTOUCHED);
+    let main = format!(
+        "{}\n#[allow(dead_code)]\nfn elsewhere() {{\n    unsafe extern \"C\" {{ fn nowhere_to_be_found(); }}\n    \
+         unsafe {{ nowhere_to_be_found() }}\n}}\n",
+        UNTOUCHED[1].1
+    );
+    project.write("src/main.rs", &main);
+    let output = project.run("test --lcov --output-path lcov.info");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let note = "rkcov: functions that nothing calls are not counted of untouched: with them it does not link";
+    assert!(said.contains(note), "{said}");
+    let coverage = project.read_lcov(&project.path("lcov.info"));
+    project.assert_marks(&coverage, "src/main.rs");
+    assert!(project.run("report").stderr.starts_with(note.as_bytes()));
+    // What is mended is forgotten; what is wrong is said once.
+    project.write("src/main.rs", UNTOUCHED[1].1);
+    let output = project.run("test");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && !said.contains("not counted"),
+        "{said}"
+    );
+    project.write("src/main.rs", "fn main() { nonsense }\n");
+    let output = project.run("test");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.matches("cannot find value").count(), 1, "{said}");
+}
+
+#[test]
+fn threads_of_tests_have_the_tests_names() {
+    let project = Project::new(&[
+        (
+            "Cargo.toml",
+            "[workspace]\n[package]\nname = \"named\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+        ),
+        (
+            "src/lib.rs",
+            "mod tests {\n    #[test]\n    fn the_first_of_two_long_names() {}\n\n    #[test]\n    \
+             fn the_second_of_two_long_names() {}\n}\n",
+        ),
+    ]);
+    project.succeed("test --lib --no-report -- --test-threads 2");
+    for name in ["first", "second"] {
+        let name = format!("tests::the_{name}_of_two_long_names");
+        let text = project.succeed(&format!("report --thread {name} --by-thread --functions"));
+        assert!(text.contains(&format!("({name})")), "{text}");
+        assert_eq!(text.matches("of_two_long_names)").count(), 1, "{text}");
+    }
+    // The name as the system has it is still one.
+    project.succeed("report --thread tests::the_firs");
 }
 
 #[test]

@@ -297,6 +297,47 @@ fn a_wrapper_of_the_users_sees_what_is_added() {
 }
 
 #[test]
+fn sources_with_other_paths_in_what_is_compiled() {
+    let two = Project::new(TWO);
+    two.write(
+        "app/tests/starts.rs",
+        "#[test]\nfn starts() {\n    assert_eq!(engine::start(1), 0);\n}\n",
+    );
+    let report = |flags: &str| {
+        let mut command = two.command("test --summary-only");
+        let output = command.env("RUSTFLAGS", flags).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let table = text
+            .split_once("crates/")
+            .map_or(&*text, |(_, table)| table);
+        let at = table.find("\n/").unwrap_or(0);
+        let end = table.find("\nfolded: ").unwrap_or(table.len());
+        (
+            table[at..end].to_owned(),
+            two.succeed("report --source --filter lib.rs"),
+        )
+    };
+    let (sums, source) = report("");
+    assert!(
+        sums.contains("by crate") && sums.contains("main.rs"),
+        "{sums}"
+    );
+    let root = two.path("");
+    let root = root.to_str().unwrap().trim_end_matches('/');
+    for flags in [
+        format!("--remap-path-prefix={root}=/remapped"),
+        format!("--remap-path-prefix={root}="),
+        format!("--remap-path-prefix {root}=."),
+    ] {
+        let (now, text) = report(&flags);
+        assert_eq!(now, sums, "{flags}");
+        assert!(text.contains("return stop(n);"), "{flags}: {text}");
+        assert!(source.contains("return stop(n);"), "{source}");
+    }
+}
+
+#[test]
 fn linkers_that_go_from_left_to_right() {
     let two = Project::new(TWO);
     let mut command = two.command("run --lcov --output-path lcov.info");

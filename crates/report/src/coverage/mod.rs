@@ -7,6 +7,7 @@
 mod gather;
 mod guards;
 mod modules;
+mod names;
 mod paths;
 mod resolve;
 mod select;
@@ -16,6 +17,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::image::{Problem, Search};
 use crate::trace::{BuildId, DropReason, Drops, Info, Mode, Process, Stream, StreamInfo, Trace};
@@ -137,6 +139,8 @@ pub struct ImageSummary {
     pub streams: StreamSet,
     /// Whether its lines are known.
     pub has_lines: bool,
+    /// When it was built, if the file is there.
+    pub built: Option<SystemTime>,
     /// What kept it from being read as well as it could be.
     pub problems: Vec<Problem>,
     /// Functions that ran and whose source is not known.
@@ -154,6 +158,21 @@ pub struct SourceFile {
     pub functions: Vec<Function>,
     /// Whether lines and functions that did not run are in it too.
     pub complete: bool,
+    /// When the first of the images was built that have its lines.
+    pub built: Option<SystemTime>,
+}
+
+impl SourceFile {
+    /// Whether the file at `path`, which is this one, was changed after it was compiled: then its
+    /// lines may stand elsewhere now.
+    #[must_use]
+    pub fn is_older_than(&self, path: &Path) -> bool {
+        let changed = path.metadata().and_then(|file| file.modified());
+        match (changed, self.built) {
+            (Ok(changed), Some(built)) => changed > built,
+            _ => false,
+        }
+    }
 }
 
 /// A function.
@@ -248,7 +267,12 @@ impl Coverage {
             .filter(|(_, stream)| stream.is_lossy() || runs[stream.run].is_lossy())
             .map(|(index, _)| index)
             .collect();
-        let resolved = resolve::resolve(gathered.images, search, streams.len(), lossy);
+        let mut search = search.clone();
+        let ran = gathered.images.keys().filter(|(_, id)| !id.is_empty());
+        search
+            .ran
+            .extend(ran.map(|(path, id)| (id.clone(), path.clone())));
+        let resolved = resolve::resolve(gathered.images, &search, streams.len(), lossy);
         let mut coverage = Self {
             mode,
             runs,
@@ -256,7 +280,8 @@ impl Coverage {
             images: Vec::new(),
             files: BTreeMap::new(),
         };
-        resolve::merge(resolved, &mut coverage);
+        resolve::merge(resolved, &search.moved, &mut coverage);
+        names::complete(&mut coverage);
         Ok(coverage)
     }
 

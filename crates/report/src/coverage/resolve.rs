@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gather::{ImageHits, ImageKey};
-use super::paths::clean;
+use super::paths::place;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
 use crate::image::{
-    demangled, is_drop_glue, Doubt, Image, Piece, Search, Shortcut, Symbolizer, Weight,
+    demangled, is_drop_glue, Doubt, Image, Piece, Problem, Search, Shortcut, Symbolizer, Weight,
 };
 use crate::trace::Mode;
 
@@ -85,7 +85,10 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
         streams.union(&hits.streams);
     }
     let flow = image.flow();
-    if hits.addresses.is_empty() && flow.is_none() {
+    // What the kernel maps has no path.
+    let has_path = !image.path().as_os_str().is_empty();
+    let absent = has_path && image.problems().iter().any(Problem::is_absence);
+    if hits.addresses.is_empty() && flow.is_none() && !absent {
         return None;
     }
     let mut summary = ImageSummary {
@@ -95,6 +98,7 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
         sites: flow.as_ref().map(|flow| flow.sites() as u64),
         streams,
         has_lines: image.has_lines(),
+        built: image.built(),
         problems: Vec::new(),
         functions: Vec::new(),
         unknown: 0,
@@ -349,7 +353,7 @@ impl Extent {
 }
 
 /// Puts what images say of the same sources together.
-pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
+pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &mut Coverage) {
     let mut functions: BTreeMap<(PathBuf, String), Vec<Extent>> = BTreeMap::new();
     for Resolved {
         mut summary,
@@ -370,21 +374,26 @@ pub(super) fn merge(images: Vec<Resolved>, into: &mut Coverage) {
             })
             .collect();
         let complete = summary.sites.is_some();
+        let built = summary.built;
         for ((file, line), hits) in sources.lines {
             let file = into
                 .files
-                .entry(clean(&file))
+                .entry(place(&file, moved))
                 .or_insert_with(|| SourceFile {
                     complete: true,
                     ..SourceFile::default()
                 });
             file.complete &= complete;
+            file.built = match (file.built, built) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
             file.lines.entry(line).or_default().merge(&hits);
         }
         into.images.push(summary);
         let functions_of = sources.functions.into_iter();
         for ((symbol, file), extent) in functions_of.filter(|((s, _), _)| !is_drop_glue(s)) {
-            let key = (clean(&file), demangled(&symbol));
+            let key = (place(&file, moved), demangled(&symbol));
             functions.entry(key).or_default().push(extent);
         }
     }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
+use super::names::KEPT;
 use super::{Coverage, Hits, StreamSet, StreamSummary};
 
 /// Threads, as a user names them.
@@ -53,7 +54,10 @@ impl Thread {
             Self::Main => main,
             Self::Workers => !main,
             Self::Id(id) => tid == *id,
-            Self::Name(wanted) => !wanted.is_empty() && (name == wanted || label == wanted),
+            Self::Name(wanted) => {
+                let cut = wanted.len() == KEPT && name.starts_with(wanted);
+                !wanted.is_empty() && (name == wanted || label == wanted || cut)
+            }
         }
     }
 

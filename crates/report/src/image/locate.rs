@@ -17,6 +17,10 @@ pub struct Search {
     pub debug_dirs: Vec<PathBuf>,
     /// Folders of executables and libraries that are no longer where they ran.
     pub binaries: Vec<PathBuf>,
+    /// Where files ran, by their build ids: a copy may be gone, and the file itself be there.
+    pub ran: Vec<(BuildId, PathBuf)>,
+    /// Folders that debug information has instead of others, in which the sources are.
+    pub moved: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Default for Search {
@@ -24,6 +28,8 @@ impl Default for Search {
         Self {
             debug_dirs: vec!["/usr/lib/debug".into()],
             binaries: Vec::new(),
+            ran: Vec::new(),
+            moved: Vec::new(),
         }
     }
 }
@@ -104,6 +110,14 @@ pub enum Problem {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl Problem {
+    /// Whether the file that ran is not there, so that nothing can be said of its lines.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Changed { .. })
+    }
 }
 
 /// A build id, or that there is none.
@@ -200,7 +214,10 @@ fn binary(
         .debug_dirs
         .iter()
         .map(|dir| by_build_id(dir, build_id, ""));
-    let copy = in_copies.chain(in_debug).flatten().find_map(|candidate| {
+    let ran = search.ran.iter().filter(|(id, _)| id == build_id);
+    let ran = ran.map(|(_, path)| Some(path.clone()));
+    let places = in_copies.chain(in_debug).chain(ran);
+    let copy = places.flatten().find_map(|candidate| {
         let file = ElfFile::open(&candidate).ok()?;
         (file.build_id() == *build_id).then_some(file)
     });

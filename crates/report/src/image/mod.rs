@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use addr2line::Loader;
 
@@ -115,6 +116,13 @@ impl Image {
     #[must_use]
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
+    }
+
+    /// When the file that ran was built, as its time of change says.
+    #[must_use]
+    pub fn built(&self) -> Option<SystemTime> {
+        let binary = self.binary.as_ref()?;
+        binary.path().metadata().ok()?.modified().ok()
     }
 
     /// Whether its line tables were found.
@@ -257,6 +265,12 @@ fn shared(texts: &mut HashMap<Box<str>, Arc<str>>, text: &str) -> Arc<str> {
     let new: Arc<str> = text.into();
     texts.insert(text.into(), Arc::clone(&new));
     new
+}
+
+/// The build id of the file at `path`, empty if it has none; `None` if it is not a linked file.
+#[must_use]
+pub fn build_id_of(path: &Path) -> Option<BuildId> {
+    ElfFile::open(path).ok().map(|file| file.build_id())
 }
 
 /// The name of a function as its author wrote it, from the name that the linker knows.

@@ -652,6 +652,7 @@ mod tests {
         let search = Search {
             debug_dirs: Vec::new(),
             binaries: Vec::new(),
+            ..Search::default()
         };
         let coverage = Coverage::new(&[named], &search).unwrap();
         let filter = Filter::default();
