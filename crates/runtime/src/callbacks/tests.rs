@@ -396,3 +396,200 @@ fn a_new_thread_asks_before_it_records() {
     let mode = std::thread::spawn(|| tls::current().hot.mode.load(Ordering::Relaxed));
     assert_eq!(mode.join().unwrap(), crate::tls::UNATTACHED);
 }
+
+/// Checks as `rkcov cc` makes them, in a module that has the note.
+#[cfg(target_arch = "x86_64")]
+mod checks {
+    use super::*;
+    use crate::maps;
+
+    core::arch::global_asm!(
+        ".macro rkcov_test_check name, site",
+        ".globl rkcov_test_\\name",
+        "rkcov_test_\\name:",
+        "    sub rsp, 8",
+        "    .byte 0x65, 0x80, 0x3d",
+        "    .long \\site - . - 5",
+        "    .byte 0",
+        "    .byte 0x0f, 0x84",
+        "    .long 7f - . - 4",
+        ".globl rkcov_test_after_\\name",
+        "rkcov_test_after_\\name:",
+        "    add rsp, 8",
+        "    ret",
+        "7:  call {hit}",
+        "    .byte 0xe9",
+        "    .long rkcov_test_after_\\name - . - 4",
+        ".endm",
+        ".text",
+        "rkcov_test_check first_check, rkcov_test_sites",
+        "rkcov_test_check second_check, rkcov_test_sites + 1",
+        ".section rkcov_sites, \"a\", @progbits",
+        "rkcov_test_sites:",
+        "    .byte 1, 1",
+        ".section .note.rkcov, \"a\", @note",
+        "    .p2align 2",
+        "    .long 6, 8, 1",
+        "    .asciz \"rkcov\"",
+        "    .p2align 2",
+        "    .hidden __start_rkcov_sites",
+        "    .hidden __stop_rkcov_sites",
+        "    .long __start_rkcov_sites - .",
+        "    .long __stop_rkcov_sites - .",
+        ".text",
+        hit = sym __rkcov_hit,
+    );
+
+    extern "C" {
+        fn rkcov_test_first_check();
+        fn rkcov_test_second_check();
+        static rkcov_test_after_first_check: u8;
+        static rkcov_test_after_second_check: u8;
+    }
+
+    fn after(place: &u8) -> u64 {
+        ptr::from_ref(place) as u64
+    }
+
+    fn first() -> u64 {
+        // SAFETY: a place in this test's text.
+        after(unsafe { &rkcov_test_after_first_check })
+    }
+
+    fn second() -> u64 {
+        // SAFETY: as above.
+        after(unsafe { &rkcov_test_after_second_check })
+    }
+
+    fn run_both() {
+        // SAFETY: checks may be run at any time.
+        unsafe {
+            rkcov_test_first_check();
+            rkcov_test_second_check();
+        }
+    }
+
+    fn begin() {
+        modules::scan();
+        maps::begin();
+        assert!(maps::is_zone(), "there is room for maps");
+    }
+
+    /// Runs `f` as a thread of `rkcov run` in unique mode, with this map.
+    fn with_map(area: &Area, map: u64, f: impl FnOnce()) {
+        let tls = tls::current();
+        tls.tape.area.store(area.count(), Ordering::Relaxed);
+        tls.tape.limit.store(8, Ordering::Relaxed);
+        tls.tape.mode.store(Mode::Unique as u32, Ordering::Relaxed);
+        tls.map.store(map, Ordering::Relaxed);
+        area.record(Mode::Unique, 8, |_| f());
+        tls.tape.mode.store(Mode::Off as u32, Ordering::Relaxed);
+        tls.map.store(0, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_check_is_append_pc_on_every_hostile_count_and_size() {
+        begin();
+        for records in [0_usize, 1, 2, 4, 63] {
+            let limit = records as u32;
+            for count in hostile_counts(records as u64) {
+                let rust = Area::new(0, count, records);
+                // SAFETY: `records` words stand behind the count word.
+                rust.note(unsafe { append_pc(rust.count(), limit, first()) });
+                let area = Area::new(0, count, records);
+                // SAFETY: checks may be run at any time.
+                area.record(Mode::Pc, limit, |_| unsafe { rkcov_test_first_check() });
+                assert_eq!(area.plain(), rust.plain(), "{records}, {count:#x}");
+                assert_eq!(area.dropped(), rust.dropped(), "{records}, {count:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn checks_call_always_once_or_never() {
+        begin();
+        let records = |area: &Area| area.plain()[2..10].to_vec();
+        let seen = |pcs: &[u64]| {
+            let mut all = pcs.to_vec();
+            all.resize(8, 0);
+            all
+        };
+        let area = Area::new(0, 0, 8);
+        run_both();
+        assert_eq!(records(&area), seen(&[]), "nobody collects");
+        area.record(Mode::Pc, 8, |_| {
+            run_both();
+            run_both();
+        });
+        assert_eq!(
+            records(&area),
+            seen(&[first(), second(), first(), second()])
+        );
+
+        let map = maps::take(7);
+        let area = Area::new(0, 0, 8);
+        with_map(&area, map, || {
+            for _ in 0..3 {
+                // SAFETY: as above.
+                unsafe { rkcov_test_second_check() };
+            }
+            run_both();
+        });
+        assert_eq!(records(&area), seen(&[second(), first()]));
+        // The map remembers, another does not, and one that was given back is as new.
+        let area = Area::new(0, 0, 8);
+        with_map(&area, map, run_both);
+        assert_eq!(records(&area), seen(&[]));
+        let other = maps::take(8);
+        assert_ne!(map, other);
+        with_map(&area, other, run_both);
+        assert_eq!(records(&area), seen(&[first(), second()]));
+        maps::put_back(other);
+        maps::put_back(map);
+        let again: Vec<u64> = (0..8).map(maps::take).collect();
+        assert!(again.contains(&map) || again.contains(&other));
+        for map in again {
+            let area = Area::new(0, 0, 8);
+            with_map(&area, map, run_both);
+            assert_eq!(records(&area), seen(&[first(), second()]));
+            maps::put_back(map);
+        }
+    }
+
+    #[test]
+    fn threads_without_a_map_of_their_own_share_one() {
+        begin();
+        let mut taken = Vec::new();
+        let shared = loop {
+            let map = maps::take(1);
+            if maps::is_shared(map) {
+                break map;
+            }
+            assert!(!taken.contains(&map));
+            taken.push(map);
+            assert!(taken.len() < 1 << 16);
+        };
+        assert_eq!(maps::take(2), shared);
+        let area = Area::new(0, 0, 8);
+        with_map(&area, shared, run_both);
+        let theirs = Area::new(0, 0, 8);
+        std::thread::scope(|scope| {
+            scope.spawn(|| with_map(&theirs, shared, run_both));
+        });
+        let records = |area: &Area| area.plain()[1];
+        assert_eq!((records(&area), records(&theirs)), (2, 0));
+        taken.into_iter().for_each(maps::put_back);
+    }
+
+    #[test]
+    fn a_module_names_its_sites() {
+        modules::scan();
+        let range = modules::range_of(first()).expect("the test is a module");
+        let (start, end, among_code) = range.sites();
+        assert_eq!(end - start, 2);
+        assert!(!among_code);
+        // SAFETY: the sites of this test.
+        let sites = unsafe { std::slice::from_raw_parts(start as *const u8, 2) };
+        assert_eq!(sites, [1, 1]);
+    }
+}

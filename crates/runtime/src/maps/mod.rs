@@ -192,13 +192,14 @@ fn place(modules: &modules::Spread, delta: u64, maps: u32) -> Placed {
     let reach = u64::from(maps).wrapping_mul(STRIDE);
     // Executables lie by themselves or among libraries; where they and libraries lie near each
     // other, one span serves both.
-    let libraries = modules
-        .libraries_end
+    let page = sys::PAGE as u64;
+    let libraries_end = modules.libraries_end.next_multiple_of(page);
+    let libraries = libraries_end
         .checked_sub(STRIDE)
         .filter(|start| *start >= USER_START);
-    let executable = modules.executable_start;
+    let executable = modules.executable_start & !(page - 1);
     let alone = executable != 0
-        && libraries.is_none_or(|start| !(start..modules.libraries_end).contains(&executable));
+        && libraries.is_none_or(|start| !(start..libraries_end).contains(&executable));
     let spans = [libraries, alone.then_some(executable)];
     let mut reserved = [(0, 0); 2];
     for (at, start) in spans.into_iter().enumerate() {
@@ -328,6 +329,12 @@ pub(crate) fn each_with_slot(mut f: impl FnMut(u64, u32)) {
             f(base_of(map), slot);
         }
     }
+}
+
+/// Whether there is a zone.
+#[cfg(test)]
+pub(crate) fn is_zone() -> bool {
+    state() == Maps::Zone
 }
 
 /// Whether several threads may have this map.
