@@ -54,8 +54,8 @@ artifact!(
     "librkcov.so.0"
 );
 artifact!(
-    /// [`STATIC_OBJECT`] in an archive, which linkers find by `-lrkcov`. [`install`] has no use for
-    /// it: it is for those who link without the compiler wrapper.
+    /// [`STATIC_OBJECT`] in an archive, which linkers find by `-lrkcov`: for rustc, which takes objects
+    /// only behind its own libraries, and for those who link without the compiler wrapper.
     ARCHIVE,
     "librkcov.a"
 );
@@ -75,10 +75,11 @@ pub const HEADER: Artifact = Artifact {
     bytes: include_bytes!("../include/rkcov.h"),
 };
 
-/// What the compiler wrapper and `rkcov preload` need.
-pub const ALL: [Artifact; 6] = [
+/// What the compiler wrapper, `cargo rkcov` and `rkcov preload` need.
+pub const ALL: [Artifact; 7] = [
     OBJECT,
     STATIC_OBJECT,
+    ARCHIVE,
     MODULE_OBJECT,
     LIBRARY,
     PRELOAD,

@@ -338,6 +338,37 @@ pub(crate) fn map_shared_anonymous(len: usize) -> Result<*mut u8, Error> {
     Ok(ptr::with_exposed_provenance_mut(at))
 }
 
+/// Whether `bytes` more are a small part of what the process may still map: where its address space
+/// is limited, the program is to have what it needs.
+pub(crate) fn has_room(bytes: usize) -> bool {
+    /// We take at most this part of what is left.
+    const PART: u64 = 4;
+    let mut limit = libc::rlimit64 {
+        rlim_cur: libc::RLIM64_INFINITY,
+        rlim_max: libc::RLIM64_INFINITY,
+    };
+    let (kind, at) = (libc::RLIMIT_AS as usize, ptr::from_mut(&mut limit) as usize);
+    // SAFETY: the kernel writes one `rlimit64`.
+    let asked = unsafe { syscall(libc::SYS_prlimit64, [0, kind, 0, at, 0, 0]) };
+    if asked.is_err() || limit.rlim_cur == libc::RLIM64_INFINITY {
+        return true;
+    }
+    let mut line = [0_u8; 64];
+    let used = Fd::open(c"/proc/self/statm", libc::O_RDONLY | libc::O_CLOEXEC)
+        .and_then(|file| file.read(&mut line))
+        .ok()
+        .and_then(|n| pages_of(line.get(..n)?))
+        .unwrap_or(0)
+        .saturating_mul(PAGE as u64);
+    bytes as u64 <= limit.rlim_cur.saturating_sub(used) / PART
+}
+
+/// The first number of `/proc/PID/statm`.
+fn pages_of(line: &[u8]) -> Option<u64> {
+    let line = core::str::from_utf8(line).ok()?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// A page of this process's own, all zero in every child that gets a copy of its memory.
 pub(crate) fn map_wiped_on_fork() -> Result<*mut u8, Error> {
     let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
@@ -786,8 +817,8 @@ pub(crate) fn read_own_memory(address: usize, into: &mut [u8]) -> Result<(), Err
         Ok(_) => Err(Error(libc::EFAULT)),
         Err(Error(libc::ENOSYS | libc::EPERM)) if address != 0 => {
             // A sandbox without this call: the client's pointer is taken at its word.
-            // SAFETY: what the caller of `ioctl()` promises.
-            unsafe { ptr::copy_nonoverlapping(at.cast::<u8>(), into.as_mut_ptr(), into.len()) };
+            // SAFETY: what the caller of `ioctl()` promises; it may have named any memory, ours too.
+            unsafe { ptr::copy(at.cast::<u8>(), into.as_mut_ptr(), into.len()) };
             Ok(())
         }
         Err(error) => Err(error),
@@ -862,6 +893,13 @@ mod tests {
             read_own_memory(usize::MAX - 3, &mut copy),
             Err(Error(libc::EFAULT))
         );
+    }
+
+    #[test]
+    fn room_is_what_a_limit_leaves() {
+        assert!(has_room(1 << 40), "there is no limit");
+        assert_eq!(pages_of(b"1234 5 6\n"), Some(1234));
+        assert_eq!(pages_of(b""), None);
     }
 
     #[test]

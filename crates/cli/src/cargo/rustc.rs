@@ -153,6 +153,10 @@ pub struct Wish<'a> {
 /// What is added to a command line of rustc, behind the user's own arguments, where it wins.
 #[must_use]
 pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
+    additions_for(Tool::Rustc, request, wish)
+}
+
+fn additions_for(tool: Tool, request: &Request, wish: Wish<'_>) -> Vec<OsString> {
     let mut added = Vec::new();
     if request.asks || !(request.target || wish.with_c) {
         return added;
@@ -168,18 +172,39 @@ pub fn additions(request: &Request, wish: Wish<'_>) -> Vec<OsString> {
             added.push(LINE_TABLES.into());
         }
     }
-    if let Some(link) = request.link {
-        let mut arguments = wish.runtime.arguments(link, &[]);
-        // The runtime comes after rustc's own libraries, and is a user of libc: a linker that goes
-        // from left to right has to look there once more. rustc has told it to take shared libraries
-        // again, whatever it links.
-        if link == Link::StaticExecutable {
-            arguments.push("-Wl,-Bstatic".into());
+    match request.link {
+        // Before rustc's own libraries: libgcc has a function of the name that `--wrap` gives to ours.
+        Some(Link::StaticExecutable) if tool == Tool::Rustc => {
+            let mut folder = OsString::from("-Lnative=");
+            folder.push(wish.runtime.folder());
+            added.extend([folder, "-lstatic:+whole-archive,-bundle=rkcov".into()]);
+            let options = Runtime::static_options().map(OsString::from);
+            let options = options
+                .into_iter()
+                .flat_map(|option| ["-Xlinker".into(), option]);
+            added.extend(options.map(link_argument));
         }
-        arguments.push("-lc".into());
-        added.extend(arguments.into_iter().map(link_argument));
+        Some(link) => {
+            let mut arguments = wish.runtime.arguments(link, &[]);
+            // The runtime comes after rustc's own libraries, and is a user of libc: a linker that goes
+            // from left to right has to look there once more. rustc has told it to take shared
+            // libraries again, whatever it links.
+            if link == Link::StaticExecutable {
+                arguments.push("-Wl,-Bstatic".into());
+            }
+            arguments.push("-lc".into());
+            added.extend(arguments.into_iter().map(link_argument));
+        }
+        None => {}
     }
     added
+}
+
+/// Whose command line it is: rustdoc has no `-l`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tool {
+    Rustc,
+    Rustdoc,
 }
 
 /// What is added to rustdoc's command line for the tests in documentation. They are gone when they
@@ -189,7 +214,7 @@ pub fn doctest_additions(request: &Request, wish: Wish<'_>, runtool: &[OsString]
     if !request.target || request.link.is_none() {
         return Vec::new();
     }
-    let mut added = additions(request, wish);
+    let mut added = additions_for(Tool::Rustdoc, request, wish);
     // There are many, each with the whole of Rust's own debug information.
     added.push("-Clink-arg=-Wl,--compress-debug-sections=zlib".into());
     let options = std::iter::once("--test-runtool").chain(std::iter::repeat(RUNTOOL_ARG));

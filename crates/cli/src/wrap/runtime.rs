@@ -33,6 +33,22 @@ impl Runtime {
         }
     }
 
+    /// The folder with its files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What a linker is told that makes a static program with the runtime in it.
+    #[must_use]
+    pub fn static_options() -> [&'static str; 3] {
+        [
+            "--wrap=pthread_create",
+            "--wrap=pthread_setname_np",
+            "--undefined=pthread_setname_np",
+        ]
+    }
+
     /// The arguments with which `#include <rkcov.h>` finds its header, unless a folder of the
     /// user's or of the system has one.
     #[must_use]
@@ -60,14 +76,7 @@ impl Runtime {
                 option
             })),
             // There is no dynamic linker to put the runtime's functions before libc's.
-            Link::StaticExecutable => linker.extend(
-                [
-                    "--wrap=pthread_create",
-                    "--wrap=pthread_setname_np",
-                    "--undefined=pthread_setname_np",
-                ]
-                .map(OsString::from),
-            ),
+            Link::StaticExecutable => linker.extend(Self::static_options().map(OsString::from)),
             Link::Shared => {
                 linker.extend(["-rpath".into(), self.dir.clone().into_os_string()]);
             }
