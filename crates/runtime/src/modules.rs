@@ -223,6 +223,9 @@ impl Found {
             name: info.dlpi_name,
             ..Self::NONE
         };
+        if info.dlpi_phdr.is_null() {
+            return None;
+        }
         // SAFETY: the module's program headers, as many as it says.
         let headers =
             unsafe { core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
@@ -484,7 +487,10 @@ fn add(found: &Found, moment: Moment) -> bool {
     if let Some(range) = RANGES.get(at) {
         range.describe(found);
         note_place(found);
-        maps::meet(&lock, range);
+        // At exit it makes no difference any more, and would take system calls.
+        if moment == Moment::Now {
+            maps::meet(&lock, range);
+        }
         LEN.store(at + 1, Ordering::Release);
     }
     let is_watched = closing::watch(&lock, &found.mapped);

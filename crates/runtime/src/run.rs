@@ -194,7 +194,11 @@ fn join(invitation: &Invitation<'_>) -> bool {
     // to complain. One of another version is reported by the collector.
     let welcome = kind == Kind::Known && ours && size >= size_of::<Directory>() as u64;
     let mapped = welcome.then(|| {
-        let mapped = sys::map_shared(fd.raw(), 0, size_of::<Directory>());
+        let bytes = size_of::<Directory>();
+        let mapped = match sys::has_room(bytes) {
+            true => sys::map_shared(fd.raw(), 0, bytes),
+            false => Err(sys::Error(libc::ENOMEM)),
+        };
         if mapped.is_err() {
             header.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -436,10 +440,16 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     let known = known_process().filter(|index| (*index as usize) < directory.processes.len());
     let process = known.or_else(|| ensure_process(&mut lock::take()));
     let process = process.unwrap_or(u32::MAX);
-    let len = FIRST_BYTES.min(tape_bytes(&geometry));
+    // All of the slot if there is room: a sandbox may forbid to map more later on.
+    let (bits, len) = if sys::has_room(geometry.slot_bytes() as usize) {
+        (geometry.bitmap_bits(), tape_bytes(&geometry))
+    } else {
+        (0, FIRST_BYTES.min(tape_bytes(&geometry)))
+    };
     let taken = directory.tickets.take().and_then(|slot| {
         let head = directory.slots.get(slot as usize)?;
-        let at = map_slot(tape_offset(&geometry, slot), len as usize)?;
+        let offset = tape_offset(&geometry, slot).wrapping_sub(bits / 8);
+        let at = map_slot(offset, len.wrapping_add(bits / 8) as usize)?;
         Some((slot, head, at))
     });
     let Some((number, slot, at)) = taken else {
@@ -457,10 +467,10 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     if recording == Recording::Unique {
         tls.map.store(maps::take(number), Ordering::Relaxed);
     }
-    tape(tls, (recording, geometry), at, len, 0)
+    tape(tls, (recording, geometry), at, len, bits)
 }
 
-/// Bytes of a slot that are mapped at first, of the count word and the records.
+/// Bytes of a slot that are mapped at first where room is scarce, of the count word and the records.
 const FIRST_BYTES: u64 = 1 << 16;
 
 /// Where the count word of a slot is in the region.
@@ -536,7 +546,7 @@ pub(crate) fn grow(tls: &Tls) -> bool {
     );
     let len = mapped.wrapping_sub(bits / 8);
     let longer = len.saturating_mul(4).min(tape_bytes(&geometry));
-    if longer <= len {
+    if longer <= len || !sys::has_room(longer as usize) {
         return false;
     }
     tls.set_idle(Sink::OFF);

@@ -216,40 +216,6 @@ fn programs_of_musl() {
     }
 }
 
-#[test]
-fn what_comes_late_without_the_wrapper_is_unique_too() {
-    let lab = Lab::new();
-    let program = build(&lab, "gcc", "late", "late", &[]);
-    let object = build(&lab, "gcc", "hot", "hot.o", &["-c", "-fPIC"]);
-    let library = lab.path("hot.so");
-    succeed(
-        Command::new("gcc")
-            .args(["-shared", "-o"])
-            .arg(&library)
-            .arg(&object),
-    );
-    // More rounds than there is room for records; more modules than any table of theirs has.
-    for (copies, rounds) in [(1, 5_000_000), (1100, 100)] {
-        let mut run = lab.run(Mode::Unique);
-        run.command.current_dir(lab.path(""));
-        let counts = [copies, rounds].map(|n: usize| n.to_string());
-        let arguments = [library.to_str().unwrap(), &counts[0], &counts[1]];
-        let ran = run.of(&program, &arguments);
-        let trace = ran.exited(0);
-        let [stream] = trace.streams() else {
-            panic!("one thread")
-        };
-        assert_eq!(stream.info().drops, [], "{copies}");
-        let pcs: Vec<u64> = stream.pcs().collect();
-        let distinct: BTreeSet<u64> = pcs.iter().copied().collect();
-        assert_eq!(pcs.len(), distinct.len(), "{copies}: each PC once");
-        let found = functions(&trace);
-        assert!(found.contains("later"), "{found:?}");
-        let named = found.contains("hot");
-        assert!(named, "{copies}: {found:?} {}", ran.stderr());
-    }
-}
-
 /// A process with little room is recorded, or it is said that it is not; what it does is the same.
 #[test]
 fn limits_of_memory() {

@@ -69,6 +69,8 @@ static void *work(void *argument)
 	pthread_setname_np(pthread_self(), "worker");
 	int depth = parse("{{");
 	lock();
+	for (int n = 0; n < 10000; n++)
+		parse("{ { {");
 	depth += parse(argument);
 	return (void *)(long)depth;
 }
@@ -94,6 +96,8 @@ int main(int argc, char **argv)
 		depth = (int)(long)result;
 	} else {
 		lock_all();
+		for (int n = 0; n < 10000; n++)
+			parse("{ { {");
 		depth = parse("{{}{");
 	}
 	if (depth != 3 || write(1, "3\n", 2) != 2)
