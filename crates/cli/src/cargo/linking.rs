@@ -8,10 +8,9 @@
 
 use super::tools::{become_program, link, Plan};
 use super::Error;
-use crate::error;
 use crate::wrap::response;
 use rayon::prelude::*;
-use rkcov_rewrite::object::{self, Counts};
+use rkcov_rewrite::object;
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -115,24 +114,12 @@ pub(super) fn run(program: &Path, plan: &Plan, args: &[OsString]) -> Result<Infa
         .collect();
     let inputs = inputs?;
     let is_client = inputs.iter().any(|input| matches!(input, Input::Client));
-    let mut counts = Counts::default();
     let mut new = Vec::with_capacity(given.len());
     for (given, input) in given.into_iter().zip(inputs) {
         new.push(match input {
-            Input::New { path, counts: more } if !is_client => {
-                counts += more;
-                path.into_os_string()
-            }
+            Input::New(path) if !is_client => path.into_os_string(),
             _ => given.text,
         });
-    }
-    if is_verbose() {
-        error::say(format_args!(
-            "cargo rkcov: {} guards' calls became stores in this link, {} stayed{}",
-            counts.stores,
-            counts.calls,
-            if is_client { ": it is a client" } else { "" },
-        ));
     }
     // Arguments that needed a file need one again.
     if args.iter().any(|arg| arg.as_bytes().starts_with(b"@")) {
@@ -150,10 +137,6 @@ pub(super) fn run(program: &Path, plan: &Plan, args: &[OsString]) -> Result<Infa
     })?;
     drop(scratch);
     std::process::exit(status.code().unwrap_or(1))
-}
-
-fn is_verbose() -> bool {
-    std::env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty())
 }
 
 /// Arguments as the text of a response file.
@@ -180,7 +163,7 @@ enum Input {
     /// A file of a client.
     Client,
     /// A file that another one takes the place of.
-    New { path: PathBuf, counts: Counts },
+    New(PathBuf),
 }
 
 impl Input {
@@ -228,18 +211,14 @@ fn rewrite(file: &mut [u8], new: &Path) -> io::Result<Input> {
     if !object::has_calls(file) {
         return Ok(Input::Same);
     }
-    let counts = object::rewrite(file);
-    if counts.stores == 0 {
+    if object::rewrite(file).stores == 0 {
         return Ok(Input::Same);
     }
     // Another link may do the same at this moment.
     let partial = new.with_extension(format!("{}.partial", std::process::id()));
     fs::write(&partial, file)?;
     fs::rename(partial, new)?;
-    Ok(Input::New {
-        path: new.to_owned(),
-        counts,
-    })
+    Ok(Input::New(new.to_owned()))
 }
 
 /// Whether a file is our own runtime, which has all that a client uses.
@@ -303,8 +282,7 @@ impl Kept {
             return Some(Input::Client);
         }
         let path = self.file(Self::NEW);
-        let counts = Counts::default();
-        path.exists().then_some(Input::New { path, counts })
+        path.exists().then_some(Input::New(path))
     }
 
     /// Keeps what was found out, in the place of what was known of earlier states.
@@ -322,7 +300,7 @@ impl Kept {
         match input {
             Input::Same => fs::write(self.file(Self::SAME), []),
             Input::Client => fs::write(self.file(Self::CLIENT), []),
-            Input::New { .. } => Ok(()),
+            Input::New(_) => Ok(()),
         }
     }
 }

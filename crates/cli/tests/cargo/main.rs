@@ -7,4 +7,5 @@ mod gates;
 mod kinds;
 mod profiles;
 mod shapes;
+mod stores;
 mod support;

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use iced_x86::Instruction;
 use object::{Architecture, Object, ObjectSection, ObjectSegment, SegmentFlags};
 use rkcov_abi::sites::{self, Site};
 
@@ -57,6 +58,13 @@ impl Sections {
             Site::Check(check) => within(&self.checked, check.byte),
             Site::Store(store) => within(&self.guards, store.guard),
         }
+    }
+
+    /// Whether an instruction's operand is a guard.
+    pub(crate) fn is_guard(&self, instruction: &Instruction) -> bool {
+        let guards = self.guards.as_ref();
+        instruction.is_ip_rel_memory_operand()
+            && guards.is_some_and(|guards| guards.contains(&instruction.ip_rel_memory_address()))
     }
 
     /// The site that `code`, which lies at `at`, begins with.

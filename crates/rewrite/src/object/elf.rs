@@ -120,11 +120,10 @@ fn plan(file: &[u8]) -> object::read::Result<(Vec<Edit>, Counts)> {
         let entered = entered.get(&code.index).map_or(&[][..], Vec::as_slice);
         let whole = Sweep::of(code);
         for pair in pairs {
-            if whole.allows(&pair) && !is_entered(entered, &pair) {
-                if code.store(&pair, &mut edits).is_some() {
-                    counts.stores += 1;
-                    counts.calls -= 1;
-                }
+            let sound = whole.allows(&pair) && !is_entered(entered, &pair);
+            if sound && code.store(&pair, &mut edits).is_some() {
+                counts.stores += 1;
+                counts.calls -= 1;
             }
         }
     }

@@ -127,6 +127,8 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
     let mut open: Vec<(usize, Table)> = Vec::new();
     let mut decoder = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
+    // Where the address of a guard begins to be put into its register.
+    let mut guard: Option<u64> = None;
     while decoder.can_decode() {
         let (at, position) = (decoder.ip(), decoder.position());
         if let Some(site) = callees.sites.at(&bytes[position..], at) {
@@ -140,6 +142,7 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
                 decoder.set_ip(branch.end);
                 scan.end = branch.end;
                 scan.branches.push(branch);
+                tables.forget();
                 continue;
             }
         }
@@ -159,12 +162,19 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
                 }
                 (kind, _) => kind,
             };
+            // A guard's call begins with its guard, as the store does that may have its place.
+            let of_guard = matches!(kind, Kind::Call(_) | Kind::CallThrough(_));
             scan.branches.push(Branch {
-                at: instruction.ip(),
+                at: guard.filter(|_| of_guard).unwrap_or(at),
                 end: instruction.next_ip(),
                 kind,
             });
         }
+        guard = match (instruction.mnemonic(), instruction.op0_register()) {
+            (Mnemonic::Lea, Register::RDI) => callees.sites.is_guard(&instruction).then_some(at),
+            (Mnemonic::Add, Register::RDI) => guard,
+            _ => None,
+        };
         scan.holds |= held::is_put(&instruction);
         tables.note(&instruction);
     }
@@ -285,13 +295,18 @@ enum Value {
 }
 
 impl Tables {
+    /// What is behind a call.
+    fn forget(&mut self) {
+        self.values.clear();
+        self.held.clear();
+    }
+
     fn note(&mut self, instruction: &Instruction) {
         if matches!(
             instruction.flow_control(),
             FlowControl::Call | FlowControl::IndirectCall
         ) {
-            self.values.clear();
-            self.held.clear();
+            self.forget();
         }
         let into = match (instruction.mnemonic(), instruction.op0_kind()) {
             (Mnemonic::Cdqe, _) => Register::RAX,
