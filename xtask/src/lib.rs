@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod demo;
+pub mod differential;
 pub mod hot_path;
 pub mod lcov;
 pub mod projects;

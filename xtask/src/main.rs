@@ -20,6 +20,8 @@ enum Command {
     Setup,
     /// Count the instructions that run in a kernel for one call of either kcov, and compare
     HotPath(xtask::hot_path::Args),
+    /// Build programs with calls and with checks, and compare what they record and compute
+    CheckDifferential(xtask::differential::matrix::Args),
     /// Compare two lcov tracefiles of the same run, line by line
     CompareLines(xtask::compare::Args),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
         Command::Setup => xtask::setup::run().map(succeeded),
         Command::HotPath(args) => xtask::hot_path::run(&args).map(succeeded),
+        Command::CheckDifferential(args) => xtask::differential::matrix::run(&args).map(succeeded),
         Command::CompareLines(args) => xtask::compare::run(&args),
     };
     match done {
