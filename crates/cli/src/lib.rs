@@ -19,6 +19,7 @@ pub mod collect;
 pub mod error;
 pub mod install;
 pub mod record;
+pub mod since;
 pub mod toolchain;
 pub mod wrap;
 

@@ -3,6 +3,7 @@
 
 pub mod cargo;
 pub mod cc;
+pub mod diff;
 pub mod doctor;
 pub mod env;
 pub mod install;
@@ -32,6 +33,8 @@ pub enum Command {
     Preload(preload::Args),
     /// Say what trace files recorded: files, functions and lines
     Report(report::Args),
+    /// Say what only one of two traces ran
+    Diff(diff::Args),
     /// Put the runtime, its header and this command where compilers and pkg-config find them
     Install(install::Args),
     /// Remove what `rkcov install` put there
@@ -55,6 +58,7 @@ impl Command {
             Self::Run(args) => run::run(&args),
             Self::Preload(args) => preload::run(&args),
             Self::Report(args) => Ok(report::run(&args)?),
+            Self::Diff(args) => Ok(diff::run(&args)?),
             Self::Install(args) => install::install(&args),
             Self::Uninstall(place) => install::uninstall(&place),
             Self::Linux(command) => linux::run(&command),

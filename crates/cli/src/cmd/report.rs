@@ -2,6 +2,7 @@
 //! `rkcov report`: what trace files say, for people and for tools.
 
 use crate::error::{say, Chain, CLOSED_PIPE};
+use crate::since::{self, Changes};
 use clap::ValueEnum;
 use rkcov::program::limits_are_errors;
 use rkcov_report::coverage::{
@@ -34,6 +35,16 @@ pub enum Format {
     Pcs,
     /// Pages for a browser: a folder, or one file if PATH ends with .html
     Html,
+    /// Cobertura's XML, for CI services
+    Cobertura,
+    /// DynamoRIO's drcov, for plugins of disassemblers
+    Drcov,
+    /// Annotations for a workflow of GitHub, and its summary if there is a GITHUB_STEP_SUMMARY
+    Github,
+    /// Sums and a table of files, in Markdown
+    Markdown,
+    /// A picture of the share of lines that ran, in SVG
+    Badge,
 }
 
 impl Format {
@@ -73,6 +84,10 @@ pub struct Args {
     /// Fail, with exit status 1, if fewer of the lines ran: of 100, with two decimals at most
     #[arg(long, value_name = "PERCENT", conflicts_with = "exclusive")]
     fail_under_lines: Option<Percent>,
+    /// The same of the lines that --since shows
+    #[arg(long, value_name = "PERCENT", requires = "since")]
+    #[arg(conflicts_with_all = ["exclusive", "fail_under_lines"])]
+    fail_under_patch: Option<Percent>,
 
     /// Show only sources that match: a path, its end, a folder, a glob; or re:REGEX
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
@@ -89,6 +104,14 @@ pub struct Args {
     /// Folders that debug information has instead of those in which the sources are.
     #[arg(skip)]
     pub(super) moved: Vec<(PathBuf, PathBuf)>,
+    /// Show only lines that changed since this revision of git, in the folder where this is called
+    #[arg(
+        long,
+        value_name = "REV",
+        help_heading = "Sources",
+        conflicts_with = "summary_only"
+    )]
+    since: Option<String>,
     /// Look for executables and libraries that have moved in this folder
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     binaries: Vec<PathBuf>,
@@ -222,6 +245,12 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// What changed cannot be told.
+    #[error(transparent)]
+    Since(#[from] since::Error),
+    /// The pages show whole files.
+    #[error("--since is not for --format html, which shows whole files")]
+    SinceHtml,
     /// The report cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -384,15 +413,19 @@ fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<
     search
         .debug_dirs
         .splice(0..0, args.debug_dir.iter().cloned());
-    if args.format == Format::Pcs {
+    if matches!(args.format, Format::Pcs | Format::Drcov) {
         let traces: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
         let options = PcOptions {
             threads: args.thread.clone(),
             exclusive: args.exclusive,
             raw: args.raw,
         };
+        let written = match args.format {
+            Format::Drcov => render::drcov(&traces, &options, &search, to),
+            _ => render::pcs(&traces, &options, &search, to),
+        };
         return Ok(Report {
-            written: render::pcs(&traces, &options, &search, to),
+            written,
             judged: match args.fail_under_lines {
                 Some(least) => Err(Error::NotJudged {
                     least,
@@ -402,6 +435,11 @@ fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<
             },
         });
     }
+    let changes = match (&args.since, args.format) {
+        (Some(_), Format::Html) => return Err(Error::SinceHtml),
+        (Some(rev), _) => Some(Changes::since(rev)?),
+        (None, _) => None,
+    };
     let coverage = Coverage::new(traces, &search)?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         warn(problem);
@@ -432,7 +470,10 @@ fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<
         full: args.full,
         uncovered: args.uncovered,
     };
-    let view = View::new(&coverage, selection, &filter);
+    let mut view = View::new(&coverage, selection, &filter);
+    if let Some(changes) = &changes {
+        changes.restrict(&mut view);
+    }
     let threads: Vec<View<'_>> = if args.by_thread {
         view.by_thread(&filter)
     } else {
@@ -449,14 +490,28 @@ fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<
             Some(folder) => render::html_folder(&view, &filter, folder),
             None => render::html(&view, &filter, to),
         },
-        Format::Text | Format::Pcs => render::text(&view, &threads, &options, to),
+        Format::Cobertura => render::cobertura(&view, detail, to),
+        Format::Github => render::github(&view, to).and_then(|()| summary(&view)),
+        Format::Markdown => render::markdown(&view, to),
+        Format::Badge => render::badge(&view, to),
+        Format::Text | Format::Pcs | Format::Drcov => render::text(&view, &threads, &options, to),
     };
+    if changes.is_some() {
+        let (ran, known) = (view.lines_ran(), view.lines_known());
+        match Percent::of(ran, known) {
+            Some(share) => warn(&format_args!("{ran} of {known} changed lines ran, {share}")),
+            None => warn(&"no line with code changed"),
+        }
+    }
     warn_of_changes(&view);
     let absent = coverage.images.iter().filter(|image| {
         let mut problems = image.problems.iter();
         problems.any(Problem::is_absence)
     });
-    let judged = match (absent.count(), args.fail_under_lines) {
+    let judged = match (
+        absent.count(),
+        args.fail_under_lines.or(args.fail_under_patch),
+    ) {
         (0, None) => Ok(()),
         (0, Some(least)) => judge(&view, least),
         (count, _) => Err(Error::Absent { count }),
@@ -487,6 +542,17 @@ fn warn_of_changes(view: &View<'_>) {
          record again",
         named.join(", ")
     ));
+}
+
+/// Adds to the summary of the workflow's step, if one is kept.
+fn summary(view: &View<'_>) -> io::Result<()> {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let file = File::options().append(true).create(true).open(path)?;
+    let mut to = BufWriter::new(file);
+    render::markdown(view, &mut to)?;
+    to.flush()
 }
 
 /// Whether as many lines ran as should have.
@@ -533,6 +599,8 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         salvage: false,
         summary_only: false,
         fail_under_lines: None,
+        fail_under_patch: None,
+        since: None,
         filter: Vec::new(),
         exclude: Vec::new(),
         all_sources: false,

@@ -1,14 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports: what a view or a trace looks like to people and to other tools.
 
+mod badge;
+mod cobertura;
+mod diff;
+mod drcov;
+mod github;
 mod html;
 mod json;
 mod lcov;
+mod paths;
 mod pcs;
 mod style;
 mod text;
 mod tree;
+mod xml;
 
+pub use badge::badge;
+pub use cobertura::cobertura;
+pub use diff::Difference;
+pub use drcov::drcov;
+pub use github::{github, markdown};
 pub use html::{html, html_folder};
 pub use json::json;
 pub use lcov::lcov;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 
 use crate::coverage::{Guards, Thread};
 use crate::image::Search;
-use crate::trace::{Stream, Trace};
+use crate::trace::{ProcessId, Stream, Trace};
 
 /// Which PCs are wanted.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,31 @@ pub fn pcs(
     search: &Search,
     to: &mut dyn Write,
 ) -> io::Result<()> {
+    let mut unique: FxHashSet<u64> = FxHashSet::default();
+    each(traces, options, search, &mut |_, _, pc| {
+        if options.raw {
+            writeln!(to, "{pc:#x}")?;
+        } else {
+            unique.insert(pc);
+        }
+        Ok(())
+    })?;
+    let mut unique: Vec<u64> = unique.into_iter().collect();
+    unique.sort_unstable();
+    for pc in unique {
+        writeln!(to, "{pc:#x}")?;
+    }
+    Ok(())
+}
+
+/// Gives `to` the PCs that are wanted, with the number of their trace and their process, in the order of the
+/// streams and of recording, however often.
+pub(super) fn each(
+    traces: &[&Trace<'_>],
+    options: &PcOptions,
+    search: &Search,
+    to: &mut dyn FnMut(usize, ProcessId, u64) -> io::Result<()>,
+) -> io::Result<()> {
     let guards = Guards::of(traces, search);
     let (wanted, others): (Vec<_>, Vec<_>) = traces
         .iter()
@@ -53,20 +78,13 @@ pub fn pcs(
     } else {
         FxHashSet::default()
     };
-    let pcs = wanted
-        .iter()
-        .flat_map(|(run, stream)| guards.pcs(*run, stream))
-        .filter(|pc| !elsewhere.contains(pc));
-    if options.raw {
-        for pc in pcs {
-            writeln!(to, "{pc:#x}")?;
-        }
-    } else {
-        let mut unique: Vec<u64> = pcs.collect::<FxHashSet<_>>().into_iter().collect();
-        unique.sort_unstable();
-        for pc in unique {
-            writeln!(to, "{pc:#x}")?;
-        }
+    for (run, stream) in wanted {
+        let process = stream.info().process;
+        let mut pcs = guards.pcs(run, stream);
+        pcs.try_for_each(|pc| match elsewhere.contains(&pc) {
+            true => Ok(()),
+            false => to(run, process, pc),
+        })?;
     }
     Ok(())
 }

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov diff`: what only one of two traces ran.
+
+use super::report::Error;
+use crate::error::{say, CLOSED_PIPE};
+use clap::ValueEnum;
+use rkcov_report::coverage::{Coverage, Named, Selection, View};
+use rkcov_report::image::Search;
+use rkcov_report::render::Difference;
+use rkcov_report::sources::{Filter, Pattern};
+use rkcov_report::trace::TraceFile;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a difference looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines and functions by file, for people
+    Text,
+    /// The same, for programs; docs/diff.schema.json says what stands where
+    Json,
+}
+
+/// The arguments of `rkcov diff`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The first trace file
+    #[arg(value_name = "A")]
+    a: PathBuf,
+    /// The second trace file
+    #[arg(value_name = "B")]
+    b: PathBuf,
+    /// What the difference looks like
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Exit with status 1 if there is a difference
+    #[arg(long)]
+    exit_code: bool,
+    /// Compare only sources that match: a path, its end, a folder, a glob; or re:REGEX
+    #[arg(long, value_name = "PATTERN")]
+    filter: Vec<Pattern>,
+    /// Do not compare sources that match
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<Pattern>,
+    /// Compare system headers, Rust's own libraries and crates of others, too
+    #[arg(long, visible_alias = "include-deps")]
+    all_sources: bool,
+    /// Look for executables and libraries that have moved in this folder
+    #[arg(long, value_name = "DIR")]
+    binaries: Vec<PathBuf>,
+}
+
+/// Writes the difference.
+///
+/// # Errors
+/// A trace cannot be read, or the difference cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let (a, b) = (coverage(args, &args.a)?, coverage(args, &args.b)?);
+    let folders = a.runs.iter().chain(&b.runs);
+    let filter = Filter {
+        only: args.filter.clone(),
+        exclude: args.exclude.clone(),
+        all: args.all_sources,
+        project: folders.map(|run| run.info.directory.clone()).collect(),
+    };
+    let view = |coverage| View::new(coverage, Selection::all(coverage), &filter);
+    let difference = Difference::of(&view(&a), &view(&b));
+
+    let out = io::stdout();
+    let width = terminal_size::terminal_size_of(&out).map_or(100, |(columns, _)| columns.0);
+    let mut to = BufWriter::new(out.lock());
+    let written = match args.format {
+        Format::Text => difference.text(width.into(), &mut to),
+        Format::Json => difference.json(&mut to),
+    };
+    match written.and_then(|()| to.flush()) {
+        Ok(()) if args.exit_code && !difference.is_empty() => Ok(ExitCode::FAILURE),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
+        Err(source) => Err(Error::Write {
+            path: "standard output".into(),
+            source,
+        }),
+    }
+}
+
+fn coverage(args: &Args, path: &Path) -> Result<Coverage, Error> {
+    let file = TraceFile::open(path)?;
+    let trace = file.trace()?;
+    let mut search = Search::default();
+    search.binaries.clone_from(&args.binaries);
+    let name = path.display().to_string();
+    let named = Named {
+        name: &name,
+        trace: &trace,
+    };
+    let coverage = Coverage::new(&[named], &search)?;
+    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
+        say(format_args!("rkcov: {problem}"));
+    }
+    Ok(coverage)
+}
