@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Turns what a collector holds into a trace file.
 
-use rkcov::collector::{Collector, Inheritance, Losses, Process, Recording};
+use rkcov::collector::{Collector, Inheritance, Losses, Process, Recording, Refusal, VERSION};
 use rkcov::program::Outcome;
 use rkcov_report::image::build_id_of;
 use rkcov_report::trace::{
-    self, BuildId, DropReason, Drops, Exit, Mode, ProcessId, StreamInfo, Writer,
+    self, BuildId, DropReason, Drops, Exit, Loss, Mode, ProcessId, Scope, StreamInfo, Writer,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// What stands in a trace that was just written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Process images in which the runtime started.
     pub processes: usize,
@@ -23,6 +23,8 @@ pub struct Totals {
     pub records: u64,
     /// Records for which there was no room.
     pub dropped: u64,
+    /// What else is not in the trace.
+    pub losses: Vec<Loss>,
 }
 
 /// The mode of a trace in which threads recorded so.
@@ -36,7 +38,7 @@ pub fn mode_of(recording: Recording) -> Mode {
 }
 
 /// Writes all that `collector` holds. `ended` is the process that was waited for, by its id, and
-/// how it ended.
+/// how it ended; `running` are those that have not, and how many more that are not known yet.
 ///
 /// # Errors
 /// Those of the output, and of mapping the collector's memory.
@@ -44,6 +46,7 @@ pub fn write<W: Write>(
     collector: &Collector,
     writer: &mut Writer<W>,
     ended: (u32, Outcome),
+    (running, others): &(Vec<Process>, usize),
 ) -> io::Result<Totals> {
     let processes: Vec<_> = collector.processes().collect();
     let modules: Vec<_> = collector.modules().collect();
@@ -63,11 +66,11 @@ pub fn write<W: Write>(
         for module in inheritance.modules(process) {
             writer.module(&trace::Module {
                 process: Some(id),
-                path: module.path.clone(),
-                build_id: BuildId(module.build_id.clone()),
+                path: module.image.path.clone(),
+                build_id: BuildId(module.image.build_id.clone()),
                 bias: module.bias,
-                range: module.text.clone(),
-                text: vec![module.text.clone()],
+                range: module.text(),
+                text: vec![module.text()],
             })?;
         }
     }
@@ -101,18 +104,79 @@ pub fn write<W: Write>(
         totals.records += from.count.min(from.capacity);
         totals.dropped += from.dropped;
     }
+    totals.losses = losses(&collector.losses());
+    for process in running.iter().filter_map(|process| ids.get(&process.index)) {
+        writer.loss(&Loss {
+            scope: Scope::Process(*process),
+            ..Loss::new(DropReason::StillRunning, 1)
+        })?;
+    }
+    if *others > 0 {
+        writer.loss(&Loss::new(DropReason::StillRunning, *others as u64))?;
+    }
+    let still = (running.len() + others) as u64;
+    let still = Loss::new(DropReason::StillRunning, still);
+    for loss in &totals.losses {
+        match (loss.reason, &loss.scope) {
+            // Readers from before there were losses know of this one.
+            (DropReason::NoSlot, Scope::Trace) => writer.drops(None, &[loss.into()])?,
+            _ => writer.loss(loss)?,
+        }
+    }
+    totals
+        .losses
+        .extend(Some(still).filter(|still| still.count > 0));
+    Ok(totals)
+}
+
+/// What the collector knows to be missing.
+fn losses(from: &Losses) -> Vec<Loss> {
     let Losses {
         threads_without_slot,
-        ..
-    } = collector.losses();
-    if threads_without_slot > 0 {
-        let drops = Drops {
-            reason: DropReason::NoSlot,
-            count: threads_without_slot.into(),
-        };
-        writer.drops(None, &[drops])?;
+        records_without_slot: _,
+        strangers,
+        refused,
+        processes,
+        unknown_modules,
+        stores,
+        unplaced,
+    } = from;
+    let of = |reason, count: u32| Loss::new(reason, count.into());
+    let mut losses = vec![
+        of(DropReason::NoSlot, *threads_without_slot),
+        of(DropReason::UnknownProcess, *processes),
+        of(DropReason::UnknownModule, *unknown_modules),
+        of(DropReason::NoStores, *stores),
+    ];
+    losses.extend(unplaced.iter().map(|(image, count)| Loss {
+        scope: Scope::Module {
+            path: image.path.clone(),
+            build_id: BuildId(image.build_id.clone()),
+        },
+        ..of(DropReason::UnknownModule, *count)
+    }));
+    losses.extend(refused.iter().map(|(why, count)| Loss {
+        note: because(*why).to_owned(),
+        ..of(DropReason::Refused, *count)
+    }));
+    losses.extend(strangers.iter().map(|(count, version)| Loss {
+        note: format!("interface {version}, this one has {VERSION}; build again with this one"),
+        ..Loss::new(DropReason::Stranger, *count)
+    }));
+    losses.retain(|loss| loss.count > 0);
+    losses
+}
+
+/// Why a process that was invited did not come.
+const fn because(why: Refusal) -> &'static str {
+    match why {
+        Refusal::NoRoom => "no room to map rkcov's memory (`ulimit -v`)",
+        Refusal::Secure => {
+            "a program with rights that its caller has not (setuid) trusts no file of its caller's"
+        }
+        Refusal::Denied => "it may not open rkcov's memory (another user or user namespace)",
+        Refusal::NoPath => "it does not find rkcov's memory (no /proc, or another one)",
     }
-    Ok(totals)
 }
 
 /// Writes that there is this program, with code at no address: it may never have run.

@@ -4,12 +4,14 @@
 use crate::collect::{self, Totals};
 use crate::error::Error;
 use clap::ValueEnum;
-use rkcov::collector::{Collector, Losses, Options, Recording, MOST_BUFFER_WORDS};
+use rkcov::collector::{Bounds, Collector, Options, Process, Recording, MOST_BUFFER_WORDS};
 use rkcov::program::{self, Outcome};
-use rkcov_report::trace::{Info, Writer};
+use rkcov_report::trace::{DropReason, Info, Writer};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
+use std::time::Duration;
 
 /// What to record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,16 +52,43 @@ pub struct What {
     /// Words of 8 bytes in each thread's buffer; memory is taken as it fills
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=i64::from(MOST_BUFFER_WORDS)))]
     pub buffer_words: Option<u32>,
+    /// How long to wait for processes that the program leaves behind, in seconds; without a number,
+    /// until all have ended [default: 1]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    pub wait: Option<Option<u64>>,
+    /// Bounds of the tables, for tests: processes,images,modules,bytes of paths,of command lines
+    #[arg(long, value_name = "N,...", hide = true)]
+    pub tables: Option<Tables>,
+}
+
+/// Bounds of the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables(Bounds);
+
+impl FromStr for Tables {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+        match numbers.map_err(|error| error.to_string())?.as_slice() {
+            &[processes, images, loaded, paths, lines] => Ok(Self(Bounds {
+                processes,
+                images,
+                loaded,
+                path_bytes: paths.into(),
+                line_bytes: lines.into(),
+            })),
+            _ => Err("five numbers".to_owned()),
+        }
+    }
 }
 
 /// A program that was run to its end, and its trace.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Recorded {
     /// How the program ended.
     pub outcome: Outcome,
-    mode: Mode,
     totals: Totals,
-    losses: Losses,
 }
 
 /// Whether there is anything in a trace, and if not, why.
@@ -102,23 +131,28 @@ pub fn record(
     info.directory = directory;
     let mut writer = Writer::create(output, &info).map_err(failed)?;
 
-    let mut collector = Collector::new(Options {
-        recording: what.mode.recording(),
-        buffer_words: what.buffer_words.unwrap_or(what.mode.buffer_words()),
-    })
-    .map_err(Error::Memory)?;
+    let buffer_words = what.buffer_words.unwrap_or(what.mode.buffer_words());
+    let mut options = Options::new(what.mode.recording(), buffer_words);
+    if let Some(Tables(bounds)) = what.tables {
+        options.bounds = bounds;
+    }
+    let mut collector = Collector::new(options).map_err(Error::Memory)?;
+    collector.lend();
     let (name, value) = collector.environment();
-    let mut relief = true;
-    let ended = program::run(command.env(name, value), || {
-        if relief {
-            // It says nothing to the program's user, in the middle of the program's output.
-            relief = collector.relieve().is_ok();
-        }
+    let ended = program::run_apart(command.env(name, value), || {
+        // A disk that is full may have room again the next time. It says nothing to the program's
+        // user, in the middle of the program's output; nothing is lost by it.
+        let _ = collector.relieve();
     })
     .map_err(|source| Error::Program {
         program: command.get_program().to_owned(),
         source,
     })?;
+    let patience = match what.wait {
+        None => Some(PATIENCE),
+        Some(seconds) => seconds.map(Duration::from_secs),
+    };
+    let running = wait_for_all(&mut collector, patience);
     collector.close();
 
     let lost = |source| Error::Lost {
@@ -126,17 +160,32 @@ pub fn record(
         outcome: ended.1,
         source,
     };
-    let totals = collect::write(&collector, &mut writer, ended).map_err(lost)?;
+    let totals = collect::write(&collector, &mut writer, ended, &running).map_err(lost)?;
     for path in programs {
         collect::write_program(path, &mut writer).map_err(lost)?;
     }
     writer.save().map_err(lost)?;
     Ok(Recorded {
         outcome: ended.1,
-        mode: what.mode,
         totals,
-        losses: collector.losses(),
     })
+}
+
+/// How long processes are waited for that the program leaves behind, if nobody says otherwise: most
+/// are about to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits until all processes that record have ended, for `patience` if that is said; gives those that
+/// have not.
+fn wait_for_all(collector: &mut Collector, patience: Option<Duration>) -> (Vec<Process>, usize) {
+    let mut running = Default::default();
+    program::wait_until(patience, || {
+        let _ = collector.relieve();
+        running = collector.running();
+        let (known, others) = &running;
+        known.is_empty() && *others == 0
+    });
+    running
 }
 
 impl Recorded {
@@ -145,8 +194,8 @@ impl Recorded {
     pub fn found(&self) -> Found {
         match (self.totals.threads, self.totals.processes) {
             (1.., _) => Found::Coverage,
-            _ if self.losses.strangers.is_some() => Found::Strangers,
-            (0, 0) if self.losses.refused > 0 => Found::Refused,
+            _ if self.lost(DropReason::Stranger) => Found::Strangers,
+            (0, 0) if self.lost(DropReason::Refused) => Found::Refused,
             (0, 0) => Found::NoInstrumentation,
             (0, _) => Found::NothingRan,
         }
@@ -155,31 +204,14 @@ impl Recorded {
     /// What was recorded into the file `output`, and what was lost: lines for a person.
     #[must_use]
     pub fn summary(&self, output: &Path) -> String {
-        let Self { totals, losses, .. } = self;
+        let totals = &self.totals;
         let mut text = String::new();
         let mut line = |args: std::fmt::Arguments<'_>| {
             let _ = writeln!(text, "rkcov: {args}");
         };
-        if let Some((processes, version)) = losses.strangers {
-            line(format_args!(
-                "{} not recorded: built with another version of rkcov (interface {version}, \
-                 this one has {}); build again with this one",
-                count(processes, "process", "processes"),
-                rkcov::collector::VERSION,
-            ));
-        }
-        if losses.refused > 0 {
-            line(format_args!(
-                "{} not recorded: instrumented, but without room to map rkcov's memory (`ulimit -v`)",
-                count(losses.refused.into(), "process", "processes"),
-            ));
-        }
-        let what = match self.mode {
-            Mode::Cmp => count(totals.records, "comparison", "comparisons"),
-            Mode::Unique | Mode::Trace => count(totals.records, "PC", "PCs"),
-        };
         line(format_args!(
-            "{what} from {} of {} in {}",
+            "{} from {} of {} in {}",
+            count(totals.records, "record", "records"),
             count(totals.threads as u64, "thread", "threads"),
             count(totals.processes as u64, "process", "processes"),
             output.display(),
@@ -190,14 +222,19 @@ impl Recorded {
                 count(totals.dropped, "record", "records")
             ));
         }
-        if losses.threads_without_slot > 0 {
+        for loss in &totals.losses {
+            line(format_args!("{loss}"));
+        }
+        if totals.dropped > 0 || !totals.losses.is_empty() {
             line(format_args!(
-                "{} and {} lost: there was no room for more threads",
-                count(losses.threads_without_slot.into(), "thread", "threads"),
-                count(losses.records_without_slot, "record", "records"),
+                "reports mark with ? the lines that may have run there"
             ));
         }
         text
+    }
+
+    fn lost(&self, reason: DropReason) -> bool {
+        self.totals.losses.iter().any(|loss| loss.reason == reason)
     }
 }
 

@@ -3,9 +3,13 @@
 //!
 //! The program stays in our process group, so the terminal's signals reach it without us, and job
 //! control works on both together. What other processes send us is passed on.
+//!
+//! Programs kill their whole group to clean up, by a signal that nobody can hold back. So who looks
+//! after what the program recorded is another process, in a group of its own: see [`run_apart`].
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::mem::{zeroed, MaybeUninit};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -143,6 +147,151 @@ pub fn run(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u32, Ou
                 // SAFETY: the child was not waited for yet, so the number is still its own.
                 unsafe { libc::kill(child, signal) };
             }
+        }
+    }
+}
+
+/// As [`run`], with this process in two: what called this goes on in a child, which has a process
+/// group of its own until the program has ended; this process is between whoever started us and the
+/// program, as it was. It ends when the child ends, with its status.
+///
+/// If this process is killed, the child sees it: the program is then process 0, killed by SIGKILL.
+///
+/// To be called in the only thread of a process.
+///
+/// # Errors
+/// The program could not be started, or there can be no child.
+pub fn run_apart(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
+    io::stdout().flush()?;
+    let (ours, mut theirs) = UnixStream::pair()?;
+    // SAFETY: there is one thread, so the child has all that this process has.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(theirs);
+            // SAFETY: touches no memory.
+            unsafe { libc::setpgid(0, 0) };
+            let ended = told(ours, &mut tick);
+            join_parent();
+            ended
+        }
+        child => {
+            drop(ours);
+            let ended = run(command, || {});
+            // A child that is gone needs to know nothing.
+            let _ = theirs.write_all(&message(&ended));
+            drop(theirs);
+            let status = status_of(child);
+            // SAFETY: ends the process. What is to be put in order, the child has put.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Three numbers that say how a program ended, or why it could not be started.
+fn message(ended: &io::Result<(u32, Outcome)>) -> [u8; 12] {
+    let (pid, how, number) = match ended {
+        Ok((pid, Outcome::Exited(status))) => (*pid, 0, *status),
+        Ok((pid, Outcome::Killed(signal))) => (*pid, 1, *signal),
+        Err(error) => (0, 2, error.raw_os_error().unwrap_or(libc::EINVAL)),
+    };
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&pid.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&i32::to_ne_bytes(how));
+    bytes[8..].copy_from_slice(&number.to_ne_bytes());
+    bytes
+}
+
+/// Waits for a [`message`], and calls `tick` meanwhile.
+fn told(mut from: UnixStream, tick: &mut impl FnMut()) -> io::Result<(u32, Outcome)> {
+    from.set_read_timeout(Some(TICK))?;
+    let mut bytes = [0; 12];
+    loop {
+        // It comes in one piece, or not at all.
+        match from.read(&mut bytes) {
+            Ok(12) => break,
+            Ok(_) => return Ok((0, Outcome::Killed(libc::SIGKILL))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tick(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let word = |at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at..at + 4]);
+        i32::from_ne_bytes(word)
+    };
+    let (pid, number) = (word(0).cast_unsigned(), word(8));
+    match word(4) {
+        0 => Ok((pid, Outcome::Exited(number))),
+        1 => Ok((pid, Outcome::Killed(number))),
+        _ => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Goes into the process group of the parent, where the terminal's keys are for us too. If that is
+/// not possible, what we say goes to the terminal nevertheless.
+fn join_parent() {
+    // SAFETY: these touch no memory.
+    unsafe {
+        let group = libc::getpgid(libc::getppid());
+        if group <= 0 || libc::setpgid(0, group) != 0 {
+            libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+        }
+    }
+}
+
+/// Waits for the child and gives the status to end with. Who wants us to end, wants it to end.
+fn status_of(child: libc::pid_t) -> i32 {
+    let set = passed_on();
+    let _mask = Mask::block(&set);
+    let timeout = libc::timespec {
+        tv_sec: TICK.as_secs() as libc::time_t,
+        tv_nsec: TICK.subsec_nanos().into(),
+    };
+    loop {
+        if let Some(outcome) = changed(child) {
+            return outcome.shell_status().into();
+        }
+        let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+        // SAFETY: all are valid for the call.
+        let signal = unsafe { libc::sigtimedwait(&set, info.as_mut_ptr(), &timeout) };
+        if [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&signal) {
+            // SAFETY: `sigtimedwait()` succeeded and filled it in.
+            let by_kernel = unsafe { info.assume_init() }.si_code == libc::SI_KERNEL;
+            // The terminal's went to the child too.
+            if !by_kernel {
+                // SAFETY: the child was not waited for yet, so the number is still its own.
+                unsafe { libc::kill(child, signal) };
+            }
+        }
+    }
+}
+
+/// Calls `done` about every [`TICK`] until it says so, `patience` is over, or somebody wants this
+/// process to end. Other signals wait meanwhile.
+///
+/// To be called in the only thread of a process.
+pub fn wait_until(patience: Option<Duration>, mut done: impl FnMut() -> bool) {
+    let _mask = Mask::block(&passed_on());
+    let began = Instant::now();
+    let timeout = libc::timespec {
+        tv_sec: TICK.as_secs() as libc::time_t,
+        tv_nsec: TICK.subsec_nanos().into(),
+    };
+    while !done() && patience.is_none_or(|patience| began.elapsed() < patience) {
+        // SAFETY: `sigemptyset()` fills in the set, and the numbers are those of signals; all are
+        // valid for the call.
+        let signal = unsafe {
+            let mut set = zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+                libc::sigaddset(&mut set, signal);
+            }
+            libc::sigtimedwait(&set, ptr::null_mut(), &timeout)
+        };
+        if signal > 0 {
+            return;
         }
     }
 }

@@ -9,6 +9,8 @@ use std::fmt::Write;
 use std::string::String;
 
 type SlotTickets = Tickets<SLOTS>;
+type AllImages = Images<IMAGES, { 2 * IMAGES }>;
+type AllPaths = Paths<PATH_BYTES, { 2 * IMAGES }>;
 
 /// Every layout that there was, by its version: the hash of [`layout`]. A number is never used twice,
 /// and a line never changes once programs were built with it.
@@ -16,6 +18,7 @@ const LAYOUTS: &[(u32, u64)] = &[
     (1, 0x5294_1e79_d7c5_3f3b),
     (2, 0xf382_c7b4_a83a_5971),
     (3, 0xc4d8_22a0_0697_ea1a),
+    (4, 0x9c66_8d9a_5e84_38ad),
 ];
 
 /// Writes down where each field of a type is. A field that is not named here does not compile.
@@ -37,16 +40,18 @@ macro_rules! fields {
 fn layout() -> String {
     let mut text = String::new();
     fields!(text, Prefix: magic version stranger_version strangers token);
-    fields!(text, Header: prefix recording buffer_words closed processes modules
-        threads_without_slot records_without_slot refused stores_lost);
-    fields!(text, Directory: header tickets slots processes modules text stores_used stores);
+    fields!(text, Header: prefix recording buffer_words closed processes loaded unknown_modules
+        threads_without_slot records_without_slot refused lines bounds path stores_lost);
+    fields!(text, Directory: header tickets slots processes images loaded paths stores_used stores);
     fields!(text, Stores: ready process start len offset);
     fields!(text, Slot: state process tid dropped name);
     fields!(text, Process: ready pid parent forked_from inherited_modules start pid_namespace exe
         cmdline);
-    fields!(text, Module: ready process bias text_start text_end build_id_len build_id path);
+    fields!(text, Image: ready unplaced text_start text_end build_id_len build_id path);
+    fields!(text, Loaded: image process bias);
     fields!(text, Text: at len);
-    fields!(text, TextHeap: used bytes);
+    fields!(text, AllImages: used index entries);
+    fields!(text, AllPaths: used index bytes);
     fields!(text, SlotTickets: taken put_back ring);
     for recording in [Recording::Trace, Recording::Cmp, Recording::Unique] {
         for words in [2, 1 << 20] {
@@ -59,7 +64,16 @@ fn layout() -> String {
     for state in [Free, Taken, Finished, Exiting] {
         writeln!(text, "{state:?} {}", state as u32).unwrap();
     }
-    writeln!(text, "{ENVIRONMENT} {MAGIC:#x} {PAGE}").unwrap();
+    let link = LINK.escape_ascii();
+    writeln!(text, "{INHERITED_FD} {link} {HOME_MAX}").unwrap();
+    for refusal in Refusal::ALL {
+        writeln!(text, "{refusal:?} {}", refusal as u32).unwrap();
+    }
+    writeln!(
+        text,
+        "{ENVIRONMENT} {MAGIC:#x} {PAGE} {LINES_OFFSET} {LINE_BYTES}"
+    )
+    .unwrap();
     text
 }
 

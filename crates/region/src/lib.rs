@@ -4,7 +4,8 @@
 //! One sparse memory file, owned by the collector:
 //!
 //! ```text
-//! 0                          Directory: header, tickets, slots' heads, processes, modules, text
+//! 0                          Directory: header, tickets, slots' heads, processes, images, paths
+//! LINES_OFFSET               command lines
 //! slot_offset(0)             slot 0: bytes of guards | bitmap | count word | records
 //! slot_offset(1)             slot 1
 //! ...
@@ -31,15 +32,28 @@ mod tables;
 mod tickets;
 
 pub use stores::{Guards, Stores, GUARD, STORES};
-pub use tables::{Module, Process, Text, TextHeap, BUILD_ID_MAX};
+pub use tables::{
+    Image, ImageKey, Images, Index, Loaded, Paths, Piece, Process, Text, BUILD_ID_MAX,
+};
 pub use tickets::Tickets;
 
 /// The environment variable that tells a process about its collector; see [`Invitation`].
 pub const ENVIRONMENT: &str = "RKCOV_RUN";
 
+/// The number of the file descriptor by which programs inherit the region, if nobody closes it:
+/// that of a program which was started with another environment, by another user, or where there is
+/// no `/proc`. Also the number under which a process that is looked for among the parents has it.
+pub const INHERITED_FD: i32 = 1021;
+
+/// What the link in `/proc` of a descriptor of the region begins with.
+pub const LINK: &[u8] = b"/memfd:rkcov";
+
+/// Bytes of [`Header::path`], a zero byte at its end included.
+pub const HOME_MAX: usize = 64;
+
 /// The version of everything in this crate. A process whose runtime has another version only adds
 /// itself to [`Prefix::strangers`].
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What a process says that is invited and cannot come, before it says why. So it stands in every
 /// file that has the runtime in it.
@@ -49,8 +63,16 @@ pub const REFUSAL: &[u8] = b"rkcov: this process is not recorded: ";
 pub const SLOTS: usize = 1 << 16;
 /// Entries of the process table.
 pub const PROCESSES: usize = 1 << 20;
-/// Entries of the module table.
-pub const MODULES: usize = 1 << 18;
+/// Images: files of code, each once.
+pub const IMAGES: usize = 1 << 16;
+/// Modules of all processes: each is an image at an address.
+pub const LOADED: usize = 1 << 23;
+/// Bytes of the paths of images and executables, each path once.
+pub const PATH_BYTES: usize = 1 << 26;
+/// Bytes of all command lines.
+pub const LINE_BYTES: u64 = 1 << 28;
+/// Bytes from the start of the region to the command lines. Whoever needs some of them maps these.
+pub const LINES_OFFSET: u64 = size_of::<Directory>() as u64;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rkcovRUN");
 const PAGE: u64 = 4096;
@@ -196,7 +218,7 @@ impl Geometry {
     /// Bytes from the start of the region to a slot.
     #[must_use]
     pub const fn slot_offset(&self, slot: u32) -> u64 {
-        size_of::<Directory>() as u64 + self.slot_bytes() * slot as u64
+        LINES_OFFSET + LINE_BYTES + self.slot_bytes() * slot as u64
     }
 
     /// Bytes of the whole region.
@@ -216,26 +238,139 @@ pub struct Header {
     buffer_words: AtomicU32,
     /// Not 0 once the collector has stopped: nobody takes a slot any more.
     pub closed: AtomicU32,
-    /// Entries of the process table that were taken; may pass [`PROCESSES`].
+    /// Entries of the process table that were taken; may pass [`Bounds::processes`].
     pub processes: AtomicU32,
-    /// Entries of the module table that were taken; may pass [`MODULES`].
-    pub modules: AtomicU32,
+    /// Entries of the table of loaded images that were taken; may pass [`Bounds::loaded`].
+    pub loaded: AtomicU32,
+    /// Modules of processes of which nobody knows what they are: their image found no room, or has
+    /// no path.
+    pub unknown_modules: AtomicU32,
     /// Threads that found no slot, or could not map it.
     pub threads_without_slot: AtomicU32,
     /// What those threads would have recorded.
     pub records_without_slot: AtomicU64,
-    /// Processes that could not map the directory, and therefore recorded nothing.
-    pub refused: AtomicU32,
     /// Modules, or threads in them, whose stores are not recorded.
     pub stores_lost: AtomicU32,
+    /// Processes that recorded nothing, by the number of a [`Refusal`].
+    pub refused: [AtomicU32; REFUSALS],
+    /// Bytes of the command lines that were taken; may pass [`Bounds::line_bytes`].
+    pub lines: AtomicU64,
+    bounds: [AtomicU64; 5],
+    path: [AtomicU8; HOME_MAX],
+}
+
+/// Why a process that was invited did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Refusal {
+    /// It has no room to map the directory.
+    NoRoom = 0,
+    /// It has rights that who started it has not (setuid), and trusts nobody.
+    Secure = 1,
+    /// It may not open the memory: another user, or another user namespace.
+    Denied = 2,
+    /// The path of the memory leads nowhere: there is no `/proc`, or another one.
+    NoPath = 3,
+}
+
+/// How many [`Refusal`]s there are.
+pub const REFUSALS: usize = 4;
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; REFUSALS] = [Self::NoRoom, Self::Secure, Self::Denied, Self::NoPath];
+}
+
+/// How much of the tables is used. Never more than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Entries of the process table.
+    pub processes: u32,
+    /// Images.
+    pub images: u32,
+    /// Images in processes.
+    pub loaded: u32,
+    /// Bytes of paths.
+    pub path_bytes: u64,
+    /// Bytes of command lines.
+    pub line_bytes: u64,
+}
+
+impl Bounds {
+    /// All that there is.
+    pub const ALL: Self = Self {
+        processes: PROCESSES as u32,
+        images: IMAGES as u32,
+        loaded: LOADED as u32,
+        path_bytes: PATH_BYTES as u64,
+        line_bytes: LINE_BYTES,
+    };
+
+    /// Not more than there is.
+    #[must_use]
+    pub fn clamped(self) -> Self {
+        Self {
+            processes: self.processes.min(Self::ALL.processes),
+            images: self.images.min(Self::ALL.images),
+            loaded: self.loaded.min(Self::ALL.loaded),
+            path_bytes: self.path_bytes.min(Self::ALL.path_bytes),
+            line_bytes: self.line_bytes.min(Self::ALL.line_bytes),
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::ALL
+    }
 }
 
 impl Header {
     /// Fills in a new region.
-    pub fn init(&self, token: u64, recording: Recording, buffer_words: u32) {
+    pub fn init(&self, token: u64, recording: Recording, buffer_words: u32, bounds: Bounds) {
+        let values = [
+            u64::from(bounds.processes),
+            u64::from(bounds.images),
+            u64::from(bounds.loaded),
+            bounds.path_bytes,
+            bounds.line_bytes,
+        ];
+        for (to, from) in self.bounds.iter().zip(values) {
+            to.store(from, Ordering::Relaxed);
+        }
         self.recording.store(recording as u32, Ordering::Relaxed);
         self.buffer_words.store(buffer_words, Ordering::Relaxed);
         self.prefix.init(token);
+    }
+
+    /// Sets the path by which processes can open the region. One that is too long is left out.
+    pub fn set_path(&self, path: &[u8]) {
+        if path.len() < HOME_MAX {
+            for (to, from) in self.path.iter().zip(path) {
+                to.store(*from, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The path by which processes can open the region, behind it zeros.
+    #[must_use]
+    pub fn path(&self) -> [u8; HOME_MAX] {
+        core::array::from_fn(|i| self.path[i].load(Ordering::Relaxed))
+    }
+
+    /// How much of the tables is used.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let [processes, images, loaded, path_bytes, line_bytes] = &self.bounds;
+        let number = |n: &AtomicU64| u32::try_from(n.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        Bounds {
+            processes: number(processes),
+            images: number(images),
+            loaded: number(loaded),
+            path_bytes: path_bytes.load(Ordering::Relaxed),
+            line_bytes: line_bytes.load(Ordering::Relaxed),
+        }
+        .clamped()
     }
 
     /// What is recorded, and where in each slot. `None` if the region says nonsense.
@@ -259,14 +394,50 @@ pub struct Directory {
     pub slots: [Slot; SLOTS],
     /// Every process, in the order in which they came.
     pub processes: [Process; PROCESSES],
+    /// Every file of code.
+    pub images: Images<IMAGES, { 2 * IMAGES }>,
     /// Every module of every process.
-    pub modules: [Module; MODULES],
-    /// Paths and command lines.
-    pub text: TextHeap,
+    pub loaded: [Loaded; LOADED],
+    /// Paths of images and executables.
+    pub paths: Paths<PATH_BYTES, { 2 * IMAGES }>,
     /// Entries of `stores` that were taken; may pass [`STORES`].
     pub stores_used: AtomicU32,
     /// The guards of modules with stores.
     pub stores: [Stores; STORES],
+}
+
+impl Directory {
+    /// Adds a module to those of a process. `false` if what the module is could not be kept; that
+    /// is counted.
+    pub fn add_module(&self, process: u32, path: &[&[u8]], bias: u64, image: ImageKey<'_>) -> bool {
+        let bounds = self.header.bounds();
+        let unknown = || {
+            self.header.unknown_modules.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        if path.iter().all(|piece| piece.is_empty()) {
+            return unknown();
+        }
+        let Some(path) = self.paths.put(path, bounds.path_bytes) else {
+            return unknown();
+        };
+        let key = ImageKey { path, ..image };
+        let Some(image) = self.images.put(&key, bounds.images) else {
+            return unknown();
+        };
+        let index = self.header.loaded.fetch_add(1, Ordering::AcqRel);
+        let entry = self.loaded.get(index as usize);
+        let Some(entry) = entry.filter(|_| index < bounds.loaded) else {
+            if let Some(image) = self.images.get(image) {
+                image.unplaced.fetch_add(1, Ordering::Relaxed);
+            }
+            return false;
+        };
+        entry.process.store(process, Ordering::Relaxed);
+        entry.bias.store(bias, Ordering::Relaxed);
+        entry.set_image(image);
+        true
+    }
 }
 
 /// Where a slot is in its life.
@@ -400,7 +571,8 @@ mod tests {
                 assert!(i64::try_from(g.region_bytes()).is_ok());
             }
         }
-        assert_eq!(size_of::<Directory>() as u64 % PAGE, 0);
+        assert_eq!(LINES_OFFSET % PAGE, 0);
+        assert_eq!(LINE_BYTES % PAGE, 0);
     }
 
     #[test]

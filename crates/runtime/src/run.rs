@@ -6,7 +6,7 @@
 
 use crate::device::mark::Mark;
 use crate::lock::Guarded;
-use crate::modules::{self, Found, Moment};
+use crate::modules::{self, Moment};
 use crate::sys::{self, Fd};
 use crate::tls::{self, Tls, UNATTACHED};
 use crate::{device, lock, maps, record, stores, threads};
@@ -18,8 +18,8 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Geometry, Guards, Header, Invitation, Kind, Process, Recording, Slot, SlotState,
-    ENVIRONMENT, REFUSAL, VERSION,
+    Directory, Geometry, Guards, Header, ImageKey, Invitation, Kind, Piece, Process, Recording,
+    Refusal, Slot, SlotState, ENVIRONMENT, INHERITED_FD, LINES_OFFSET, LINK, REFUSAL, VERSION,
 };
 
 /// Longest path in an invitation.
@@ -93,8 +93,13 @@ pub(crate) unsafe fn start(envp: *const *const c_char) {
     }
     // SAFETY: the caller's contract.
     let active = match unsafe { invitation(envp) } {
-        Some(invitation) => join(&invitation),
-        None => false,
+        Asked::Nobody => come_unasked(),
+        Asked::By(invitation) => join(&invitation),
+        Asked::Wrongly => false,
+        Asked::Secure => {
+            decline();
+            false
+        }
     };
     let state = if active { State::Active } else { State::Alone };
     RUN.state.store(state as u32, Ordering::Release);
@@ -128,19 +133,34 @@ static FOLDER: Guarded<Folder> = Guarded::new(Folder {
     len: 0,
 });
 
+/// What the environment says.
+enum Asked {
+    /// Nothing.
+    Nobody,
+    /// Whom to join.
+    By(Invitation<'static>),
+    /// Nonsense.
+    Wrongly,
+    /// Whatever it says, this process has rights that its caller has not.
+    Secure,
+}
+
 /// # Safety
 /// `envp` is null or a null-terminated array of C strings.
-unsafe fn invitation(envp: *const *const c_char) -> Option<Invitation<'static>> {
+unsafe fn invitation(envp: *const *const c_char) -> Asked {
     // SAFETY: a plain question.
-    if envp.is_null() || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return None;
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return Asked::Secure;
+    }
+    if envp.is_null() {
+        return Asked::Nobody;
     }
     let mut at = envp;
     loop {
         // SAFETY: the array ends with a null pointer, which was not met yet.
         let entry = unsafe { at.read() };
         if entry.is_null() {
-            return None;
+            return Asked::Nobody;
         }
         // SAFETY: an entry is a C string, and the environment block is never freed.
         let entry: &'static CStr = unsafe { CStr::from_ptr(entry) };
@@ -149,43 +169,148 @@ unsafe fn invitation(envp: *const *const c_char) -> Option<Invitation<'static>> 
             .strip_prefix(ENVIRONMENT.as_bytes())
             .and_then(|rest| rest.strip_prefix(b"="));
         if let Some(value) = value {
-            return Invitation::parse(value);
+            return Invitation::parse(value).map_or(Asked::Wrongly, Asked::By);
         }
         at = at.wrapping_add(1);
     }
 }
 
-/// Maps the collector's directory. Says why if that cannot be done though somebody collects.
+/// A region's file, open.
+enum Way {
+    /// As [`INHERITED_FD`], which stays as it is.
+    Inherited,
+    Opened(Fd),
+}
+
+impl Way {
+    fn raw(&self) -> i32 {
+        match self {
+            Self::Inherited => INHERITED_FD,
+            Self::Opened(fd) => fd.raw(),
+        }
+    }
+}
+
+/// Joins the collector of the invitation. Says why if that cannot be done though somebody collects.
 fn join(invitation: &Invitation<'_>) -> bool {
     if invitation.path.len() >= PATH_MAX {
         return false;
     }
-    for (to, from) in RUN.path.iter().zip(invitation.path) {
-        to.store(*from, Ordering::Relaxed);
+    set_path(invitation.path);
+    let token = Some(invitation.token);
+    if sys::is_sealed(INHERITED_FD) {
+        match enter(Way::Inherited, token) {
+            Entered::Joined => return true,
+            Entered::Refused => return false,
+            // It is that of a run around ours.
+            Entered::Foreign => set_path(invitation.path),
+        }
     }
-    let refuse = |why: &[u8]| {
-        sys::complain(&[REFUSAL, why, b"\n"]);
-        false
+    match open_region() {
+        Ok(fd) => matches!(enter(Way::Opened(fd), token), Entered::Joined),
+        Err(_) => match from_a_parent() {
+            Some(fd) => matches!(enter(Way::Opened(fd), token), Entered::Joined),
+            None => refuse(b"it cannot open the memory of rkcov run"),
+        },
+    }
+}
+
+/// Joins the collector of whoever started us, if there is one: the environment says nothing, since
+/// somebody has cleared it. Nobody has asked, so nobody is told if there is none.
+fn come_unasked() -> bool {
+    if sys::is_sealed(INHERITED_FD) {
+        return matches!(enter(Way::Inherited, None), Entered::Joined);
+    }
+    from_a_parent().is_some_and(|fd| matches!(enter(Way::Opened(fd), None), Entered::Joined))
+}
+
+/// Parents that are asked at most.
+const ANCESTORS: usize = 32;
+
+/// The region's file, as one of our parents has it: who starts programs often closes what they would
+/// inherit, but seldom in itself.
+#[inline(never)]
+fn from_a_parent() -> Option<Fd> {
+    let mut pid = sys::parent_pid();
+    for _ in 0..ANCESTORS {
+        if pid == 0 {
+            return None;
+        }
+        let fd = sys::open_of_process(pid, INHERITED_FD, LINK);
+        if let Some(fd) = fd.filter(|fd| sys::is_sealed(fd.raw())) {
+            return Some(fd);
+        }
+        pid = sys::parent_of(pid)?;
+    }
+    None
+}
+
+/// Tells the collector, if there is one, that this process does not come. It maps nothing but what
+/// cannot be cut, and adds 1 to one number there.
+fn decline() {
+    if !sys::is_sealed(INHERITED_FD) {
+        return;
+    }
+    let bytes = size_of::<Header>();
+    let size = sys::identity(INHERITED_FD).map_or(0, |(_, _, size)| size);
+    if size < size_of::<Directory>() as u64 {
+        return;
+    }
+    let Ok(at) = sys::map_shared(INHERITED_FD, 0, bytes) else {
+        return;
     };
-    let Ok(fd) = open_region() else {
-        return refuse(b"it cannot open the memory of rkcov run");
-    };
+    // SAFETY: at least as many bytes are mapped, on a page's start, and all of it is atomics.
+    let header = unsafe { &*at.cast::<Header>() };
+    if header.prefix.kind() == Kind::Known {
+        count_refusal(header, Refusal::Secure);
+    }
+    // SAFETY: `header` is not used any more.
+    unsafe { sys::unmap(at, bytes) };
+}
+
+fn set_path(path: &[u8]) {
+    let path = path.iter().copied().chain([0]);
+    for (to, from) in RUN.path.iter().zip(path) {
+        to.store(from, Ordering::Relaxed);
+    }
+}
+
+fn refuse(why: &[u8]) -> bool {
+    sys::complain(&[REFUSAL, why, b"\n"]);
+    false
+}
+
+/// What became of a region that was found.
+enum Entered {
+    Joined,
+    /// Somebody collects, but we cannot come.
+    Refused,
+    /// It is nobody's, or that of somebody else.
+    Foreign,
+}
+
+/// Maps the collector's directory. `token` is that of the collector, if it is known.
+fn enter(fd: Way, token: Option<u64>) -> Entered {
     let Ok((device, inode, size)) = sys::identity(fd.raw()) else {
-        return false;
+        return Entered::Foreign;
     };
     let header_bytes = size_of::<Header>();
     if size < header_bytes as u64 {
-        return false;
+        return Entered::Foreign;
     }
+    let no_room = || {
+        refuse(b"it cannot map the memory of rkcov run");
+        Entered::Refused
+    };
     let Ok(header_at) = sys::map_shared(fd.raw(), 0, header_bytes) else {
-        return refuse(b"it cannot map the memory of rkcov run");
+        return no_room();
     };
     // SAFETY: at least as many bytes are mapped, on a page's start, and all of it is atomics. Of
     // another version only the prefix is looked at.
     let header = unsafe { &*header_at.cast::<Header>() };
     let prefix = &header.prefix;
     let kind = prefix.kind();
-    let ours = prefix.token.load(Ordering::Relaxed) == invitation.token;
+    let ours = token.is_none_or(|token| prefix.token.load(Ordering::Relaxed) == token);
     if let (Kind::Version(_), true) = (kind, ours) {
         prefix.stranger_version.store(VERSION, Ordering::Relaxed);
         prefix.strangers.fetch_add(1, Ordering::Relaxed);
@@ -200,30 +325,56 @@ fn join(invitation: &Invitation<'_>) -> bool {
             false => Err(sys::Error(libc::ENOMEM)),
         };
         if mapped.is_err() {
-            header.refused.fetch_add(1, Ordering::Relaxed);
+            count_refusal(header, Refusal::NoRoom);
         }
         mapped
     });
     // SAFETY: `header` is not used any more.
     unsafe { sys::unmap(header_at, header_bytes) };
     let at = match mapped {
-        None => return false,
-        Some(Err(_)) => return refuse(b"it cannot map the memory of rkcov run"),
+        None => return Entered::Foreign,
+        Some(Err(_)) => return no_room(),
         Some(Ok(at)) => at,
     };
     RUN.device.store(device, Ordering::Relaxed);
     RUN.inode.store(inode, Ordering::Relaxed);
     RUN.directory.store(at.cast(), Ordering::Relaxed);
-    if let Ok(kept) =
-        sys::duplicate(fd.raw(), sys::FD_FLOOR).or_else(|_| sys::duplicate(fd.raw(), 3))
-    {
-        RUN.fd.store(kept.into_raw(), Ordering::Relaxed);
+    match fd {
+        Way::Inherited => RUN.fd.store(INHERITED_FD, Ordering::Relaxed),
+        Way::Opened(fd) => {
+            if let Ok(kept) =
+                sys::duplicate(fd.raw(), sys::FD_FLOOR).or_else(|_| sys::duplicate(fd.raw(), 3))
+            {
+                RUN.fd.store(kept.into_raw(), Ordering::Relaxed);
+            }
+        }
     }
-    directory().is_some_and(|d| d.header.closed.load(Ordering::Relaxed) == 0)
+    let Some(directory) = directory() else {
+        return Entered::Foreign;
+    };
+    let path = directory.header.path();
+    if let Some(path) = path
+        .split(|byte| *byte == 0)
+        .next()
+        .filter(|path| !path.is_empty())
+    {
+        set_path(path);
+    }
+    if directory.header.closed.load(Ordering::Relaxed) == 0 {
+        Entered::Joined
+    } else {
+        Entered::Foreign
+    }
+}
+
+fn count_refusal(header: &Header, why: Refusal) {
+    if let Some(count) = header.refused.get(why as usize) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn open_region() -> Result<Fd, sys::Error> {
-    // SAFETY: `join()` has checked that the path leaves room for a zero, and is the last to write.
+    // SAFETY: whoever sets the path checks that it leaves room for a zero; no other thread runs then.
     let path = unsafe { CStr::from_ptr(RUN.path.as_ptr().cast()) };
     let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
     Fd::open(path, flags)
@@ -269,6 +420,9 @@ fn ensure_process(lock: &mut lock::Held) -> Option<u32> {
         return Some(index).filter(|index| (*index as usize) < directory.processes.len());
     }
     let index = directory.header.processes.fetch_add(1, Ordering::AcqRel);
+    if index >= directory.header.bounds().processes {
+        return None;
+    }
     RUN.process.store(index.wrapping_add(1), Ordering::Relaxed);
     let process = directory.processes.get(index as usize)?;
     process.pid.store(sys::pid(), Ordering::Relaxed);
@@ -351,17 +505,48 @@ pub(crate) fn store_callback() -> u64 {
 /// Writes down which program this is.
 fn describe(directory: &Directory, process: &Process, lock: &mut lock::Held) {
     let buf = SCRATCH.get(lock);
-    let exe = sys::read_link(c"/proc/self/exe", buf);
-    directory.text.put(&process.exe, &[exe]);
+    let bounds = directory.header.bounds();
+    if let Some(exe) = directory
+        .paths
+        .put(&[sys::executable(buf)], bounds.path_bytes)
+    {
+        process.exe.put(exe);
+    }
     let cmdline = Fd::open(c"/proc/self/cmdline", libc::O_RDONLY | libc::O_CLOEXEC);
     let n = cmdline.and_then(|fd| fd.read(buf)).unwrap_or(0);
     let cmdline = buf.get(..n).unwrap_or(&[]);
-    directory.text.put(&process.cmdline, &[cmdline]);
+    // Without its command line a process is still known by its executable.
+    if let Some(line) = put_line(directory, cmdline, bounds.line_bytes) {
+        process.cmdline.put(line);
+    }
+}
+
+/// Stores a command line. They are not in the directory, since each is written once, and read by
+/// the collector only.
+fn put_line(directory: &Directory, line: &[u8], limit: u64) -> Option<Piece> {
+    let len = line.len() as u64;
+    let at = directory.header.lines.fetch_add(len, Ordering::Relaxed);
+    let end = at.checked_add(len).filter(|end| len > 0 && *end <= limit)?;
+    let page = sys::PAGE as u64;
+    let first = at / page * page;
+    let bytes = (end.next_multiple_of(page) - first) as usize;
+    let map = map_slot(LINES_OFFSET + first, bytes)?;
+    // SAFETY: so many bytes are mapped, the line's end among them; nobody else has this part of
+    // the region, and the collector reads it by system calls.
+    unsafe {
+        let to = map.add((at - first) as usize);
+        ptr::copy_nonoverlapping(line.as_ptr(), to, line.len());
+        sys::unmap(map, bytes);
+    }
+    Some(Piece {
+        at: at as u32,
+        len: len as u32,
+    })
 }
 
 /// Puts a module into the collector's table. When the process exits, no system call says where its
 /// file is: the dynamic linker's name has to do.
-pub(crate) fn add_module(lock: &mut lock::Held, found: &Found, moment: Moment) {
+pub(crate) fn add_module(lock: &mut lock::Held, found: &modules::Found, moment: Moment) {
     if !is_active() {
         return;
     }
@@ -369,32 +554,36 @@ pub(crate) fn add_module(lock: &mut lock::Held, found: &Found, moment: Moment) {
     let Some(process) = ensure_process(lock) else {
         return;
     };
-    let index = directory.header.modules.fetch_add(1, Ordering::AcqRel);
-    let Some(module) = directory.modules.get(index as usize) else {
-        return;
+    let put = |path: &[&[u8]]| {
+        let image = ImageKey {
+            path: Piece::default(),
+            build_id: found.build_id.get(..found.build_id_len).unwrap_or(&[]),
+            text_start: found.text_start.wrapping_sub(found.bias),
+            text_end: found.text_end.wrapping_sub(found.bias),
+        };
+        // What finds no room is counted there.
+        let _ = directory.add_module(process, path, found.bias, image);
     };
-    module.process.store(process, Ordering::Relaxed);
-    module.bias.store(found.bias, Ordering::Relaxed);
-    module.text_start.store(found.text_start, Ordering::Relaxed);
-    module.text_end.store(found.text_end, Ordering::Relaxed);
-    module.set_build_id(found.build_id.get(..found.build_id_len).unwrap_or(&[]));
-    match moment {
-        Moment::Now => {
-            let path = sys::mapped_path(found.text_start, SCRATCH.get(lock));
-            directory.text.put(&module.path, &[path]);
+    let name = found.name();
+    if moment == Moment::Now {
+        let path = sys::mapped_path(found.text_start, SCRATCH.get(lock));
+        if !path.is_empty() {
+            return put(&[path]);
         }
-        Moment::Exit => {
-            let name = found.name();
-            let folder = FOLDER.get(lock);
-            let folder = folder.bytes.get(..folder.len).unwrap_or(&[]);
-            let pieces: [&[u8]; 3] = match name.first() {
-                Some(b'/') | None => [b"", b"", name],
-                Some(_) => [folder, b"/", name],
-            };
-            directory.text.put(&module.path, &pieces);
+        if sys::is_kernels(found.bias) {
+            return;
+        }
+        // Without `/proc`.
+        if name.is_empty() {
+            return put(&[sys::executable(SCRATCH.get(lock))]);
         }
     }
-    module.set_ready();
+    let folder = FOLDER.get(lock);
+    let folder = folder.bytes.get(..folder.len).unwrap_or(&[]);
+    match name.first() {
+        Some(b'/') | None => put(&[name]),
+        Some(_) => put(&[folder, b"/", name]),
+    }
 }
 
 /// Decides what a thread records that has not recorded anything yet. Called by callbacks, so
@@ -717,7 +906,7 @@ fn detach(tls: &Tls) -> Option<&'static Slot> {
 
 /// Number of modules in the collector's table, for a fork that is about to happen.
 pub(crate) fn modules_now() -> u32 {
-    directory().map_or(0, |d| d.header.modules.load(Ordering::Acquire))
+    directory().map_or(0, |d| d.header.loaded.load(Ordering::Acquire))
 }
 
 /// We are a new process: the slot that the calling thread records into is its parent's.

@@ -121,6 +121,49 @@ pub(crate) fn identity(fd: i32) -> Result<(u64, u64, u64), Error> {
     Ok((stat.st_dev, stat.st_ino, stat.st_size as u64))
 }
 
+/// Whether a descriptor is one of a memory file that nobody can make shorter.
+pub(crate) fn is_sealed(fd: i32) -> bool {
+    let args = [fd as usize, libc::F_GET_SEALS as usize, 0, 0, 0, 0];
+    // SAFETY: touches no memory.
+    let seals = unsafe { syscall(libc::SYS_fcntl, args) }.unwrap_or(0);
+    seals & libc::F_SEAL_SHRINK as usize != 0
+}
+
+/// Opens what a process has open as `fd`, if its name begins with `link`. Of anything else the name
+/// alone is read: opening may have effects.
+pub(crate) fn open_of_process(pid: u32, fd: i32, link: &[u8]) -> Option<Fd> {
+    let (mut path, mut name) = ([0; PATH], [0; PATH]);
+    let (pid, fd) = (Digits::of(pid), Digits::of(fd as u32));
+    let path = path_of(
+        &[b"/proc/", pid.as_bytes(), b"/fd/", fd.as_bytes()],
+        &mut path,
+    )
+    .ok()?;
+    if !read_link(path, &mut name).starts_with(link) {
+        return None;
+    }
+    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    Fd::open(path, flags).ok()
+}
+
+/// The parent of a process.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    let (mut path, mut stat) = ([0; PATH], [0; 256]);
+    let path = path_of(
+        &[b"/proc/", Digits::of(pid).as_bytes(), b"/stat"],
+        &mut path,
+    )
+    .ok()?;
+    let len = Fd::open(path, libc::O_RDONLY | libc::O_CLOEXEC)
+        .and_then(|fd| fd.read(&mut stat))
+        .ok()?;
+    // `PID (NAME) STATE PARENT ...`, and the name may have anything in it.
+    let stat = stat.get(..len)?;
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = stat.get(name_end..)?.split(|byte| *byte == b' ');
+    core::str::from_utf8(fields.nth(2)?).ok()?.parse().ok()
+}
+
 /// Maps `len` bytes of a file, shared, readable and writable, and leaves them out of core dumps.
 pub(crate) fn map_shared(fd: i32, offset: u64, len: usize) -> Result<*mut u8, Error> {
     let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
@@ -245,6 +288,48 @@ pub(crate) fn read_link<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
     // SAFETY: the path is a C string and `buf` is writable for its length.
     let n = unsafe { syscall(libc::SYS_readlinkat, args) }.unwrap_or(0);
     buf.get(..n).unwrap_or(&[])
+}
+
+/// Whether the module that lies at `address` is the kernel's own (the vDSO), which is no file.
+pub(crate) fn is_kernels(address: u64) -> bool {
+    // SAFETY: a plain question.
+    address != 0 && unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } == address
+}
+
+/// The path of the executable of this process, cut off at the buffer's end. Without `/proc`, what
+/// `exec` was called with.
+pub(crate) fn executable(buf: &mut [u8]) -> &[u8] {
+    let len = read_link(c"/proc/self/exe", buf).len();
+    if len > 0 {
+        return buf.get(..len).unwrap_or(&[]);
+    }
+    // SAFETY: a plain question.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    if name == 0 {
+        return &[];
+    }
+    // SAFETY: the kernel's copy of the name, a C string that stays where it is.
+    let name = unsafe { CStr::from_ptr(ptr::with_exposed_provenance(name as usize)) }.to_bytes();
+    let mut used = 0;
+    let mut append = |bytes: &[u8]| {
+        for byte in bytes {
+            if let Some(to) = buf.get_mut(used) {
+                *to = *byte;
+                used += 1;
+            }
+        }
+    };
+    if name.first() != Some(&b'/') {
+        let mut folder = [0_u8; 2048];
+        let args = [folder.as_mut_ptr() as usize, folder.len(), 0, 0, 0, 0];
+        // SAFETY: `folder` is writable for its length.
+        let len = unsafe { syscall(libc::SYS_getcwd, args) }.unwrap_or(0);
+        // The zero byte at the end is counted.
+        append(folder.get(..len.saturating_sub(1)).unwrap_or(&[]));
+        append(b"/");
+    }
+    append(name.strip_prefix(b"./").unwrap_or(name));
+    buf.get(..used).unwrap_or(&[])
 }
 
 /// Says something to the person who runs the program.

@@ -97,8 +97,8 @@ fn summary(args: &Args, output: &Path, recorded: &Recorded) -> String {
     let hint = match recorded.found() {
         Found::Coverage | Found::Strangers | Found::Refused => String::new(),
         Found::NoInstrumentation if has_runtime(program) => format!(
-            "rkcov: {shown} has the runtime, but could not open rkcov's memory: without /proc, as \
-             another user or with rights of its own (setuid) a program is not recorded\n"
+            "rkcov: {shown} has the runtime, but was not recorded: it has rights of its own (setuid), \
+             or whoever started it closed its files and changed its user or its environment\n"
         ),
         Found::NoInstrumentation => format!(
             "rkcov: {shown} is not instrumented, and neither is any program that it ran; build it \

@@ -312,11 +312,16 @@ fn main() {
     while name(&above).trim() != "cargo-rkcov" {
         above = parent(&above);
     }
-    let limited = std::process::Command::new("prlimit")
-        .args(["--pid", &above, "--fsize=512"])
-        .status()
-        .unwrap();
-    assert!(limited.success());
+    // Of the two processes, one writes the trace.
+    let children = std::fs::read_to_string(format!("/proc/{above}/task/{above}/children")).unwrap();
+    let writers = children.split_whitespace().filter(|pid| name(pid).trim() == "cargo-rkcov");
+    for pid in writers {
+        let limited = std::process::Command::new("prlimit")
+            .args(["--pid", pid, "--fsize=512"])
+            .status()
+            .unwrap();
+        assert!(limited.success());
+    }
     std::process::exit(if std::env::args().count() > 1 { 7 } else { 0 });
 }
 "#;

@@ -297,11 +297,7 @@ fn a_program_whose_runtime_has_another_version() {
 fn a_runtime_of_another_version_only_says_that_it_was_there() {
     let lab = Lab::new();
     let program = lab.program(Compiler::Gcc, "mix");
-    let collector = Collector::new(Options {
-        recording: Recording::Unique,
-        buffer_words: 1 << 16,
-    })
-    .unwrap();
+    let collector = Collector::new(Options::new(Recording::Unique, 1 << 16)).unwrap();
     let (name, value) = collector.environment();
     // The version stands behind the magic number.
     let (_, path) = value.split_once(':').unwrap();
@@ -400,9 +396,14 @@ fn a_process_in_the_background_is_recorded_until_the_program_ends() {
         program.display()
     );
     let mut run = lab.run(Mode::Unique);
-    run.command.current_dir(lab.path(""));
+    run.command.arg("--wait=0").current_dir(lab.path(""));
     let ran = run.of(Path::new("/bin/sh"), &["-c", &script]);
     let trace = ran.exited(3);
+    assert!(
+        ran.stderr().contains("1 process still running"),
+        "{}",
+        ran.stderr()
+    );
     let streams = trace.streams();
     assert_eq!(streams.len(), 1);
     assert!(!streams[0].info().finished);

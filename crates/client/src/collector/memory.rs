@@ -2,12 +2,14 @@
 //! The memory file and its mappings: all of the collector's unsafe code.
 
 use memmap2::{MmapOptions, MmapRaw};
-use rkcov_region::{Directory, Geometry, Guards, GUARD};
-use rustix::fs::{FallocateFlags, MemfdFlags};
+use rkcov_region::{Directory, Geometry, Guards, Piece, GUARD, LINES_OFFSET, LINE_BYTES};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A region that is ours.
@@ -20,8 +22,12 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(geometry: Geometry) -> io::Result<Self> {
-        let file = File::from(rustix::fs::memfd_create("rkcov", MemfdFlags::CLOEXEC)?);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(rustix::fs::memfd_create("rkcov", flags)?);
         file.set_len(geometry.region_bytes())?;
+        // Programs have it open too, and some cut what they have open, whatever it is.
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
         let directory = MmapOptions::new()
             .len(size_of::<Directory>())
             .map_raw(&file)?;
@@ -34,8 +40,24 @@ impl Memory {
 
     pub(super) fn directory(&self) -> &Directory {
         // SAFETY: that many bytes are mapped, from a page's start; all of it is atomics, for
-        // which every byte pattern is a value, and the file never gets shorter.
+        // which every byte pattern is a value, and the file is sealed: it never gets shorter.
         unsafe { &*self.directory.as_ptr().cast::<Directory>() }
+    }
+
+    /// Gives the file the number under which programs inherit it, in this process: those that are
+    /// started from now on. A number that is in use, but by the memory of a run around this one, or
+    /// above the limit, is left alone.
+    pub(super) fn lend(&self) -> Option<Lent> {
+        let number = rkcov_region::INHERITED_FD;
+        let there = std::fs::read_link(format!("/proc/self/fd/{number}")).ok();
+        let theirs = |path: &PathBuf| !path.as_os_str().as_bytes().starts_with(rkcov_region::LINK);
+        if there.as_ref().is_some_and(theirs) {
+            return None;
+        }
+        // SAFETY: nobody in this process uses the number, and it becomes a copy of the file's.
+        let got = unsafe { libc::dup2(self.file.as_raw_fd(), number) };
+        // SAFETY: we have made it just now, and nobody else has it.
+        (got == number).then(|| Lent(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
     /// A path by which other processes can open the file as long as we live.
@@ -53,9 +75,27 @@ impl Memory {
         self.geometry
     }
 
+    /// What tells the file from others.
+    pub(super) fn inode(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.ino())
+    }
+
     /// Bytes of memory that the region takes now.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.blocks() * 512)
+    }
+
+    /// A command line; empty if it points outside of them.
+    pub(super) fn line(&self, piece: Piece) -> Vec<u8> {
+        /// As much as any process writes down.
+        const MOST: u32 = 4096;
+        let (at, len) = (u64::from(piece.at), piece.len.min(MOST));
+        let mut bytes = vec![0; len as usize];
+        let inside = at + u64::from(len) <= LINE_BYTES;
+        match self.file.read_exact_at(&mut bytes, LINES_OFFSET + at) {
+            Ok(()) if inside => bytes,
+            _ => Vec::new(),
+        }
     }
 
     /// The count word of a slot, and the records behind it.
@@ -100,6 +140,11 @@ impl Memory {
     }
 }
 
+/// The file under the number by which programs inherit it, until dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is there to be closed")]
+pub(super) struct Lent(OwnedFd);
+
 /// Words in a mapped file. Others may write to them.
 #[derive(Debug)]
 pub(super) struct Words {
@@ -123,8 +168,8 @@ impl Words {
     /// All of them.
     pub(super) fn all(&self) -> &[AtomicU64] {
         match &self.map {
-            // SAFETY: that many words are mapped and aligned, we only read them, and neither the
-            // region nor a spool gets shorter.
+            // SAFETY: that many words are mapped and aligned, we only read them, and the region is
+            // sealed: it never gets shorter.
             Some(map) => unsafe {
                 std::slice::from_raw_parts(map.as_ptr().cast::<AtomicU64>(), self.words)
             },

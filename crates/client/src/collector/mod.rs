@@ -5,13 +5,15 @@
 //! ([`Collector::environment`]), and so do the programs that it runs. Since the memory is ours, a
 //! program that is killed loses nothing that it recorded.
 
+mod alive;
 mod memory;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-use memory::Memory;
-use rkcov_region::{self as region, Geometry, Guards, SlotState, Stores, MODULES, PROCESSES};
+use alive::Alive;
+use memory::{Lent, Memory};
+use rkcov_region::{self as region, Geometry, Guards, Piece, SlotState, Stores};
 use rustix::process::{test_kill_process, Pid};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,10 +22,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use region::{Recording, REFUSAL, VERSION};
+pub use region::{Bounds, Recording, Refusal, REFUSAL, VERSION};
 use stream::Spool;
 pub use stream::{Stream, StreamInfo};
 
@@ -43,6 +46,20 @@ pub struct Options {
     /// Words of each thread's buffer: the count word and the records. Only words that are written
     /// take memory.
     pub buffer_words: u32,
+    /// How large the tables may become.
+    pub bounds: Bounds,
+}
+
+impl Options {
+    /// Collects `recording` into buffers of `buffer_words` words.
+    #[must_use]
+    pub const fn new(recording: Recording, buffer_words: u32) -> Self {
+        Self {
+            recording,
+            buffer_words,
+            bounds: Bounds::ALL,
+        }
+    }
 }
 
 /// Memory for programs to record into.
@@ -53,6 +70,8 @@ pub struct Collector {
     spool: Spool,
     /// Our namespace of process ids.
     pid_namespace: u64,
+    /// The memory, as programs inherit it.
+    lent: Option<Lent>,
 }
 
 /// A process image that recorded, or could have.
@@ -76,23 +95,41 @@ pub struct Process {
     inherited_modules: u32,
 }
 
-/// An executable or shared object that a process has loaded.
+/// A file of code: an executable or shared object, wherever it is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The file.
+    pub path: PathBuf,
+    /// Its build id; empty if it has none.
+    pub build_id: Vec<u8>,
+    /// The addresses of its text in the file.
+    text: Range<u64>,
+}
+
+/// An image that a process has loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
     index: u32,
     process: u32,
-    /// Its file.
-    pub path: PathBuf,
-    /// Its build id; empty if it has none.
-    pub build_id: Vec<u8>,
+    /// What it is.
+    pub image: Arc<Image>,
     /// What was added to the addresses in the file.
     pub bias: u64,
+}
+
+impl Module {
     /// The addresses of its text.
-    pub text: Range<u64>,
+    #[must_use]
+    pub fn text(&self) -> Range<u64> {
+        let text = &self.image.text;
+        let start = text.start.wrapping_add(self.bias);
+        // The end of a damaged entry may lie before the start.
+        start..text.end.wrapping_add(self.bias).max(start)
+    }
 }
 
 /// What was not recorded, apart from what streams dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Threads that found no slot.
     pub threads_without_slot: u32,
@@ -100,12 +137,16 @@ pub struct Losses {
     pub records_without_slot: u64,
     /// Processes with a runtime of another version, and the version of the last of them.
     pub strangers: Option<(u64, u32)>,
-    /// Processes that could not map the memory: they have said so themselves.
-    pub refused: u32,
+    /// Processes that were invited and did not come, by why.
+    pub refused: Vec<(Refusal, u32)>,
     /// Processes that found no place in the table; their streams have an unknown process.
     pub processes: u32,
-    /// Modules that found no place in the table.
-    pub modules: u32,
+    /// Modules of processes of which nobody knows what they are.
+    pub unknown_modules: u32,
+    /// Modules, or threads in them, whose stores are not recorded.
+    pub stores: u32,
+    /// Images for which processes found no place in the table, and how many those are.
+    pub unplaced: Vec<(Image, u32)>,
 }
 
 impl Collector {
@@ -120,12 +161,16 @@ impl Collector {
             ..options
         };
         let memory = Memory::new(Geometry::new(options.recording, buffer_words))?;
+        let path = memory.path();
         let token = memory::random()?;
         let header = &memory.directory().header;
-        header.init(token, options.recording, buffer_words);
+        let bounds = options.bounds.clamped();
+        header.init(token, options.recording, buffer_words, bounds);
+        header.set_path(path.as_bytes());
         Ok(Self {
             memory,
             options,
+            lent: None,
             spool: Spool::default(),
             pid_namespace: std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()),
         })
@@ -140,6 +185,16 @@ impl Collector {
         (region::ENVIRONMENT, format!("{token:x}:{path}"))
     }
 
+    /// From now on programs that this process starts inherit the memory, as a file descriptor: so they
+    /// find it without the environment, as another user, and where there is no `/proc`.
+    ///
+    /// Only one collector of a process can do so at a time.
+    pub fn lend(&mut self) {
+        if self.lent.is_none() {
+            self.lent = self.memory.lend();
+        }
+    }
+
     /// From now on no thread begins to record here. Those that do go on.
     pub fn close(&self) {
         let closed = &self.memory.directory().header.closed;
@@ -149,7 +204,8 @@ impl Collector {
     /// All processes so far.
     pub fn processes(&self) -> impl Iterator<Item = Process> + '_ {
         let directory = self.memory.directory();
-        let entries = directory.header.processes.load(Ordering::Acquire) as usize;
+        let entries = directory.header.processes.load(Ordering::Acquire);
+        let entries = entries.min(self.bounds().processes) as usize;
         let entries = directory.processes.iter().take(entries);
         entries
             .enumerate()
@@ -160,8 +216,8 @@ impl Collector {
                 parent: entry.parent.load(Ordering::Relaxed),
                 forked_from: entry.forked_from(),
                 start: time(entry.start.load(Ordering::Relaxed)),
-                exe: OsString::from_vec(directory.text.get(&entry.exe).collect()).into(),
-                command: arguments(directory.text.get(&entry.cmdline)),
+                exe: self.path(entry.exe.get()),
+                command: arguments(self.memory.line(entry.cmdline.get())),
                 inherited_modules: entry.inherited_modules.load(Ordering::Relaxed),
             })
     }
@@ -169,23 +225,46 @@ impl Collector {
     /// All modules so far.
     pub fn modules(&self) -> impl Iterator<Item = Module> + '_ {
         let directory = self.memory.directory();
-        let entries = directory.header.modules.load(Ordering::Acquire) as usize;
-        let entries = directory.modules.iter().take(entries);
-        entries
-            .enumerate()
-            .filter(|(_, entry)| entry.is_ready())
-            .map(|(index, entry)| {
-                let (id, len) = entry.build_id();
-                let text = |at: &std::sync::atomic::AtomicU64| at.load(Ordering::Relaxed);
-                Module {
-                    index: index as u32,
-                    process: entry.process.load(Ordering::Relaxed),
-                    path: OsString::from_vec(directory.text.get(&entry.path).collect()).into(),
-                    build_id: id[..len].to_vec(),
-                    bias: entry.bias.load(Ordering::Relaxed),
-                    text: text(&entry.text_start)..text(&entry.text_end),
+        let entries = directory.header.loaded.load(Ordering::Acquire);
+        let entries = entries.min(self.bounds().loaded) as usize;
+        let entries = directory.loaded.iter().take(entries).enumerate();
+        let mut images: HashMap<u32, Arc<Image>> = HashMap::new();
+        entries.filter_map(move |(index, entry)| {
+            let number = entry.image()?;
+            let image = match images.get(&number) {
+                Some(image) => Arc::clone(image),
+                None => {
+                    let image = Arc::new(self.image(directory.images.get(number)?));
+                    images.insert(number, Arc::clone(&image));
+                    image
                 }
+            };
+            Some(Module {
+                index: index as u32,
+                process: entry.process.load(Ordering::Relaxed),
+                image,
+                bias: entry.bias.load(Ordering::Relaxed),
             })
+        })
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.options.bounds.clamped()
+    }
+
+    fn image(&self, entry: &region::Image) -> Image {
+        let (id, len) = entry.build_id();
+        let at = |at: &AtomicU64| at.load(Ordering::Relaxed);
+        Image {
+            path: self.path(entry.path.get()),
+            build_id: id[..len].to_vec(),
+            text: at(&entry.text_start)..at(&entry.text_end),
+        }
+    }
+
+    fn path(&self, piece: Piece) -> PathBuf {
+        let paths = &self.memory.directory().paths;
+        OsString::from_vec(paths.get(piece).collect()).into()
     }
 
     /// What every thread recorded so far.
@@ -275,10 +354,43 @@ impl Collector {
             return false;
         };
         let namespace = entry.pid_namespace.load(Ordering::Relaxed);
-        let pid = Pid::from_raw(entry.pid.load(Ordering::Relaxed) as i32);
+        // A number that is no process id is none of a process that we know.
+        let pid = i32::try_from(entry.pid.load(Ordering::Relaxed)).ok();
+        let pid = pid.and_then(Pid::from_raw);
         self.pid_namespace != 0
             && namespace == self.pid_namespace
             && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+    }
+
+    /// The processes that have not ended, each by its last image if it called `exec`; and how many
+    /// others may record and have not begun.
+    #[must_use]
+    pub fn running(&self) -> (Vec<Process>, usize) {
+        let table = &self.memory.directory().processes;
+        let mut last = HashMap::new();
+        for process in self.processes() {
+            let entry = table.get(process.index as usize);
+            let namespace = entry.map_or(0, |e| e.pid_namespace.load(Ordering::Relaxed));
+            last.insert((namespace, process.pid), process);
+        }
+        let alive = Alive::now(self.pid_namespace, self.memory.inode());
+        let me = (self.pid_namespace, std::process::id());
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get() as u32);
+        let ours = [me, (self.pid_namespace, parent)];
+        let newcomers = alive.newcomers(|one| last.contains_key(one) || ours.contains(one));
+        last.retain(|(namespace, pid), process| {
+            let since = process.start.duration_since(UNIX_EPOCH).unwrap_or_default();
+            // Without `/proc` a process does not know its namespace: it is ours, in most cases.
+            let namespace = if *namespace == 0 {
+                self.pid_namespace
+            } else {
+                *namespace
+            };
+            alive.has(namespace, *pid, since)
+        });
+        let mut running: Vec<_> = last.into_values().collect();
+        running.sort_by_key(|process| process.index);
+        (running, newcomers)
     }
 
     /// What was not recorded so far.
@@ -287,14 +399,23 @@ impl Collector {
         let header = &self.memory.directory().header;
         let strangers = header.prefix.strangers.load(Ordering::Relaxed);
         let version = header.prefix.stranger_version.load(Ordering::Relaxed);
-        let beyond = |used: u32, room: usize| used.saturating_sub(room as u32);
+        let refused = Refusal::ALL.into_iter().zip(&header.refused);
+        let refused = refused.map(|(why, count)| (why, count.load(Ordering::Relaxed)));
+        let images = self.memory.directory().images.iter();
+        let unplaced = images.map(|image| (image, image.unplaced.load(Ordering::Relaxed)));
+        let processes = header.processes.load(Ordering::Relaxed);
         Losses {
             threads_without_slot: header.threads_without_slot.load(Ordering::Relaxed),
             records_without_slot: header.records_without_slot.load(Ordering::Relaxed),
             strangers: (strangers > 0).then_some((strangers, version)),
-            refused: header.refused.load(Ordering::Relaxed),
-            processes: beyond(header.processes.load(Ordering::Relaxed), PROCESSES),
-            modules: beyond(header.modules.load(Ordering::Relaxed), MODULES),
+            refused: refused.filter(|(_, count)| *count > 0).collect(),
+            processes: processes.saturating_sub(self.bounds().processes),
+            unknown_modules: header.unknown_modules.load(Ordering::Relaxed),
+            stores: header.stores_lost.load(Ordering::Relaxed),
+            unplaced: unplaced
+                .filter(|(_, count)| *count > 0)
+                .map(|(image, count)| (self.image(image), count))
+                .collect(),
         }
     }
 }
@@ -342,8 +463,7 @@ fn time(nanoseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
-fn arguments(bytes: impl Iterator<Item = u8>) -> Vec<OsString> {
-    let mut bytes: Vec<u8> = bytes.collect();
+fn arguments(mut bytes: Vec<u8>) -> Vec<OsString> {
     if bytes.pop_if(|last| *last == 0).is_none() && bytes.is_empty() {
         return Vec::new();
     }

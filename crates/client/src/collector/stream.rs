@@ -5,8 +5,12 @@ use super::memory::Words;
 use super::Recording;
 use rkcov_region::{Slot, SlotState};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
+
+/// Bytes that go into the spool in one piece.
+const CHUNK: usize = 1 << 16;
 
 /// What one thread recorded.
 #[derive(Debug)]
@@ -116,13 +120,20 @@ impl Spool {
             Some(file) => file,
             None => self.file.insert(tempfile::tempfile()?),
         };
-        let mut to = io::BufWriter::new(file);
-        for word in stream.words() {
-            to.write_all(&word.to_ne_bytes())?;
+        // Every write says where: after one that failed, the next stream takes its place.
+        let mut at = self.end;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut words = stream.words().peekable();
+        while words.peek().is_some() {
+            chunk.clear();
+            for word in words.by_ref().take(CHUNK / size_of::<u64>()) {
+                chunk.extend_from_slice(&word.to_ne_bytes());
+            }
+            file.write_all_at(&chunk, at)?;
+            at += chunk.len() as u64;
         }
-        to.flush()?;
         self.streams.push((stream.info.clone(), self.end));
-        self.end += stream.info.words() * size_of::<u64>() as u64;
+        self.end = at;
         Ok(())
     }
 
@@ -138,5 +149,57 @@ impl Spool {
                 stored: Vec::new(),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::{Collector, Options};
+    use rkcov_region::Slot;
+    use rustix::fs::{MemfdFlags, SealFlags};
+
+    /// A slot with `words` recorded PCs, each of them `pc`.
+    fn recorded(collector: &Collector, words: u64, pc: u64) -> Stream {
+        let directory = collector.memory.directory();
+        let slot = directory.tickets.take().unwrap();
+        let head: &Slot = &directory.slots[slot as usize];
+        head.set_state(SlotState::Finished);
+        let geometry = collector.memory.geometry();
+        let at = geometry.slot_offset(slot) + geometry.count_offset();
+        let mut bytes = words.to_ne_bytes().to_vec();
+        bytes.extend((0..words).flat_map(|_| pc.to_ne_bytes()));
+        collector.memory.file().write_all_at(&bytes, at).unwrap();
+        collector.stream(slot).unwrap()
+    }
+
+    #[test]
+    fn after_a_write_that_failed_half_way_the_spool_goes_on_where_it_was() {
+        let collector = Collector::new(Options::new(Recording::Trace, 1 << 16)).unwrap();
+        // Room for 40,000 words, and no more: as on a full disk, a long write ends in the middle.
+        let file = rustix::fs::memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap();
+        let file = File::from(file);
+        file.set_len(40_000 * 8).unwrap();
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        let mut spool = Spool {
+            file: Some(file),
+            ..Spool::default()
+        };
+        spool.put(&recorded(&collector, 100, 1)).unwrap();
+        spool.put(&recorded(&collector, 60_000, 2)).unwrap_err();
+        spool.put(&recorded(&collector, 20_000, 3)).unwrap();
+        spool.put(&recorded(&collector, 60_000, 4)).unwrap_err();
+        spool.put(&recorded(&collector, 300, 5)).unwrap();
+        let stored: Vec<_> = spool
+            .streams()
+            .map(|stream| {
+                let stream = stream.unwrap();
+                let words: Vec<u64> = stream.words().collect();
+                assert_eq!(words.len() as u64, stream.info.count);
+                assert!(words.iter().all(|word| *word == words[0]));
+                (words.len(), words[0])
+            })
+            .collect();
+        assert_eq!(stored, [(100, 1), (20_000, 3), (300, 5)]);
     }
 }

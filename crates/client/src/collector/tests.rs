@@ -7,11 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 
 fn collector(recording: Recording, buffer_words: u32) -> Collector {
-    Collector::new(Options {
-        recording,
-        buffer_words,
-    })
-    .unwrap()
+    Collector::new(Options::new(recording, buffer_words)).unwrap()
 }
 
 /// Does what a thread does that takes a slot and records `words`.
@@ -149,9 +145,16 @@ fn a_scribbled_directory_is_read_without_a_panic() {
     let bytes = size_of::<region::Directory>();
     let words = std::ptr::from_ref(directory).cast::<AtomicU64>();
     // The tables' beginnings, and the header and tickets before them.
-    let text = std::ptr::from_ref(&directory.text) as usize - words as usize;
+    let begin = |table: *const u8| (table as usize - words as usize) / 8;
+    let tables = [
+        begin(std::ptr::from_ref(&directory.images).cast()),
+        begin(std::ptr::from_ref(&directory.loaded).cast()),
+        begin(std::ptr::from_ref(&directory.paths).cast()),
+        begin(std::ptr::from_ref(&directory.processes).cast()),
+    ];
     for fill in [u64::MAX, 1, 0x8000_0000_8000_0000, 0x0101_0101_0101_0101] {
-        for at in (0..1 << 16).chain(text / 8..text / 8 + 4) {
+        let all = tables.into_iter().flat_map(|table| table..table + 4096);
+        for at in (0..1 << 16).chain(all) {
             assert!(at * 8 < bytes);
             // SAFETY: a word of the directory, which is all atomics.
             unsafe { (*words.add(at)).store(fill, Ordering::Relaxed) };
@@ -182,10 +185,8 @@ fn forked_processes_have_the_modules_of_their_ancestors_from_before_the_fork() {
     let module = |index, process| Module {
         index,
         process,
-        path: PathBuf::new(),
-        build_id: Vec::new(),
+        image: Arc::default(),
         bias: 0,
-        text: 0..1,
     };
     let processes = [
         process(0, None, 0),
@@ -217,4 +218,63 @@ fn forked_processes_have_the_modules_of_their_ancestors_from_before_the_fork() {
     assert_eq!(of(1), [0, 1, 3, 4]);
     assert_eq!(of(2), [0, 1, 3, 5]);
     assert_eq!(of(3), [0_u32; 0]);
+}
+
+#[test]
+fn what_finds_no_room_in_a_table_is_counted() {
+    let bounds = Bounds {
+        processes: 1,
+        images: 2,
+        loaded: 3,
+        path_bytes: 14,
+        line_bytes: 0,
+    };
+    let options = Options {
+        bounds,
+        ..Options::new(Recording::Trace, 16)
+    };
+    let collector = Collector::new(options).unwrap();
+    assert_eq!(collector.losses(), Losses::default());
+    let directory = collector.memory.directory();
+    let add = |path: &str, id: u8| {
+        let image = region::ImageKey {
+            path: Piece::default(),
+            build_id: &[id],
+            text_start: 0x1000,
+            text_end: 0x2000,
+        };
+        directory.add_module(0, &[path.as_bytes()], 0x7000, image)
+    };
+    assert!(add("/lib/a", 1) && add("/lib/b", 1) && add("/lib/a", 1));
+    // The table of loaded images is full: it is known which one it was.
+    assert!(!add("/lib/b", 1));
+    // That of images is; that of paths is; there is no path.
+    assert!(!add("/lib/a", 2) && !add("/lib/c", 1) && !add("", 1));
+    let losses = collector.losses();
+    assert_eq!(losses.unknown_modules, 3);
+    let unplaced: Vec<_> = losses
+        .unplaced
+        .iter()
+        .map(|(image, count)| (image.path.to_str().unwrap(), *count))
+        .collect();
+    assert_eq!(unplaced, [("/lib/b", 1)]);
+    let modules: Vec<_> = collector.modules().collect();
+    assert_eq!(modules.len(), 3);
+    assert!(Arc::ptr_eq(&modules[0].image, &modules[2].image));
+    assert_eq!(modules[1].text(), 0x8000..0x9000);
+    directory.header.processes.store(5, Ordering::Relaxed);
+    assert_eq!(collector.losses().processes, 4);
+}
+
+#[test]
+fn nobody_can_cut_the_memory() {
+    let collector = collector(Recording::Trace, 16);
+    let (_, value) = collector.environment();
+    let (_, path) = value.split_once(':').unwrap();
+    let theirs = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    theirs.set_len(0).unwrap_err();
+    theirs.set_len(1 << 50).unwrap_err();
+    assert_eq!(collector.processes().count(), 0);
+    record(&collector, 0, 1, &[7]);
+    assert_eq!(all(&collector), [(1000, vec![7])]);
 }

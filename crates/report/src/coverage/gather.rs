@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::guards::Guards;
-use super::modules::{ModuleMap, Place};
+use super::modules::{ModuleMap, Modules, Place};
 use super::{Hits, Lost, StreamIndex};
 use crate::image::Search;
 use crate::trace::{BuildId, Mode, ProcessId, Stream, Trace};
@@ -66,12 +66,13 @@ pub(super) fn gather(traces: &[&Trace<'_>], search: &Search) -> Gathered {
         let key = (module.path.clone(), module.build_id.clone());
         all.images.entry(key).or_default();
     }
+    let modules: Vec<Modules<'_>> = traces.iter().map(|trace| Modules::new(trace)).collect();
     let mut maps: HashMap<(usize, ProcessId), ModuleMap<'_>> = HashMap::new();
     for (index, ((at, stream), counts)) in streams.iter().zip(&counts).enumerate() {
         let process = stream.info().process;
         let map = maps
             .entry((*at, process))
-            .or_insert_with(|| ModuleMap::new(traces[*at], process));
+            .or_insert_with(|| ModuleMap::new(&modules[*at], process));
         all.pcs.push(counts.len() as u64);
         all.lost.push(all_of(index, counts, map, &mut all.images));
     }

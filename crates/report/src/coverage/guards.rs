@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rayon::prelude::*;
 
 use super::gather::ImageKey;
-use super::modules::ModuleMap;
+use super::modules::{ModuleMap, Modules};
 use crate::image::{Image, Search, Sites};
 use crate::trace::{Mode, Module, ProcessId, Stream, Trace};
 
@@ -37,12 +37,13 @@ impl<'a> Guards<'a> {
             if trace.info().mode != Mode::Unique {
                 continue;
             }
+            let modules = Modules::new(trace);
             for stream in trace.streams() {
                 let process = stream.info().process;
                 let map = all
                     .maps
                     .entry((run, process))
-                    .or_insert_with(|| ModuleMap::new(trace, process));
+                    .or_insert_with(|| ModuleMap::new(&modules, process));
                 let data = stream.pcs().filter(|pc| map.is_data(*pc));
                 wanted.extend(data.filter_map(|pc| map.with_data(pc)).map(key));
             }

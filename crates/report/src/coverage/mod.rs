@@ -6,6 +6,7 @@
 
 mod gather;
 mod guards;
+mod losses;
 mod modules;
 mod names;
 mod paths;
@@ -20,8 +21,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::image::{Problem, Search};
-use crate::trace::{BuildId, DropReason, Drops, Info, Mode, Process, Stream, StreamInfo, Trace};
+use crate::trace::{BuildId, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace};
 pub(crate) use guards::Guards;
+use losses::Lossy;
 pub use select::{Seen, Selection, Thread, UnknownThread};
 pub use streams::{StreamIndex, StreamSet};
 pub use view::{Count, FileView, View};
@@ -50,8 +52,8 @@ pub struct Run {
     pub info: Info,
     /// Whether it is whole.
     pub finished: bool,
-    /// Drops that belong to no stream.
-    pub drops: Vec<Drops>,
+    /// What is missing of no stream in particular; of one reason, scope and note, once.
+    pub losses: Vec<Loss>,
     /// How many processes it has.
     pub processes: usize,
 }
@@ -101,16 +103,17 @@ impl StreamSummary {
     /// Whether code may have run for it that it does not have.
     #[must_use]
     pub fn is_lossy(&self) -> bool {
-        self.count_lost || !self.whole || self.info.drops.iter().any(|drops| drops.count > 0)
+        let lost = self.lost.nowhere > 0 || self.lost.ambiguous > 0;
+        let dropped = self.info.drops.iter().any(|drops| drops.count > 0);
+        self.count_lost || !self.whole || lost || dropped
     }
 }
 
 impl Run {
-    /// Whether threads may have run that have no stream.
+    /// Whether code may have run that no stream has.
     #[must_use]
     pub fn is_lossy(&self) -> bool {
-        let mut drops = self.drops.iter();
-        drops.any(|drops| drops.reason == DropReason::NoSlot && drops.count > 0)
+        !self.losses.is_empty()
     }
 }
 
@@ -262,17 +265,13 @@ impl Coverage {
             .collect();
 
         let runs: Vec<Run> = traces.iter().map(run).collect();
-        let lossy = streams.iter().enumerate();
-        let lossy = lossy
-            .filter(|(_, stream)| stream.is_lossy() || runs[stream.run].is_lossy())
-            .map(|(index, _)| index)
-            .collect();
+        let lossy = Lossy::new(traces, &streams);
         let mut search = search.clone();
         let ran = gathered.images.keys().filter(|(_, id)| !id.is_empty());
         search
             .ran
             .extend(ran.map(|(path, id)| (id.clone(), path.clone())));
-        let resolved = resolve::resolve(gathered.images, &search, streams.len(), lossy);
+        let resolved = resolve::resolve(gathered.images, &search, streams.len(), &lossy);
         let mut coverage = Self {
             mode,
             runs,
@@ -283,6 +282,29 @@ impl Coverage {
         resolve::merge(resolved, &search.moved, &mut coverage);
         names::complete(&mut coverage);
         Ok(coverage)
+    }
+
+    /// What is missing, of `selection` or of nobody in particular: one for each reason, scope and
+    /// note.
+    #[must_use]
+    pub fn losses(&self, selection: &Selection) -> Vec<Loss> {
+        let selected = selection.streams.iter();
+        let selected = selected.filter_map(|stream| self.streams.get(stream));
+        let drops = Drops::sums(selected.flat_map(|stream| &stream.info.drops));
+        let streams = drops.iter().filter(|drops| drops.count > 0);
+        let streams = streams.map(|drops| Loss::new(drops.reason, drops.count));
+        let mut losses: Vec<Loss> = Vec::new();
+        let runs = self.runs.iter().flat_map(|run| run.losses.iter().cloned());
+        for loss in streams.chain(runs) {
+            let like = |other: &&mut Loss| {
+                (other.reason, &other.scope, &other.note) == (loss.reason, &loss.scope, &loss.note)
+            };
+            match losses.iter_mut().find(like) {
+                Some(sum) => sum.count = sum.count.saturating_add(loss.count),
+                None => losses.push(loss),
+            }
+        }
+        losses
     }
 
     /// A file by its path.
@@ -318,13 +340,30 @@ fn common_mode(traces: &[Named<'_>]) -> Result<Mode, MixedModes> {
 
 fn run(named: &Named<'_>) -> Run {
     let trace = named.trace;
-    let mut drops = Drops::sums(trace.drops().flat_map(|(_, drops)| drops));
-    drops.sort_by_key(|drops| drops.reason);
+    let mut losses: Vec<Loss> = Vec::new();
+    for loss in trace.losses() {
+        if matches!(loss.scope, Scope::Stream(_)) {
+            continue;
+        }
+        // A process has a row in no report of losses: those of all processes are summed.
+        let scope = match loss.scope {
+            Scope::Process(_) => Scope::Trace,
+            scope => scope,
+        };
+        let like = |other: &&mut Loss| {
+            other.reason == loss.reason && other.scope == scope && other.note == loss.note
+        };
+        match losses.iter_mut().find(like) {
+            Some(sum) => sum.count = sum.count.saturating_add(loss.count),
+            None => losses.push(Loss { scope, ..loss }),
+        }
+    }
+    losses.sort_by_key(|loss| loss.reason);
     Run {
         name: named.name.to_owned(),
         info: trace.info().clone(),
         finished: trace.ended().is_some(),
-        drops,
+        losses,
         processes: trace.processes().len(),
     }
 }

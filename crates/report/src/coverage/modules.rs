@@ -1,7 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the modules of a process lie in its memory.
 
+use std::collections::HashMap;
+
 use crate::trace::{Module, ProcessId, Trace};
+
+/// The modules of a trace by their process.
+pub(super) struct Modules<'a> {
+    of_all: Vec<&'a Module>,
+    of_each: HashMap<ProcessId, Vec<&'a Module>>,
+}
+
+impl<'a> Modules<'a> {
+    pub(super) fn new(trace: &'a Trace<'_>) -> Self {
+        let mut modules = Self {
+            of_all: Vec::new(),
+            of_each: HashMap::new(),
+        };
+        for module in trace.modules() {
+            match module.process {
+                Some(process) => modules.of_each.entry(process).or_default().push(module),
+                None => modules.of_all.push(module),
+            }
+        }
+        modules
+    }
+}
 
 /// The modules of one process by address.
 pub(super) struct ModuleMap<'a> {
@@ -17,11 +41,9 @@ pub(super) enum Place<'a> {
 }
 
 impl<'a> ModuleMap<'a> {
-    pub(super) fn new(trace: &'a Trace<'_>, process: ProcessId) -> Self {
-        let modules = trace.modules().iter();
-        let mut modules: Vec<_> = modules
-            .filter(|module| module.process.is_none_or(|id| id == process))
-            .collect();
+    pub(super) fn new(of: &Modules<'a>, process: ProcessId) -> Self {
+        let own = of.of_each.get(&process).into_iter().flatten();
+        let mut modules: Vec<_> = of.of_all.iter().chain(own).copied().collect();
         modules.sort_by_key(|module| module.range.start);
         Self { modules }
     }

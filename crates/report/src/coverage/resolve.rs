@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gather::{ImageHits, ImageKey};
+use super::losses::Lossy;
 use super::paths::place;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
 use crate::image::{
@@ -50,24 +51,28 @@ struct Extent {
     inlined: bool,
 }
 
-/// Looks everything up that `streams` streams recorded; those in `lossy` may have run more.
+/// Looks everything up that `streams` streams recorded; `lossy` says who may have run more.
 pub(super) fn resolve(
     images: BTreeMap<ImageKey, ImageHits>,
     search: &Search,
     streams: usize,
-    lossy: StreamSet,
+    lossy: &Lossy,
 ) -> Vec<Resolved> {
     let images: Vec<_> = images.into_iter().collect();
-    let known = Known {
-        all: (0..streams).collect(),
-        lossy: Hits {
-            streams: lossy,
-            ..Hits::default()
-        },
-    };
+    let all: StreamSet = (0..streams).collect();
     images
         .into_par_iter()
-        .filter_map(|((path, id), hits)| one(Image::find(&path, &id, search), hits, &known))
+        .filter_map(|(key, hits)| {
+            let known = Known {
+                all: all.clone(),
+                lossy: Hits {
+                    streams: lossy.of(&key),
+                    ..Hits::default()
+                },
+            };
+            let (path, id) = key;
+            one(Image::find(&path, &id, search), hits, &known)
+        })
         .collect()
 }
 

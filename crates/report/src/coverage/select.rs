@@ -108,11 +108,11 @@ pub enum Seen {
 }
 
 impl Selection {
-    /// All streams.
+    /// All streams, and whoever ran something and has none.
     #[must_use]
     pub fn all(coverage: &Coverage) -> Self {
         Self {
-            streams: (0..coverage.streams.len()).collect(),
+            streams: (0..=coverage.streams.len()).collect(),
             exclusive: false,
         }
     }

@@ -1,43 +1,58 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sets of streams.
 
+use std::sync::Arc;
+
 /// The number of a stream among those of a [`Coverage`](super::Coverage).
 pub type StreamIndex = usize;
 
 /// Streams, by their numbers.
+///
+/// Most places of a program were run by the same streams as their neighbours: a copy, and the union
+/// with a part or a whole, share the memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StreamSet {
     /// One bit a stream; no zero word at the end, so that equal sets are equal.
-    words: Vec<u64>,
+    words: Arc<Vec<u64>>,
 }
 
 impl StreamSet {
     /// No stream.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { words: Vec::new() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Adds a stream.
     pub fn insert(&mut self, stream: StreamIndex) {
-        let word = stream / 64;
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
+        if self.contains(stream) {
+            return;
         }
-        self.words[word] |= 1 << (stream % 64);
+        let word = stream / 64;
+        let words = Arc::make_mut(&mut self.words);
+        if word >= words.len() {
+            words.resize(word + 1, 0);
+        }
+        words[word] |= 1 << (stream % 64);
     }
 
     /// Adds all of `other`. Whether anything was new.
     pub fn union(&mut self, other: &Self) -> bool {
-        if other.words.len() > self.words.len() {
-            self.words.resize(other.words.len(), 0);
+        if Arc::ptr_eq(&self.words, &other.words) || other.is_within(self) {
+            return false;
         }
-        let mut changed = false;
-        for (mine, others) in self.words.iter_mut().zip(&other.words) {
-            changed |= *others & !*mine != 0;
+        if self.is_within(other) {
+            self.words = Arc::clone(&other.words);
+            return true;
+        }
+        let words = Arc::make_mut(&mut self.words);
+        if other.words.len() > words.len() {
+            words.resize(other.words.len(), 0);
+        }
+        for (mine, others) in words.iter_mut().zip(other.words.iter()) {
             *mine |= others;
         }
-        changed
+        true
     }
 
     /// Whether a stream is in it.
@@ -51,7 +66,8 @@ impl StreamSet {
     /// Whether the two have a stream in common.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
-        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+        let mut pairs = self.words.iter().zip(other.words.iter());
+        pairs.any(|(a, b)| a & b != 0)
     }
 
     /// Whether all streams of this set are in `other`.
@@ -61,7 +77,7 @@ impl StreamSet {
             && self
                 .words
                 .iter()
-                .zip(&other.words)
+                .zip(other.words.iter())
                 .all(|(a, b)| a & !b == 0)
     }
 

@@ -110,6 +110,7 @@ impl<'a> View<'a> {
     pub fn by_thread(&self, filter: &Filter) -> Vec<Self> {
         let streams = self.selection.streams.iter();
         streams
+            .filter(|stream| *stream < self.coverage.streams.len())
             .map(|stream| {
                 let selection = Selection {
                     streams: [stream].into_iter().collect(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::tree::{crate_of, Totals};
 use super::Detail;
 use crate::coverage::{FileView, StreamSummary, View};
+use crate::trace::{Loss, Scope};
 
 /// Grows when something changes that a reader could have relied on.
 const VERSION: u32 = 1;
@@ -33,6 +34,21 @@ struct Run<'a> {
     command: Vec<String>,
     directory: String,
     finished: bool,
+    processes: usize,
+    losses: Vec<Missing>,
+}
+
+/// What is not in the trace and of no thread in particular.
+#[derive(Serialize)]
+struct Missing {
+    reason: String,
+    count: u64,
+    unit: &'static str,
+    /// For people.
+    text: String,
+    /// The file of code that it is about, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -165,6 +181,8 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
                     .collect(),
                 directory: run.info.directory.to_string_lossy().into_owned(),
                 finished: run.finished,
+                processes: run.processes,
+                losses: run.losses.iter().map(missing).collect(),
             })
             .collect(),
         threads: threads
@@ -178,6 +196,19 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
     };
     serde_json::to_writer_pretty(&mut *to, &report)?;
     writeln!(to)
+}
+
+fn missing(loss: &Loss) -> Missing {
+    Missing {
+        reason: loss.reason.to_string(),
+        count: loss.count,
+        unit: loss.reason.unit().1,
+        text: loss.to_string(),
+        module: match &loss.scope {
+            Scope::Module { path, .. } => Some(path.to_string_lossy().into_owned()),
+            Scope::Trace | Scope::Process(_) | Scope::Stream(_) => None,
+        },
+    }
 }
 
 fn of_thread(stream: &StreamSummary) -> Thread<'_> {

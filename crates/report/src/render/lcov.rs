@@ -15,6 +15,10 @@ use crate::coverage::{FileView, View};
 /// # Errors
 /// What `to` says.
 pub fn lcov(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<()> {
+    // Lines that may have run have no count; why, lcov passes over.
+    for loss in view.coverage.losses(&view.selection) {
+        writeln!(to, "# rkcov: {}", harmless(&loss.to_string()))?;
+    }
     let test = test_name(view);
     for file in &view.files {
         writeln!(to, "TN:{test}")?;

@@ -8,7 +8,7 @@ use super::style::{harmless, head, number, plural, ranges, tail, width, wrapped,
 use super::tree::{crate_of, Folder, Totals};
 use super::Detail;
 use crate::coverage::{FileView, Seen, StreamSummary, View};
-use crate::trace::{Drops, Mode};
+use crate::trace::{Drops, Loss, Mode};
 
 /// What the report for people shows, and how.
 #[derive(Clone, Copy, Debug)]
@@ -535,9 +535,10 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
         .filter_map(|index| coverage.streams.get(index))
         .collect();
     let mut alarms: Vec<String> = Vec::new();
-    let of_streams = selected.iter().flat_map(|stream| &stream.info.drops);
-    let of_runs = coverage.runs.iter().flat_map(|run| &run.drops);
-    let drops = Drops::sums(of_streams.chain(of_runs).filter(|drops| drops.count > 0));
+    let losses = coverage.losses(&view.selection);
+    let (drops, others): (Vec<Loss>, Vec<Loss>) =
+        losses.into_iter().partition(|loss| loss.reason.is_drop());
+    let drops = Drops::sums(&drops.iter().map(Drops::from).collect::<Vec<_>>());
     if !drops.is_empty() {
         let parts: Vec<String> = drops
             .iter()
@@ -548,6 +549,9 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
              (--mode unique)",
             parts.join(", ")
         ));
+    }
+    for loss in others {
+        alarms.push(format!("LOST: {}", harmless(&loss.to_string())));
     }
     let count = |what: fn(&StreamSummary) -> u64| selected.iter().map(|s| what(s)).sum::<u64>();
     let lost = count(|stream| stream.lost.nowhere + stream.lost.ambiguous);

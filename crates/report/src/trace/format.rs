@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{DropReason, Drops, Mode};
+use super::{BuildId, DropReason, Drops, Loss, Mode, ProcessId, Scope};
 
 /// The first eight bytes. A change of line ends or a cut eighth bit breaks it.
 pub const MAGIC: [u8; 8] = *b"\x89rkcov\r\n";
@@ -40,6 +40,7 @@ pub(super) enum Kind {
     StreamEnd = 6,
     Drops = 7,
     End = 8,
+    Loss = OPTIONAL | 1,
 }
 
 impl Kind {
@@ -53,6 +54,7 @@ impl Kind {
             6 => Self::StreamEnd,
             7 => Self::Drops,
             8 => Self::End,
+            raw if raw == Self::Loss as u32 => Self::Loss,
             _ => return None,
         })
     }
@@ -159,6 +161,22 @@ impl Encoder {
         });
     }
 
+    /// A loss that is not of one stream.
+    pub(super) fn loss(&mut self, loss: &Loss) {
+        let (kind, process) = match &loss.scope {
+            Scope::Process(id) => (1, id.0),
+            Scope::Module { .. } => (2, NO_PROCESS),
+            Scope::Trace | Scope::Stream(_) => (0, NO_PROCESS),
+        };
+        self.u32(loss.reason.raw()).u64(loss.count);
+        self.u32(kind).u32(process);
+        match &loss.scope {
+            Scope::Module { path, build_id } => self.bytes(&build_id.0).os(path),
+            _ => self.bytes(&[]).bytes(&[]),
+        };
+        self.bytes(loss.note.as_bytes());
+    }
+
     pub(super) fn range(&mut self, range: &Range<u64>) -> &mut Self {
         self.u64(range.start).u64(range.end)
     }
@@ -244,6 +262,26 @@ impl<'a> Decoder<'a> {
         })
     }
 
+    /// A loss. Of one that a later version wrote nobody knows what it is about.
+    pub(super) fn loss(&mut self) -> Result<Loss, Nonsense> {
+        let reason = DropReason::from_raw(self.u32()?);
+        let count = self.u64()?;
+        let (kind, process) = (self.u32()?, self.u32()?);
+        let build_id = BuildId(self.bytes()?.to_vec());
+        let path = self.os()?.into();
+        let scope = match kind {
+            1 => Scope::Process(ProcessId(process)),
+            2 => Scope::Module { path, build_id },
+            _ => Scope::Trace,
+        };
+        Ok(Loss {
+            reason,
+            count,
+            scope,
+            note: self.text()?,
+        })
+    }
+
     pub(super) fn range(&mut self) -> Result<Range<u64>, Nonsense> {
         let range = self.u64()?..self.u64()?;
         if range.start > range.end {
@@ -320,5 +358,7 @@ mod tests {
             }
         }
         assert_eq!((1..64).filter_map(Kind::from_raw).count(), 8);
+        assert_eq!(Kind::from_raw(OPTIONAL | 1), Some(Kind::Loss));
+        assert_eq!(Kind::from_raw(OPTIONAL | 2), None);
     }
 }

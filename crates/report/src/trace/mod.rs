@@ -26,6 +26,7 @@
 mod error;
 mod file;
 mod format;
+mod loss;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use std::time::SystemTime;
 pub use error::{OpenError, TraceError};
 pub use file::{Output, TraceFile};
 pub use format::{MAGIC, VERSION};
+pub use loss::{Loss, Scope};
 pub use reader::{Stream, Trace};
 pub use writer::Writer;
 
@@ -241,6 +243,23 @@ pub enum DropReason {
     NoSlot,
     /// Sections nested too deeply; in sections.
     TooDeep,
+    /// It is not known what a module is: there was no room to keep it, or it has no name; in
+    /// modules.
+    UnknownModule,
+    /// There was no room to keep what a process is; in processes.
+    UnknownProcess,
+    /// A process was invited and could not come; in processes.
+    Refused,
+    /// A process has the runtime of another version; in processes.
+    Stranger,
+    /// A process has the runtime and was not invited; in processes.
+    Unseen,
+    /// A process was still running when recording ended; in processes.
+    StillRunning,
+    /// Sections, or a thread's own collection, were recorded for another client; in sections.
+    OfOthers,
+    /// There was no room for what the stores of a module record; in modules, for each thread.
+    NoStores,
     /// A reason that this version does not know, by its number.
     Other(u32),
 }
@@ -253,6 +272,14 @@ impl DropReason {
             3 => Self::NoArea,
             4 => Self::NoSlot,
             5 => Self::TooDeep,
+            6 => Self::UnknownModule,
+            7 => Self::UnknownProcess,
+            8 => Self::Refused,
+            9 => Self::Stranger,
+            10 => Self::Unseen,
+            11 => Self::StillRunning,
+            12 => Self::OfOthers,
+            13 => Self::NoStores,
             other => Self::Other(other),
         }
     }
@@ -264,6 +291,14 @@ impl DropReason {
             Self::NoArea => 3,
             Self::NoSlot => 4,
             Self::TooDeep => 5,
+            Self::UnknownModule => 6,
+            Self::UnknownProcess => 7,
+            Self::Refused => 8,
+            Self::Stranger => 9,
+            Self::Unseen => 10,
+            Self::StillRunning => 11,
+            Self::OfOthers => 12,
+            Self::NoStores => 13,
             Self::Other(raw) => raw,
         }
     }
@@ -277,6 +312,14 @@ impl fmt::Display for DropReason {
             Self::NoArea => f.write_str("no area"),
             Self::NoSlot => f.write_str("no slot"),
             Self::TooDeep => f.write_str("nested too deeply"),
+            Self::UnknownModule => f.write_str("module unknown"),
+            Self::UnknownProcess => f.write_str("process unknown"),
+            Self::Refused => f.write_str("refused"),
+            Self::Stranger => f.write_str("another version"),
+            Self::Unseen => f.write_str("not seen"),
+            Self::StillRunning => f.write_str("still running"),
+            Self::OfOthers => f.write_str("of another client"),
+            Self::NoStores => f.write_str("no room for stores"),
             Self::Other(raw) => write!(f, "reason {raw}"),
         }
     }
@@ -289,6 +332,15 @@ pub struct Drops {
     pub reason: DropReason,
     /// How often, in the unit of the reason.
     pub count: u64,
+}
+
+impl From<&Loss> for Drops {
+    fn from(loss: &Loss) -> Self {
+        Self {
+            reason: loss.reason,
+            count: loss.count,
+        }
+    }
 }
 
 impl Drops {
@@ -315,6 +367,9 @@ pub fn fuzz_read(bytes: &[u8]) {
         return assert!(strict.is_err());
     };
     assert_eq!(strict.err(), wrong);
+    for loss in trace.losses() {
+        assert!(!loss.to_string().is_empty());
+    }
     for stream in trace.streams() {
         assert!(trace.process(stream.info().process).is_some());
         assert!(stream.unwritten() <= stream.records());

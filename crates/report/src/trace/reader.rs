@@ -14,8 +14,8 @@ use super::format::{
     SECTION_HEADER,
 };
 use super::{
-    BuildId, Drops, Exit, Info, Mode, Module, Process, ProcessId, StreamInfo, TraceError, MAGIC,
-    VERSION,
+    BuildId, Drops, Exit, Info, Loss, Mode, Module, Process, ProcessId, Scope, StreamInfo,
+    TraceError, MAGIC, VERSION,
 };
 
 /// A trace, its words still in the bytes that it was read from.
@@ -27,6 +27,7 @@ pub struct Trace<'a> {
     modules: Vec<Module>,
     streams: Vec<Stream<'a>>,
     drops: Vec<(Option<ProcessId>, Vec<Drops>)>,
+    losses: Vec<Loss>,
 }
 
 /// One stream of a trace.
@@ -76,6 +77,7 @@ impl<'a> Trace<'a> {
             modules: Vec::new(),
             streams: Vec::new(),
             drops: Vec::new(),
+            losses: Vec::new(),
         };
         let wrong = trace.rest(sections).err();
         Ok((trace, wrong))
@@ -120,6 +122,29 @@ impl<'a> Trace<'a> {
     /// Drops that belong to no stream.
     pub fn drops(&self) -> impl Iterator<Item = (Option<ProcessId>, &[Drops])> {
         self.drops.iter().map(|(id, drops)| (*id, drops.as_slice()))
+    }
+
+    /// All that is not in the trace: [`Trace::drops`], the drops of the streams, and what else was
+    /// lost.
+    pub fn losses(&self) -> impl Iterator<Item = Loss> + '_ {
+        let of = |scope: Scope, drops: &'_ Drops| Loss {
+            scope,
+            ..Loss::new(drops.reason, drops.count)
+        };
+        let streams = self
+            .streams
+            .iter()
+            .enumerate()
+            .flat_map(move |(at, stream)| {
+                let drops = stream.info.drops.iter();
+                drops.map(move |drops| of(Scope::Stream(at), drops))
+            });
+        let drops = self.drops.iter().flat_map(move |(process, drops)| {
+            let scope = process.map_or(Scope::Trace, Scope::Process);
+            drops.iter().map(move |drops| of(scope.clone(), drops))
+        });
+        let losses = self.losses.iter().cloned().chain(drops).chain(streams);
+        losses.filter(|loss| loss.count > 0)
     }
 
     fn rest(&mut self, mut sections: Sections<'a>) -> Result<(), TraceError> {
@@ -183,6 +208,13 @@ impl<'a> Trace<'a> {
             Kind::Drops => {
                 let process = self.process_id(from.u32()?)?;
                 self.drops.push((process, from.drops()?));
+            }
+            Kind::Loss => {
+                let loss = from.loss()?;
+                if let Scope::Process(id) = loss.scope {
+                    self.process_id(id.0)?.ok_or("a loss of no process")?;
+                }
+                self.losses.push(loss);
             }
             Kind::End => self.ended = Some(from.time()?),
         }

@@ -72,9 +72,70 @@ fn sample() -> Vec<u8> {
     };
     writer.drops(Some(process), &[none, full]).unwrap();
     writer.drops(None, &[]).unwrap();
+    for loss in losses(process) {
+        writer.loss(&loss).unwrap();
+    }
     writer
         .finish_at(UNIX_EPOCH + Duration::from_nanos(18))
         .unwrap()
+}
+
+/// Losses in the sample, behind everything else.
+const LOSSES: usize = 3;
+
+/// One loss of each scope that has a section.
+fn losses(process: ProcessId) -> [Loss; LOSSES] {
+    let module = Scope::Module {
+        path: "/src/lib.so".into(),
+        build_id: BuildId(vec![5]),
+    };
+    [
+        Loss {
+            note: "another user".into(),
+            ..Loss::new(DropReason::Refused, 2)
+        },
+        Loss {
+            scope: Scope::Process(process),
+            ..Loss::new(DropReason::StillRunning, 1)
+        },
+        Loss {
+            scope: module,
+            ..Loss::new(DropReason::UnknownModule, 4)
+        },
+    ]
+}
+
+#[test]
+fn all_losses_are_in_one_place() {
+    let bytes = sample();
+    let trace = Trace::parse(&bytes).unwrap();
+    let process = trace.streams()[0].info().process;
+    let all: Vec<Loss> = trace.losses().collect();
+    assert_eq!(all[..LOSSES], losses(process));
+    let others: Vec<_> = all[LOSSES..]
+        .iter()
+        .map(|loss| (loss.reason, loss.count, loss.scope.clone()))
+        .collect();
+    let of_process = Scope::Process(process);
+    assert_eq!(
+        others,
+        [
+            (DropReason::NoSlot, 1, of_process.clone()),
+            (DropReason::Full, 3, of_process),
+            (DropReason::Full, 3, Scope::Stream(0)),
+            (DropReason::Full, 3, Scope::Stream(1)),
+        ]
+    );
+    let said: Vec<String> = all[..4].iter().map(Loss::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "2 processes not recorded: another user",
+            "1 process still running: what they run from now on is not in the trace",
+            "4 modules not known: the code that ran in them has no name (/src/lib.so)",
+            "1 thread not recorded: there was no room for more threads",
+        ]
+    );
 }
 
 /// Where the sections of a sound trace begin, and its end.
@@ -301,7 +362,7 @@ fn forged(at: usize, change: impl FnOnce(&mut SectionHeader, &mut Vec<u8>)) -> V
 #[test]
 fn unknown_sections_are_skipped_only_if_they_are_optional() {
     // The drops of no process: leaving them out leaves a sound trace.
-    let at = borders(&sample()).len() - 3;
+    let at = borders(&sample()).len() - 3 - LOSSES;
     let optional = forged(at, |header, _| header.kind = OPTIONAL | 77);
     assert_eq!(Trace::parse(&optional).unwrap().drops().count(), 1);
     let needed = forged(at, |header, _| header.kind = 77);

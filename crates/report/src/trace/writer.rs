@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::format::{
     file_header, padding, Encoder, Kind, SectionHeader, ALIGN, CHUNK_WORDS, NO_PROCESS,
 };
-use super::{Drops, Info, Module, Process, ProcessId, StreamInfo};
+use super::{Drops, Info, Loss, Module, Process, ProcessId, Scope, StreamInfo};
 
 /// Writes a trace, section by section, without seeking.
 ///
@@ -133,6 +133,20 @@ impl<W: Write> Writer<W> {
         let mut fields = Encoder::default();
         fields.u32(process).drops(drops);
         self.section(Kind::Drops, &fields.0)
+    }
+
+    /// Adds a loss. One of a single stream belongs to [`StreamInfo::drops`]; here it is taken for one
+    /// of the whole trace. Readers that do not know of losses pass over it.
+    ///
+    /// # Errors
+    /// What the output says, or `InvalidInput` if the process is of another trace.
+    pub fn loss(&mut self, loss: &Loss) -> io::Result<()> {
+        if let Scope::Process(id) = loss.scope {
+            self.known(id)?;
+        }
+        let mut fields = Encoder::default();
+        fields.loss(loss);
+        self.section(Kind::Loss, &fields.0)
     }
 
     /// Ends the trace now and gives the output back.

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Programs that send signals to their whole process group.
+
+use crate::support::{Compiler, Lab, RKCOV};
+use rkcov_report::trace::TraceFile;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What ran is kept even if the signal is one that nobody can hold back: the program has its group
+/// to itself but for the process that stands in its place, which dies as it would have.
+#[test]
+fn who_kills_the_whole_group_loses_nothing() {
+    for (signal, name) in [(9, "KILL"), (15, "TERM"), (1, "HUP")] {
+        let lab = Lab::new();
+        let program = lab.program(Compiler::Gcc, "group");
+        let trace = lab.path("trace.rkcov");
+        let mut command = Command::new(RKCOV);
+        command.args(["run", "-o"]).arg(&trace).arg(&program);
+        command.arg(signal.to_string()).stdin(Stdio::null());
+        // SAFETY: may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::setsid()?;
+                Ok(())
+            });
+        }
+        let ended = command.output().unwrap();
+        let status = ended.status;
+        let shell = status.code().or(status.signal().map(|signal| 128 + signal));
+        assert_eq!(shell, Some(128 + signal), "{name}: {status:?}");
+        // Whoever waited for the process that was killed does not wait for the trace.
+        let patience = Instant::now();
+        while !trace.exists() {
+            assert!(patience.elapsed() < Duration::from_secs(30), "{name}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let file = TraceFile::open(&trace).unwrap();
+        let recorded = file.trace().unwrap();
+        let pcs: usize = recorded.streams().iter().map(|s| s.pcs().count()).sum();
+        assert_eq!(recorded.streams().len(), 2, "{name}");
+        assert!(pcs > 4, "{name}: {pcs}");
+        let left = std::fs::read_dir(lab.path("")).unwrap();
+        let unfinished = left.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".unfinished")
+        });
+        assert_eq!(unfinished.count(), 0, "{name}");
+    }
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is lost is said, and no line that ran is said not to have run, in any format.
+
+use crate::support::{succeed, Compiler, Lab, RKCOV};
+use rkcov_report::trace::{DropReason, Mode, TraceFile};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// What the formats say of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Ran,
+    Missed,
+    Unknown,
+}
+
+/// A program, and what became of running it.
+struct Case {
+    lab: Lab,
+    program: PathBuf,
+    trace: PathBuf,
+    said: String,
+}
+
+impl Case {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let program = lab.program(Compiler::Gcc, "late");
+        let trace = lab.path("trace.rkcov");
+        Self {
+            lab,
+            program,
+            trace,
+            said: String::new(),
+        }
+    }
+
+    /// Runs a shell script in which `$P` is the program, with these options of `rkcov run`.
+    fn run(&mut self, options: &[&str], script: &str) {
+        let output = Command::new(RKCOV)
+            .args(["run", "-o"])
+            .arg(&self.trace)
+            .args(options)
+            .args(["--", "sh", "-c", script])
+            .env("P", &self.program)
+            .current_dir(self.lab.path(""))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        self.said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", self.said);
+    }
+
+    fn report(&self, options: &[&str]) -> String {
+        let mut report = Command::new(RKCOV);
+        report.arg("report").args(options).arg(&self.trace);
+        let output = report.output().unwrap();
+        assert!(output.status.success(), "{options:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What all formats say of the line in `late()`.
+    #[track_caller]
+    fn late(&self) -> Says {
+        let source = include_str!("programs/late.c");
+        let at = source
+            .lines()
+            .position(|line| line.contains("return n + 7;"));
+        let line = at.unwrap() + 1;
+        let text = self.report(&["--source"]);
+        let row = text.lines().find(|row| row.contains("return n + 7;"));
+        let text = match row.and_then(|row| row.trim_start().split(' ').nth(1)) {
+            Some("+") => Says::Ran,
+            Some("-") => Says::Missed,
+            _ => Says::Unknown,
+        };
+        let lcov = self.report(&["--format=lcov"]);
+        let row = lcov
+            .lines()
+            .find_map(|row| row.strip_prefix(&format!("DA:{line},")));
+        let lcov = match row {
+            Some("0") => Says::Missed,
+            Some(_) => Says::Ran,
+            None => Says::Unknown,
+        };
+        let json: serde_json::Value =
+            serde_json::from_str(&self.report(&["--format=json"])).unwrap();
+        let lines = json["files"][0]["lines"].as_array();
+        let found = lines
+            .into_iter()
+            .flatten()
+            .find(|entry| entry["line"] == line as u64);
+        let json = match found.map(|entry| entry["count"].as_u64().unwrap()) {
+            Some(0) => Says::Missed,
+            Some(_) => Says::Ran,
+            None => Says::Unknown,
+        };
+        assert_eq!((text, lcov), (json, json), "text, lcov, JSON");
+        json
+    }
+
+    /// Asserts that every format says what was lost, and that the run did.
+    #[track_caller]
+    fn says(&self, what: &str) {
+        assert!(self.said.contains(what), "{}", self.said);
+        let text = self.report(&[]).replace('\n', " ");
+        assert!(text.contains(what), "{text}");
+        let lcov = self.report(&["--format=lcov"]);
+        let comment = lcov.lines().find(|line| line.starts_with("# rkcov: "));
+        assert!(comment.is_some_and(|line| line.contains(what)), "{lcov}");
+        let json: serde_json::Value =
+            serde_json::from_str(&self.report(&["--format=json"])).unwrap();
+        assert!(
+            json["runs"][0]["losses"].to_string().contains(what),
+            "{json}"
+        );
+    }
+
+    #[track_caller]
+    fn lost_nothing(&self) {
+        assert!(!self.said.contains("not recorded"), "{}", self.said);
+        let text = self.report(&[]);
+        assert!(text.contains("nothing was dropped"), "{text}");
+    }
+}
+
+#[test]
+fn what_did_not_run_is_said_so_where_nothing_was_lost() {
+    let mut case = Case::new();
+    case.run(&[], "$P; $P early");
+    assert_eq!(case.late(), Says::Missed);
+    case.lost_nothing();
+}
+
+#[test]
+fn full_tables_make_lines_unknown() {
+    let mut case = Case::new();
+    for (tables, late, what) in [
+        (
+            "4,999,9999,99999,99999",
+            Says::Unknown,
+            "processes not known: there was no room",
+        ),
+        // The program is the first of its images.
+        ("999,1,9999,99999,99999", Says::Ran, "modules not known"),
+        ("999,999,9999,5,99999", Says::Unknown, "modules not known"),
+        (
+            "999,999,8,99999,99999",
+            Says::Unknown,
+            "not known: the code that ran in them has no name (/",
+        ),
+    ] {
+        case.run(&["--tables", tables], "$P many 10");
+        assert_eq!(case.late(), late, "{tables}");
+        case.says(what);
+    }
+    // A process without its command line is still known.
+    case.run(&["--tables", "999,999,9999,99999,0"], "$P many 10");
+    assert_eq!(case.late(), Says::Ran);
+    case.lost_nothing();
+}
+
+#[test]
+fn one_module_stands_once_in_the_tables_however_many_processes_load_it() {
+    let mut case = Case::new();
+    // Eleven processes of one program: its image and those of its libraries.
+    case.run(&["--tables", "11,4,9999,9999,99999"], "exec $P many 10");
+    assert_eq!(case.late(), Says::Ran);
+    case.lost_nothing();
+}
+
+#[test]
+fn a_full_buffer_makes_lines_unknown() {
+    let mut case = Case::new();
+    case.run(&["--buffer-words=2"], "$P late");
+    assert_ne!(case.late(), Says::Missed);
+    let text = case.report(&[]);
+    assert!(text.contains("DROPPED"), "{text}");
+    let lcov = case.report(&["--format=lcov"]);
+    assert!(lcov.contains("# rkcov: "), "{lcov}");
+    let json = case.report(&["--format=json"]);
+    assert!(json.contains("\"lossy\": true"), "{json}");
+}
+
+#[test]
+fn a_child_that_is_refused_makes_lines_unknown() {
+    let mut case = Case::new();
+    case.run(&[], "$P early; (ulimit -v 100000; $P late)");
+    assert_eq!(case.late(), Says::Unknown);
+    case.says("1 process not recorded: no room to map rkcov's memory");
+}
+
+#[test]
+fn children_with_another_environment_are_recorded() {
+    for script in [
+        "$P cleared",
+        "$P closed",
+        "$P fexecve",
+        "env -i $P late",
+        "unset RKCOV_RUN; $P late",
+        "unset RKCOV_RUN; $P closed",
+    ] {
+        let mut case = Case::new();
+        case.run(&[], script);
+        assert_eq!(case.late(), Says::Ran, "{script}");
+        case.lost_nothing();
+    }
+}
+
+/// Whether a command can be run at all here; says so if not.
+fn can(command: &[&str]) -> bool {
+    let output = Command::new(command[0]).args(&command[1..]).output();
+    let can = output.is_ok_and(|output| output.status.success());
+    if !can {
+        println!("SKIPPED: the kernel forbids {command:?}");
+    }
+    can
+}
+
+#[test]
+fn children_in_other_namespaces_are_recorded() {
+    for (probe, script) in [
+        (&["unshare", "-r", "true"][..], "unshare -r $P late"),
+        (
+            &["unshare", "-rpf", "--mount-proc", "true"],
+            "unshare -rpf --mount-proc $P late",
+        ),
+        (
+            &["unshare", "-rm", "umount", "-l", "/proc"],
+            "unshare -rm sh -c 'umount -l /proc; $P late'",
+        ),
+        (
+            &[
+                "bwrap",
+                "--dev-bind",
+                "/",
+                "/",
+                "--unshare-all",
+                "--clearenv",
+                "true",
+            ],
+            "bwrap --dev-bind / / --unshare-all --clearenv $P late",
+        ),
+    ] {
+        if !can(probe) {
+            continue;
+        }
+        let mut case = Case::new();
+        case.run(&[], script);
+        assert_eq!(case.late(), Says::Ran, "{script}: {}", case.said);
+        case.lost_nothing();
+    }
+}
+
+#[test]
+fn children_of_another_user_are_recorded() {
+    let setpriv = ["setpriv", "--reuid=65534", "--clear-groups"];
+    if !can(&[&setpriv[..], &["true"]].concat()) {
+        return;
+    }
+    let mut case = Case::new();
+    // Another user cannot look into the folder of a test.
+    succeed(Command::new("chmod").arg("755").arg(case.lab.path("")));
+    for script in ["$P late", "env -i $P late"] {
+        case.run(&[], &format!("{} {script}", setpriv.join(" ")));
+        assert_eq!(case.late(), Says::Ran, "{script}");
+        case.lost_nothing();
+    }
+}
+
+#[test]
+fn a_program_with_rights_of_its_own_says_that_it_does_not_come() {
+    if !can(&["setpriv", "--reuid=65534", "--clear-groups", "true"]) {
+        return;
+    }
+    let mut case = Case::new();
+    succeed(Command::new("chmod").arg("755").arg(case.lab.path("")));
+    succeed(Command::new("chmod").arg("u+s").arg(&case.program));
+    case.run(
+        &[],
+        "cp $P plain; ./plain; setpriv --reuid=65534 --clear-groups $P late",
+    );
+    case.says("1 process not recorded: a program with rights");
+    assert_eq!(case.late(), Says::Unknown);
+}
+
+#[test]
+fn a_daemon_is_waited_for_or_said_to_run_on() {
+    let mut case = Case::new();
+    case.run(&["--wait"], "$P daemon");
+    assert_eq!(case.late(), Says::Ran);
+    case.lost_nothing();
+    case.run(&["--wait=0"], "$P daemon");
+    assert_eq!(case.late(), Says::Unknown);
+    case.says("1 process still running: what they run from now on is not in the trace");
+}
+
+#[test]
+fn losses_are_in_the_trace_with_their_reasons() {
+    let mut case = Case::new();
+    case.run(&["--tables", "999,999,8,99999,99999"], "$P many 10");
+    let file = TraceFile::open(&case.trace).unwrap();
+    let trace = file.trace().unwrap();
+    assert_eq!(trace.info().mode, Mode::Unique);
+    let losses: Vec<_> = trace.losses().collect();
+    assert!(!losses.is_empty());
+    assert!(losses
+        .iter()
+        .all(|loss| loss.reason == DropReason::UnknownModule));
+}
