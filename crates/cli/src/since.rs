@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The lines that changed since a revision, as git says.
 
-use rkcov_report::coverage::View;
+use rkcov_report::coverage::{Function, View};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -92,14 +92,18 @@ impl Changes {
             let lines = lines.map_or(&[][..], Vec::as_slice);
             file.lines.retain(|line, _| Self::has(lines, *line));
             file.unknown.retain(|line| Self::has(lines, *line));
-            file.functions.retain(|(function, _)| {
+            file.comparisons.retain(|line, _| Self::has(lines, *line));
+            let changed = |function: &Function| {
                 let (first, last) = function.lines;
                 lines
                     .iter()
                     .any(|range| *range.start() <= last && first <= *range.end())
-            });
+            };
+            file.functions.retain(|(function, _)| changed(function));
+            file.unknown_functions.retain(|function| changed(function));
         }
-        view.files.retain(|file| !file.lines.is_empty());
+        view.files
+            .retain(|file| !file.lines.is_empty() || file.complete && !file.unknown.is_empty());
         view.folded.clear();
     }
 }

@@ -66,8 +66,19 @@ enum Sub {
 }
 
 /// Options of `rkcov report` that a user of cargo knows for something else, or does not need.
-const NOT_OFFERED: [&str; 9] = [
-    "files", "format", "output", "salvage", "project", "binaries", "exclude", "color", "help",
+const NOT_OFFERED: [&str; 12] = [
+    "files",
+    "format",
+    "output",
+    "pcs",
+    "image",
+    "load_offset",
+    "salvage",
+    "project",
+    "binaries",
+    "exclude",
+    "color",
+    "help",
 ];
 
 #[derive(Debug, clap::Args)]

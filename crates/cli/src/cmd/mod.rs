@@ -32,7 +32,7 @@ pub enum Command {
     /// Run a program that was written for the kernel's kcov, with one of its own process
     Preload(preload::Args),
     /// Say what trace files recorded: files, functions and lines
-    Report(report::Args),
+    Report(Box<report::Args>),
     /// Say what only one of two traces ran
     Diff(diff::Args),
     /// Put the runtime, its header and this command where compilers and pkg-config find them

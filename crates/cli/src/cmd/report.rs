@@ -8,13 +8,16 @@ use rkcov::program::limits_are_errors;
 use rkcov_report::coverage::{
     Coverage, MixedModes, Named, Selection, StreamSummary, Thread, UnknownThread, View,
 };
-use rkcov_report::image::{Problem, Search};
+use rkcov_report::image::{self, ElfError, Problem, Search};
 use rkcov_report::render::{self, Detail, PcOptions, Style, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
-use rkcov_report::trace::{OpenError, Trace, TraceFile};
+use rkcov_report::trace::{
+    Info, Mode, Module, OpenError, Process, StreamInfo, Trace, TraceFile, Writer,
+};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -31,7 +34,7 @@ pub enum Format {
     Lcov,
     /// All of it, for programs; docs/report.schema.json says what stands where
     Json,
-    /// The bare PCs, one a line
+    /// The bare PCs, one a line, as PATH+0xOFFSET
     Pcs,
     /// Pages for a browser: a folder, or one file if PATH ends with .html
     Html,
@@ -47,7 +50,66 @@ pub enum Format {
     Badge,
 }
 
+/// One of the reports that are asked for: `FORMAT` or `FORMAT=PATH`.
+#[derive(Clone, Debug)]
+struct Wanted {
+    format: Format,
+    path: Option<PathBuf>,
+}
+
+impl From<Format> for Wanted {
+    fn from(format: Format) -> Self {
+        Self { format, path: None }
+    }
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (format, path) = match text.split_once('=') {
+            Some((_, "")) => return Err("there is no path behind the =".to_owned()),
+            Some((format, path)) => (format, Some(path.into())),
+            None => (text, None),
+        };
+        let all: Vec<String> = Format::value_variants()
+            .iter()
+            .filter_map(ValueEnum::to_possible_value)
+            .map(|value| value.get_name().to_owned())
+            .collect();
+        let format = Format::from_str(format, false)
+            .map_err(|_| format!("a report is one of {}", all.join(", ")))?;
+        Ok(Self { format, path })
+    }
+}
+
+/// Another name for a folder: `FROM=TO`.
+#[derive(Clone, Debug)]
+struct Remap {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl FromStr for Remap {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(Self {
+                from: from.into(),
+                to: to.into(),
+            }),
+            _ => Err("two folders, as FROM=TO"),
+        }
+    }
+}
+
 impl Format {
+    /// Whether it is of what was recorded, not of lines.
+    const fn is_of_pcs(self) -> bool {
+        matches!(self, Self::Pcs | Self::Drcov)
+    }
+
     /// Whether people read it, in the midst of what else a command prints.
     #[must_use]
     pub const fn is_for_people(self) -> bool {
@@ -66,14 +128,38 @@ enum Color {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Trace files, reported as one
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "pcs", value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// What the report looks like
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    /// Write the report to this file
+    /// What the report looks like: text, a table for people; lcov, a tracefile for genhtml and
+    /// editors; json, all of it, for programs (docs/report.schema.json); pcs, the bare PCs, one a
+    /// line, as PATH+0xOFFSET; html, pages for a browser: a folder, or one file if PATH ends with .html;
+    /// cobertura, XML for CI services; drcov, for plugins of disassemblers; github, annotations for a
+    /// workflow, and its summary if there is a GITHUB_STEP_SUMMARY; markdown, sums and a table of
+    /// files; badge, a picture of the share of lines that ran, in SVG.
+    /// With PATH it goes there, and there may be several [default: text]
+    #[arg(long, value_name = "FORMAT[=PATH]")]
+    format: Vec<Wanted>,
+    /// Write the report whose format has no PATH to this file
     #[arg(short, long, value_name = "PATH")]
     pub(super) output: Option<PathBuf>,
+    /// Report a list of PCs, return addresses as kcov has them: hexadecimal numbers with white space
+    /// or commas between them
+    #[arg(
+        long,
+        value_name = "LIST",
+        conflicts_with = "files",
+        requires = "image"
+    )]
+    pcs: Option<PathBuf>,
+    /// The program or vmlinux that the PCs of --pcs are of
+    #[arg(long, value_name = "ELF", requires = "pcs")]
+    image: Option<PathBuf>,
+    /// How far from its addresses in the file the image of --pcs lay, in hexadecimal
+    #[arg(long, value_name = "HEX", requires = "pcs", value_parser = hexadecimal)]
+    load_offset: Option<u64>,
+    /// Succeed even if a program or a library that ran is gone or is another one now
+    #[arg(long)]
+    pub(super) allow_missing: bool,
     /// Read the whole part of a trace that is cut or damaged
     #[arg(long)]
     salvage: bool,
@@ -98,6 +184,9 @@ pub struct Args {
     /// Show system headers, Rust's own libraries and crates of others, too
     #[arg(long, visible_alias = "include-deps", help_heading = "Sources")]
     pub(super) all_sources: bool,
+    /// Sources below the folder FROM are below TO now, as after a run in a container
+    #[arg(long, value_name = "FROM=TO", help_heading = "Sources")]
+    remap: Vec<Remap>,
     /// Sources below this folder are of the project, too, wherever it lies
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     pub(super) project: Vec<PathBuf>,
@@ -122,7 +211,7 @@ pub struct Args {
     /// Show what these threads ran: main, workers, a thread's id or name
     #[arg(long, value_name = "THREAD", help_heading = "Threads")]
     thread: Vec<Thread>,
-    /// Show only what ran on no other thread
+    /// Of the threads that are chosen, show only what ran on no other one
     #[arg(long, help_heading = "Threads")]
     exclusive: bool,
     /// One report for each thread (text and lcov)
@@ -150,7 +239,7 @@ pub struct Args {
         help_heading = "Text"
     )]
     color: Color,
-    /// PCs as they were recorded: in order, however often
+    /// PCs as they were recorded: addresses in memory, in order, however often
     #[arg(long, help_heading = "PCs")]
     raw: bool,
 }
@@ -233,11 +322,57 @@ pub enum Error {
         /// How many should have.
         least: Percent,
         /// Why it cannot be told.
-        why: &'static str,
+        why: String,
+    },
+    /// Several reports would go to one place.
+    #[error("of several formats all but one need a path, as in --format lcov=PATH")]
+    OnePlace,
+    /// There is no report that could go to the path.
+    #[error("--output {}: each format has a path of its own", .0.display())]
+    NothingLeft(PathBuf),
+    /// Nothing is exclusive to all threads.
+    #[error("--exclusive says which of the threads matter only with --thread or --by-thread")]
+    Exclusive,
+    /// A list of PCs that is none.
+    #[error("{}: {word:?} is no hexadecimal number", path.display())]
+    NoPc {
+        /// The list.
+        path: PathBuf,
+        /// What stands there.
+        word: String,
+    },
+    /// PCs that are not of the image.
+    #[error(
+        "none of the {pcs} PCs in {} is in the code of {}; say with --load-offset how far from \
+         its addresses it lay", list.display(), image.display()
+    )]
+    OtherImage {
+        /// The list.
+        list: PathBuf,
+        /// The image.
+        image: PathBuf,
+        /// How many there are.
+        pcs: usize,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The image of a list of PCs cannot be used.
+    #[error("cannot use {}", path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ElfError,
     },
     /// Files that ran are not there.
     #[error(
-        "the report is not whole: {} of what ran {} not there any more, see above",
+        "the report is not whole: {} of what ran {} not there any more, see above; --allow-missing accepts that",
         if *count == 1 { "1 file".to_owned() } else { format!("{count} files") },
         if *count == 1 { "is" } else { "are" }
     )]
@@ -261,17 +396,97 @@ pub enum Error {
     },
 }
 
-/// Writes the report.
+fn hexadecimal(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    u64::from_str_radix(digits.unwrap_or(text), 16).map_err(|error| error.to_string())
+}
+
+/// A list of PCs as a trace of one thread that recorded them.
+fn trace_of_list(list: &Path, image: &Path, offset: u64) -> Result<Vec<u8>, Error> {
+    let read = |source| Error::Read {
+        path: list.to_owned(),
+        source,
+    };
+    let text = std::fs::read(list).map_err(read)?;
+    let text = String::from_utf8_lossy(&text);
+    let words = text.split(|c: char| c.is_whitespace() || c == ',');
+    let pcs: Vec<u64> = words
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            hexadecimal(word).map_err(|_| Error::NoPc {
+                path: list.to_owned(),
+                word: word.chars().take(40).collect(),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let code = image::code_of(image).map_err(|source| Error::Image {
+        path: image.to_owned(),
+        source,
+    })?;
+    let moved = |address: u64| address.wrapping_add(offset);
+    let text: Vec<Range<u64>> = code
+        .text
+        .iter()
+        .map(|r| moved(r.start)..moved(r.end))
+        .collect();
+    let inside = |pc: &u64| text.iter().any(|range| range.contains(&pc.wrapping_sub(1)));
+    if !pcs.is_empty() && !pcs.iter().any(inside) {
+        return Err(Error::OtherImage {
+            list: list.to_owned(),
+            image: image.to_owned(),
+            pcs: pcs.len(),
+        });
+    }
+    let module = |process| Module {
+        process: Some(process),
+        path: std::path::absolute(image).unwrap_or_else(|_| image.to_owned()),
+        build_id: code.build_id.clone(),
+        bias: offset,
+        range: text.iter().map(|r| r.start).min().unwrap_or(0)
+            ..text.iter().map(|r| r.end).max().unwrap_or(0),
+        text: text.clone(),
+    };
+    let written = || -> io::Result<Vec<u8>> {
+        let mut writer = Writer::new(Vec::new(), &Info::new(Mode::Trace))?;
+        let process = writer.process(&Process::default())?;
+        writer.module(&module(process))?;
+        let stream = StreamInfo {
+            finished: true,
+            main: true,
+            count: pcs.len() as u64,
+            ..StreamInfo::new(process)
+        };
+        writer.stream(&stream, pcs.iter().copied())?;
+        writer.finish()
+    };
+    written().map_err(read)
+}
+
+/// Writes the reports.
 ///
 /// # Errors
-/// A trace cannot be read, or the report cannot be written.
+/// A trace cannot be read, or a report cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    if args.exclusive && args.thread.is_empty() && !args.by_thread {
+        return Err(Error::Exclusive);
+    }
+    let wanted = places(args)?;
+    if args.since.is_some() && wanted.iter().any(|one| one.format == Format::Html) {
+        return Err(Error::SinceHtml);
+    }
     let files = args
         .files
         .iter()
         .map(TraceFile::open)
         .collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<String> = files
+    let list = match (&args.pcs, &args.image) {
+        (Some(list), Some(image)) => {
+            let bytes = trace_of_list(list, image, args.load_offset.unwrap_or(0))?;
+            Some((list.display().to_string(), bytes))
+        }
+        _ => None,
+    };
+    let mut names: Vec<String> = files
         .iter()
         .map(|f| f.path().display().to_string())
         .collect();
@@ -287,58 +502,111 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             file.trace()?
         });
     }
+    if let Some((name, bytes)) = &list {
+        names.push(name.clone());
+        traces.push(Trace::parse(bytes).map_err(|error| Error::Read {
+            path: name.into(),
+            source: io::Error::other(error),
+        })?);
+    }
     let named: Vec<Named<'_>> = names
         .iter()
         .zip(&traces)
         .map(|(name, trace)| Named { name, trace })
         .collect();
-
-    if let Some(folder) = folder(args) {
-        limits_are_errors();
-        let report = report(args, &named, &Look::of(args, None), To::Folder(&folder))?;
-        let page = folder.join("index.html");
-        report.written.map_err(|source| Error::Write {
-            path: folder,
-            source,
-        })?;
-        warn(&page.display());
-        report.judged?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    match &args.output {
-        Some(path) => {
-            let failed = |source| Error::Write {
-                path: path.clone(),
-                source,
-            };
+    let coverage = if wanted.iter().all(|wanted| wanted.format.is_of_pcs()) {
+        None
+    } else {
+        Some(coverage(args, &named)?)
+    };
+    let reporter = Reporter::new(args, &named, coverage.as_ref())?;
+    for Wanted { format, path } in &wanted {
+        if let Some(folder) = folder(*format, path.as_deref()) {
             limits_are_errors();
-            let file = File::create(path).map_err(failed)?;
-            let mut to = BufWriter::new(file);
-            let look = Look::of(args, None);
-            let report = report(args, &named, &look, To::Stream(&mut to))?;
-            report.written.map_err(failed)?;
-            to.flush().map_err(failed)?;
-            report.judged?;
+            let page = folder.join("index.html");
+            reporter
+                .write_folder(&folder)
+                .map_err(|source| Error::Write {
+                    path: folder,
+                    source,
+                })?;
+            warn(&page.display());
+            continue;
         }
-        None => {
-            let out = io::stdout();
-            let look = Look::of(args, Some(&out));
-            let mut to = BufWriter::new(out.lock());
-            let report = report(args, &named, &look, To::Stream(&mut to))?;
-            match report.written.and_then(|()| to.flush()) {
-                Ok(()) => report.judged?,
-                // Whoever reads has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Ok(ExitCode::from(CLOSED_PIPE));
-                }
-                Err(source) => {
-                    let path = "standard output".into();
-                    return Err(Error::Write { path, source });
+        match path {
+            Some(path) => {
+                let failed = |source| Error::Write {
+                    path: path.clone(),
+                    source,
+                };
+                limits_are_errors();
+                let file = File::create(path).map_err(failed)?;
+                let mut to = BufWriter::new(file);
+                let look = Look::of(args, None);
+                reporter.write(*format, &look, &mut to).map_err(failed)?;
+                to.flush().map_err(failed)?;
+            }
+            None => {
+                let out = io::stdout();
+                let look = Look::of(args, Some(&out));
+                let mut to = BufWriter::new(out.lock());
+                let written = reporter.write(*format, &look, &mut to);
+                match written.and_then(|()| to.flush()) {
+                    Ok(()) => {}
+                    // Whoever reads has seen enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(ExitCode::from(CLOSED_PIPE));
+                    }
+                    Err(source) => {
+                        let path = "standard output".into();
+                        return Err(Error::Write { path, source });
+                    }
                 }
             }
         }
     }
+    reporter.judged()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The reports that are wanted, and where each goes: at most one to standard output.
+fn places(args: &Args) -> Result<Vec<Wanted>, Error> {
+    let mut wanted = args.format.clone();
+    if wanted.is_empty() {
+        wanted.push(Format::Text.into());
+    }
+    let mut open = wanted.iter_mut().filter(|wanted| wanted.path.is_none());
+    match (open.next(), open.next(), &args.output) {
+        (_, Some(_), _) => return Err(Error::OnePlace),
+        (Some(one), None, output) => one.path.clone_from(output),
+        (None, None, Some(output)) => return Err(Error::NothingLeft(output.clone())),
+        (None, None, None) => {}
+    }
+    Ok(wanted)
+}
+
+/// Where the files of modules may be.
+fn search(args: &Args) -> Search {
+    let mut search = Search::default();
+    search.binaries.clone_from(&args.binaries);
+    let named = args
+        .remap
+        .iter()
+        .map(|remap| (remap.from.clone(), remap.to.clone()));
+    search.moved.extend(named.chain(args.moved.iter().cloned()));
+    search
+        .debug_dirs
+        .splice(0..0, args.debug_dir.iter().cloned());
+    search
+}
+
+/// What the traces say of sources, under the names that the user gives them.
+fn coverage(args: &Args, traces: &[Named<'_>]) -> Result<Coverage, Error> {
+    let coverage = Coverage::new(traces, &search(args))?;
+    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
+        warn(problem);
+    }
+    Ok(coverage)
 }
 
 /// How wide and how coloured.
@@ -371,152 +639,162 @@ impl Look {
     }
 }
 
-/// Where a report goes.
-enum To<'a> {
-    Stream(&'a mut dyn Write),
-    Folder(&'a Path),
-}
-
-/// The folder that the report is, if it is one.
-fn folder(args: &Args) -> Option<PathBuf> {
-    if args.format != Format::Html {
+/// The folder that a report is, if it is one.
+fn folder(format: Format, path: Option<&Path>) -> Option<PathBuf> {
+    if format != Format::Html {
         return None;
     }
     let is_page = |path: &Path| {
         let end = path.extension();
         end.is_some_and(|end| end.eq_ignore_ascii_case("html") || end.eq_ignore_ascii_case("htm"))
     };
-    match &args.output {
+    match path {
         // A device or a pipe takes one file.
         Some(path) if is_page(path) || path.exists() && !path.is_dir() => None,
-        Some(path) => Some(path.clone()),
+        Some(path) => Some(path.to_owned()),
         None => Some(PathBuf::from("rkcov-html")),
     }
 }
 
-/// What became of a report.
-struct Report {
-    written: io::Result<()>,
-    /// What `--fail-under-lines` makes of it.
-    judged: Result<(), Error>,
+/// Writes reports of the same traces.
+struct Reporter<'a> {
+    args: &'a Args,
+    traces: Vec<&'a Trace<'a>>,
+    /// Nothing if only PCs are wanted.
+    view: Option<View<'a>>,
+    threads: Vec<View<'a>>,
+    filter: Filter,
 }
 
-/// Writes the report to `to`.
-fn report(args: &Args, traces: &[Named<'_>], look: &Look, to: To<'_>) -> Result<Report, Error> {
-    let (to, folder): (&mut dyn Write, _) = match to {
-        To::Stream(to) => (to, None),
-        To::Folder(folder) => (&mut io::sink(), Some(folder)),
-    };
-    let mut search = Search::default();
-    search.binaries.clone_from(&args.binaries);
-    search.moved.clone_from(&args.moved);
-    search
-        .debug_dirs
-        .splice(0..0, args.debug_dir.iter().cloned());
-    if matches!(args.format, Format::Pcs | Format::Drcov) {
-        let traces: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
-        let options = PcOptions {
-            threads: args.thread.clone(),
-            exclusive: args.exclusive,
-            raw: args.raw,
+impl<'a> Reporter<'a> {
+    fn new(
+        args: &'a Args,
+        traces: &[Named<'a>],
+        coverage: Option<&'a Coverage>,
+    ) -> Result<Self, Error> {
+        let mut reporter = Self {
+            args,
+            traces: traces.iter().map(|named| named.trace).collect(),
+            view: None,
+            threads: Vec::new(),
+            filter: Filter::default(),
         };
-        let written = match args.format {
-            Format::Drcov => render::drcov(&traces, &options, &search, to),
-            _ => render::pcs(&traces, &options, &search, to),
+        let Some(coverage) = coverage else {
+            return Ok(reporter);
         };
-        return Ok(Report {
-            written,
-            judged: match args.fail_under_lines {
+        let filter = Filter {
+            only: args.filter.clone(),
+            exclude: args.exclude.clone(),
+            all: args.all_sources,
+            project: coverage
+                .runs
+                .iter()
+                .map(|run| run.info.directory.clone())
+                .chain(args.project.iter().cloned())
+                .collect(),
+        };
+        let selection = Selection::threads(coverage, &args.thread, args.exclusive)?;
+        let mut view = View::new(coverage, selection, &filter);
+        if let Some(rev) = &args.since {
+            Changes::since(rev)?.restrict(&mut view);
+        }
+        if args.by_thread {
+            reporter.threads = view.by_thread(&filter);
+        }
+        reporter.view = Some(view);
+        reporter.filter = filter;
+        Ok(reporter)
+    }
+
+    fn write_folder(&self, folder: &Path) -> io::Result<()> {
+        match &self.view {
+            Some(view) => render::html_folder(view, &self.filter, folder),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, format: Format, look: &Look, to: &mut dyn Write) -> io::Result<()> {
+        let args = self.args;
+        let detail = if args.summary_only {
+            Detail::Sums
+        } else {
+            Detail::Each
+        };
+        let view = match &self.view {
+            Some(view) if !format.is_of_pcs() => view,
+            _ => {
+                let options = PcOptions {
+                    threads: args.thread.clone(),
+                    exclusive: args.exclusive,
+                    raw: args.raw,
+                };
+                let search = search(args);
+                return match format {
+                    Format::Drcov => render::drcov(&self.traces, &options, &search, to),
+                    _ => render::pcs(&self.traces, &options, &search, to),
+                };
+            }
+        };
+        match format {
+            Format::Lcov if args.by_thread => {
+                let mut threads = self.threads.iter();
+                threads.try_for_each(|one| render::lcov(one, detail, to))
+            }
+            Format::Lcov => render::lcov(view, detail, to),
+            Format::Json => render::json(view, detail, to),
+            Format::Html => render::html(view, &self.filter, to),
+            Format::Cobertura => render::cobertura(view, detail, to),
+            Format::Github => render::github(view, to).and_then(|()| summary(view)),
+            Format::Markdown => render::markdown(view, to),
+            Format::Badge => render::badge(view, to),
+            Format::Text | Format::Pcs | Format::Drcov => {
+                let options = TextOptions {
+                    width: look.width,
+                    style: look.style,
+                    detail,
+                    functions: args.functions,
+                    source: args.source,
+                    full: args.full,
+                    uncovered: args.uncovered,
+                };
+                render::text(view, &self.threads, &options, to)
+            }
+        }
+    }
+
+    /// What the user made a condition: enough lines, and that what ran is there.
+    fn judged(&self) -> Result<(), Error> {
+        let least = self.args.fail_under_lines.or(self.args.fail_under_patch);
+        let Some(view) = &self.view else {
+            return match least {
                 Some(least) => Err(Error::NotJudged {
                     least,
-                    why: "PCs are not lines; use another format",
+                    why: "PCs are not lines; use another format".to_owned(),
                 }),
                 None => Ok(()),
-            },
+            };
+        };
+        if self.args.since.is_some() {
+            let (ran, all) = (view.lines_ran(), view.lines_all());
+            match Percent::of(ran, all) {
+                Some(share) => warn(&format_args!("{ran} of {all} changed lines ran, {share}")),
+                None => warn(&"no line with code changed"),
+            }
+        }
+        warn_of_changes(view);
+        let absent = view.coverage.images.iter().filter(|image| {
+            let mut problems = image.problems.iter();
+            problems.any(Problem::is_absence)
         });
-    }
-    let changes = match (&args.since, args.format) {
-        (Some(_), Format::Html) => return Err(Error::SinceHtml),
-        (Some(rev), _) => Some(Changes::since(rev)?),
-        (None, _) => None,
-    };
-    let coverage = Coverage::new(traces, &search)?;
-    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
-        warn(problem);
-    }
-    let filter = Filter {
-        only: args.filter.clone(),
-        exclude: args.exclude.clone(),
-        all: args.all_sources,
-        project: coverage
-            .runs
-            .iter()
-            .map(|run| run.info.directory.clone())
-            .chain(args.project.iter().cloned())
-            .collect(),
-    };
-    let selection = Selection::threads(&coverage, &args.thread, args.exclusive)?;
-    let detail = if args.summary_only {
-        Detail::Sums
-    } else {
-        Detail::Each
-    };
-    let options = TextOptions {
-        width: look.width,
-        style: look.style,
-        detail,
-        functions: args.functions,
-        source: args.source,
-        full: args.full,
-        uncovered: args.uncovered,
-    };
-    let mut view = View::new(&coverage, selection, &filter);
-    if let Some(changes) = &changes {
-        changes.restrict(&mut view);
-    }
-    let threads: Vec<View<'_>> = if args.by_thread {
-        view.by_thread(&filter)
-    } else {
-        Vec::new()
-    };
-    let written = match args.format {
-        Format::Lcov if args.by_thread => {
-            let mut threads = threads.iter();
-            threads.try_for_each(|one| render::lcov(one, detail, to))
+        let count = absent.count();
+        if count > 0 && !self.args.allow_missing {
+            return Err(Error::Absent { count });
         }
-        Format::Lcov => render::lcov(&view, detail, to),
-        Format::Json => render::json(&view, detail, to),
-        Format::Html => match folder {
-            Some(folder) => render::html_folder(&view, &filter, folder),
-            None => render::html(&view, &filter, to),
-        },
-        Format::Cobertura => render::cobertura(&view, detail, to),
-        Format::Github => render::github(&view, to).and_then(|()| summary(&view)),
-        Format::Markdown => render::markdown(&view, to),
-        Format::Badge => render::badge(&view, to),
-        Format::Text | Format::Pcs | Format::Drcov => render::text(&view, &threads, &options, to),
-    };
-    if changes.is_some() {
-        let (ran, known) = (view.lines_ran(), view.lines_known());
-        match Percent::of(ran, known) {
-            Some(share) => warn(&format_args!("{ran} of {known} changed lines ran, {share}")),
-            None => warn(&"no line with code changed"),
+        match least {
+            Some(least) => judge(view, least),
+            None => Ok(()),
         }
     }
-    warn_of_changes(&view);
-    let absent = coverage.images.iter().filter(|image| {
-        let mut problems = image.problems.iter();
-        problems.any(Problem::is_absence)
-    });
-    let judged = match (
-        absent.count(),
-        args.fail_under_lines.or(args.fail_under_patch),
-    ) {
-        (0, None) => Ok(()),
-        (0, Some(least)) => judge(&view, least),
-        (count, _) => Err(Error::Absent { count }),
-    };
-    Ok(Report { written, judged })
 }
 
 /// Says which sources were changed after they were compiled.
@@ -557,22 +835,33 @@ fn summary(view: &View<'_>) -> io::Result<()> {
 
 /// Whether as many lines ran as should have.
 fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
-    let not_judged = |why| Err(Error::NotJudged { least, why });
+    let not_judged = |why: String| Err(Error::NotJudged { least, why });
     if !view.is_complete() {
-        return not_judged("what did not run is not known of all files");
+        return not_judged("what did not run is not known of all files".to_owned());
     }
     let coverage = view.coverage;
-    let lost = coverage
-        .runs
-        .iter()
-        .any(|run| run.is_lossy() || !run.finished)
+    let losses = coverage.losses(&view.selection);
+    let lost = !losses.is_empty()
+        || coverage
+            .runs
+            .iter()
+            .any(|run| run.is_lossy() || !run.finished)
         || coverage.streams.iter().any(StreamSummary::is_lossy);
     if lost {
-        return not_judged("records were lost, so what did not run is not known");
+        let why = losses
+            .first()
+            .map(|loss| format!(" ({loss})"))
+            .unwrap_or_default();
+        return not_judged(format!(
+            "records were lost{why}, so what did not run is not known"
+        ));
     }
-    let (ran, known) = (view.lines_ran(), view.lines_known());
+    if coverage.mode == Mode::Cmp {
+        return not_judged("comparisons do not say what did not run".to_owned());
+    }
+    let (ran, known) = (view.lines_ran(), view.lines_all());
     match Percent::of(ran, known) {
-        None => not_judged("there are no lines"),
+        None => not_judged("there are no lines".to_owned()),
         Some(share) if share < least => Err(Error::TooFew {
             ran,
             known,
@@ -594,8 +883,13 @@ fn warn(what: &dyn std::fmt::Display) {
 pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<ExitCode, Error> {
     run(&Args {
         files: vec![trace.to_owned()],
-        format,
+        format: vec![format.into()],
         output,
+        pcs: None,
+        image: None,
+        load_offset: None,
+        allow_missing: true,
+        remap: Vec::new(),
         salvage: false,
         summary_only: false,
         fail_under_lines: None,

@@ -278,6 +278,32 @@ fn a_program_that_was_built_again() {
     scene.is_whole(&["--binaries", folder.to_str().unwrap()]);
 }
 
+/// A gate must not pass because nothing was left to look at.
+#[test]
+fn what_is_missing_is_a_failure_unless_that_is_allowed() {
+    let scene = Scene::new();
+    let status = |more: &[&str]| {
+        let mut report = Command::new(RKCOV);
+        report.args(["report", "--format", "json"]).args(more);
+        let output = report.arg(scene.path("trace.rkcov")).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    assert_eq!(status(&[]).0, Some(0));
+    fs::rename(&scene.program, scene.path("old")).unwrap();
+    let (gone, said) = status(&[]);
+    let last =
+        "rkcov: the report is not whole: 1 file of what ran is not there any more, see above; \
+                --allow-missing accepts that\n";
+    assert_eq!(gone, Some(1));
+    assert!(said.ends_with(last), "{said}");
+    assert_eq!(status(&["--allow-missing"]).0, Some(0));
+    built_otherwise(&scene.lab);
+    let (changed, said) = status(&[]);
+    assert!(changed == Some(1) && said.ends_with(last), "{said}");
+    assert!(said.contains("its build id was"), "{said}");
+}
+
 #[test]
 fn something_else_in_a_programs_place() {
     let scene = Scene::new();

@@ -422,7 +422,7 @@ fn reports_at_the_end() {
         .arg(format!("--report=lcov={}", lcov.display()));
     let ran = run.of::<&str>(&program, &[]);
     ran.exited(0);
-    let pcs = ran.stdout().lines().filter(|line| line.starts_with("0x"));
+    let pcs = ran.stdout().lines().filter(|line| line.contains("/mix+0x"));
     assert!(pcs.count() > 20, "{}", ran.stdout());
     let lcov = fs::read_to_string(lcov).unwrap();
     assert!(lcov.contains("mix.c") && lcov.contains("FNDA:"), "{lcov}");

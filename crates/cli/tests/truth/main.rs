@@ -3,6 +3,7 @@
 //! that did not, nor the other way round.
 
 mod lines;
+mod options;
 mod small;
 
 use std::fmt::Write;

@@ -120,7 +120,7 @@ fn sums_alone_are_the_sums_of_the_whole_report() {
     assert_as_the_schema_says(&sums);
     for file in report["files"].as_array_mut().unwrap() {
         let file = file.as_object_mut().unwrap();
-        for each in ["lines", "unknown", "functions"] {
+        for each in ["lines", "unknown", "functions", "unknown_functions"] {
             assert!(file.remove(each).is_some(), "{file:?}");
         }
     }
@@ -157,7 +157,7 @@ fn too_few_lines_are_a_failure_and_say_so() {
     let more = format!("{:.2}", percent + 0.01);
     let message = format!(
         "rkcov: {} of {} lines ran, {percent:.2} %: --fail-under-lines asks for {more} %\n",
-        totals["ran"], totals["known"]
+        totals["ran"], totals["all"]
     );
     // Who asks has the report all the same.
     assert_eq!(judged(&more, &[]), (Some(1), report, message.clone()));

@@ -2,7 +2,7 @@
 //! From the words of streams to addresses of images.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -117,4 +117,69 @@ fn all_of(
         }
     }
     lost
+}
+
+/// Finds the files that the PCs of a trace are of.
+pub(crate) struct Places<'a>(Modules<'a>);
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(trace: &'a Trace<'_>) -> Self {
+        Self(Modules::new(trace))
+    }
+
+    /// The file of each PC of a process, and the address in it; without a file, the address in memory.
+    pub(crate) fn of(
+        &self,
+        process: ProcessId,
+        pcs: impl IntoIterator<Item = u64>,
+    ) -> Vec<(Option<&'a Path>, u64)> {
+        let map = ModuleMap::new(&self.0, process);
+        let place = |pc: u64| match map.find(pc) {
+            Place::In(module) => (Some(&*module.path), pc.wrapping_sub(module.bias)),
+            Place::Nowhere | Place::Several => (None, pc),
+        };
+        pcs.into_iter().map(place).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{Info, Module, Process, StreamInfo, Writer};
+    use std::time::{Duration, Instant};
+
+    /// Each of many processes has its own copy of a module. In the square of their number this takes
+    /// minutes.
+    #[test]
+    fn many_processes_take_time_in_proportion() {
+        const PROCESSES: u64 = 60_000;
+        let mut writer = Writer::new(Vec::new(), &Info::new(Mode::Trace)).unwrap();
+        for number in 0..PROCESSES {
+            let process = writer.process(&Process::default()).unwrap();
+            let bias = number << 12;
+            let module = Module {
+                process: Some(process),
+                path: "/p".into(),
+                build_id: BuildId(vec![1]),
+                bias,
+                range: bias + 0x1000..bias + 0x2000,
+                text: Vec::new(),
+            };
+            writer.module(&module).unwrap();
+            let stream = StreamInfo {
+                count: 1,
+                ..StreamInfo::new(process)
+            };
+            writer.stream(&stream, [bias + 0x1234]).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let trace = Trace::parse(&bytes).unwrap();
+        let before = Instant::now();
+        let gathered = gather(&[&trace], &Search::default());
+        assert!(before.elapsed() < Duration::from_secs(60));
+        let image = &gathered.images[&("/p".into(), BuildId(vec![1]))];
+        let hits = &image.addresses[&0x1234];
+        assert_eq!((image.addresses.len(), hits.count), (1, PROCESSES));
+        assert_eq!(hits.streams.len() as u64, PROCESSES);
+    }
 }

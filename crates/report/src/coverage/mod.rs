@@ -4,6 +4,7 @@
 //! [`Coverage::new`] turns traces into this model. Renderers, and whatever else wants to know what
 //! ran (an editor, a test runner), take it from here; nothing here knows how it will be shown.
 
+mod comparisons;
 mod gather;
 mod guards;
 mod losses;
@@ -22,6 +23,8 @@ use std::time::SystemTime;
 
 use crate::image::{Problem, Search};
 use crate::trace::{BuildId, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace};
+pub use comparisons::{Operands, Pair};
+pub(crate) use gather::Places;
 pub(crate) use guards::Guards;
 use losses::Lossy;
 pub use select::{Seen, Selection, Thread, UnknownThread};
@@ -81,6 +84,11 @@ pub struct StreamSummary {
     pub lost: Lost,
 }
 
+/// Whether a thread's name may be longer.
+pub(crate) fn is_cut(name: &str) -> bool {
+    name.len() == names::KEPT
+}
+
 impl StreamSummary {
     /// What people call it: the thread's id and name, and the label if there is one.
     #[must_use]
@@ -90,7 +98,8 @@ impl StreamSummary {
         if info.main {
             text.push_str(" (main)");
         } else if !info.name.is_empty() {
-            text = format!("{text} ({})", info.name);
+            let cut = if is_cut(&info.name) { "…" } else { "" };
+            text = format!("{text} ({}{cut})", info.name);
         }
         if !info.label.is_empty() {
             text = format!("{text} [{}]", info.label);
@@ -135,6 +144,8 @@ pub struct ImageSummary {
     pub build_id: BuildId,
     /// Different return addresses that were recorded.
     pub pcs: u64,
+    /// How many of them which streams recorded.
+    pub recorded_by: Vec<(StreamSet, u64)>,
     /// Places that could have been recorded; `None` if they cannot be found, and with them what
     /// did not run.
     pub sites: Option<u64>,
@@ -163,6 +174,8 @@ pub struct SourceFile {
     pub complete: bool,
     /// When the first of the images was built that have its lines.
     pub built: Option<SystemTime>,
+    /// What was compared, by line and stream, if comparisons were recorded.
+    pub comparisons: BTreeMap<u32, BTreeMap<StreamIndex, Operands>>,
 }
 
 impl SourceFile {
@@ -264,14 +277,19 @@ impl Coverage {
             .map(|((run, trace, stream), (pcs, lost))| summary(run, trace, stream, *pcs, *lost))
             .collect();
 
-        let runs: Vec<Run> = traces.iter().map(run).collect();
+        let mut runs: Vec<Run> = traces.iter().map(run).collect();
+        for run in &mut runs {
+            if let Some(directory) = run.info.directory.to_str() {
+                run.info.directory = paths::place(directory, &search.moved);
+            }
+        }
         let lossy = Lossy::new(traces, &streams);
         let mut search = search.clone();
         let ran = gathered.images.keys().filter(|(_, id)| !id.is_empty());
         search
             .ran
             .extend(ran.map(|(path, id)| (id.clone(), path.clone())));
-        let resolved = resolve::resolve(gathered.images, &search, streams.len(), &lossy);
+        let resolved = resolve::resolve(gathered.images, &search, streams.len(), &lossy, mode);
         let mut coverage = Self {
             mode,
             runs,
@@ -281,6 +299,11 @@ impl Coverage {
         };
         resolve::merge(resolved, &search.moved, &mut coverage);
         names::complete(&mut coverage);
+        if mode == Mode::Cmp {
+            for (path, lines) in comparisons::of(&plain, &search) {
+                coverage.files.entry(path).or_default().comparisons = lines;
+            }
+        }
         Ok(coverage)
     }
 

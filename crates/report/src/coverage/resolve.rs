@@ -57,6 +57,7 @@ pub(super) fn resolve(
     search: &Search,
     streams: usize,
     lossy: &Lossy,
+    mode: Mode,
 ) -> Vec<Resolved> {
     let images: Vec<_> = images.into_iter().collect();
     let all: StreamSet = (0..streams).collect();
@@ -64,6 +65,7 @@ pub(super) fn resolve(
         .into_par_iter()
         .filter_map(|(key, hits)| {
             let known = Known {
+                pcs: mode != Mode::Cmp,
                 all: all.clone(),
                 lossy: Hits {
                     streams: lossy.of(&key),
@@ -78,6 +80,8 @@ pub(super) fn resolve(
 
 /// What is known of the streams.
 struct Known {
+    /// Whether what was recorded are PCs. Comparisons say of no other code that it did not run.
+    pcs: bool,
     all: StreamSet,
     /// Those that may have run more than was recorded.
     lossy: Hits,
@@ -89,7 +93,7 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
     }
-    let flow = image.flow();
+    let flow = if known.pcs { image.flow() } else { None };
     // What the kernel maps has no path.
     let has_path = !image.path().as_os_str().is_empty();
     let absent = has_path && image.problems().iter().any(Problem::is_absence);
@@ -100,6 +104,7 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
         path: image.path().to_owned(),
         build_id: image.build_id().clone(),
         pcs: hits.addresses.len() as u64,
+        recorded_by: recorded_by(&hits),
         sites: flow.as_ref().map(|flow| flow.sites() as u64),
         streams,
         has_lines: image.has_lines(),
@@ -168,6 +173,18 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
     sources.bare.retain(|symbol, _| !placed.contains(symbol));
     summary.problems.extend(image.into_problems());
     Some(Resolved { summary, sources })
+}
+
+/// How many addresses which streams recorded.
+fn recorded_by(hits: &ImageHits) -> Vec<(StreamSet, u64)> {
+    let mut counts: FxHashMap<&StreamSet, u64> = FxHashMap::default();
+    for hits in hits.addresses.values() {
+        *counts.entry(&hits.streams).or_default() += 1;
+    }
+    let counts = counts.into_iter();
+    counts
+        .map(|(streams, count)| (streams.clone(), count))
+        .collect()
 }
 
 impl Weight for Hits {

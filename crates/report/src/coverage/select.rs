@@ -5,8 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use super::names::KEPT;
-use super::{Coverage, Hits, StreamSet, StreamSummary};
+use super::{is_cut, Coverage, Hits, StreamSet, StreamSummary};
 
 /// Threads, as a user names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum Thread {
     Workers,
     /// The thread with this id.
     Id(u32),
-    /// Threads with this name, or streams with this label.
+    /// Threads with this name, of which Linux keeps 15 bytes, or streams with this label.
     Name(String),
 }
 
@@ -55,7 +54,9 @@ impl Thread {
             Self::Workers => !main,
             Self::Id(id) => tid == *id,
             Self::Name(wanted) => {
-                let cut = wanted.len() == KEPT && name.starts_with(wanted);
+                // Linux cut the name, or a user took it from where it was cut.
+                let cut = is_cut(name) && wanted.starts_with(name)
+                    || is_cut(wanted) && name.starts_with(wanted);
                 !wanted.is_empty() && (name == wanted || label == wanted || cut)
             }
         }

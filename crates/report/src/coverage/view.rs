@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Coverage, Function, Seen, Selection};
+use super::{Coverage, Function, Operands, Seen, Selection, StreamIndex};
 use crate::sources::{Filter, Outside, Verdict};
 
 /// What some threads ran in some files.
@@ -32,8 +32,12 @@ pub struct FileView<'a> {
     pub functions: Vec<(&'a Function, u64)>,
     /// Whether it has what did not run, too.
     pub complete: bool,
+    /// What was compared, by line, if comparisons were recorded.
+    pub comparisons: BTreeMap<u32, Operands>,
     /// Lines with code of which it is not known whether they ran; they are not among `lines`.
     pub unknown: Vec<u32>,
+    /// Functions of which it is not known whether they ran; they are not among `functions`.
+    pub unknown_functions: Vec<&'a Function>,
 }
 
 /// How much of something.
@@ -69,7 +73,11 @@ impl<'a> View<'a> {
                 .iter()
                 .filter_map(|(line, hits)| Some((*line, ran(hits)?)))
                 .collect();
-            if lines.is_empty() {
+            let unknown = file.lines.iter();
+            let unknown = unknown.filter(|(_, hits)| selection.sees(hits) == Seen::Unknown);
+            let unknown: Vec<u32> = unknown.map(|(line, _)| *line).collect();
+            // That a file has code is a fact of the build, whoever ran it.
+            if lines.is_empty() && (unknown.is_empty() || !complete) {
                 continue;
             }
             if let Verdict::Fold(outside) = verdict {
@@ -81,11 +89,13 @@ impl<'a> View<'a> {
                 }
                 continue;
             }
-            let unknown = file.lines.iter();
-            let unknown = unknown.filter(|(_, hits)| selection.sees(hits) == Seen::Unknown);
+            let functions = file.functions.iter();
+            let not_known = |function: &&Function| selection.sees(&function.hits) == Seen::Unknown;
             files.push(FileView {
                 path,
-                unknown: unknown.map(|(line, _)| *line).collect(),
+                unknown,
+                comparisons: of_selection(&file.comparisons, &selection),
+                unknown_functions: functions.filter(not_known).collect(),
                 lines,
                 functions: file
                     .functions
@@ -102,6 +112,22 @@ impl<'a> View<'a> {
             folded,
         }
     }
+}
+
+/// What the streams of a selection compared.
+fn of_selection(
+    lines: &BTreeMap<u32, BTreeMap<StreamIndex, Operands>>,
+    selection: &Selection,
+) -> BTreeMap<u32, Operands> {
+    let mut found: BTreeMap<u32, Operands> = BTreeMap::new();
+    for (line, streams) in lines {
+        let wanted = streams.iter();
+        let wanted = wanted.filter(|(stream, _)| selection.streams.contains(**stream));
+        for (pair, count) in wanted.flat_map(|(_, pairs)| pairs) {
+            *found.entry(*line).or_default().entry(*pair).or_default() += count;
+        }
+    }
+    found
 }
 
 impl<'a> View<'a> {
@@ -121,6 +147,18 @@ impl<'a> View<'a> {
             .collect()
     }
 
+    /// Different PCs that the selection recorded.
+    #[must_use]
+    pub fn pcs(&self) -> u64 {
+        let images = self.coverage.images.iter();
+        let sets = images.flat_map(|image| &image.recorded_by);
+        let wanted = sets.filter(|(streams, _)| {
+            streams.meets(&self.selection.streams)
+                && (!self.selection.exclusive || streams.is_within(&self.selection.streams))
+        });
+        wanted.map(|(_, count)| count).sum()
+    }
+
     /// Lines that ran.
     #[must_use]
     pub fn lines_ran(&self) -> usize {
@@ -131,6 +169,12 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn lines_known(&self) -> usize {
         self.files.iter().map(|file| file.lines.len()).sum()
+    }
+
+    /// Lines with code: where it is known what did not run, all of them.
+    #[must_use]
+    pub fn lines_all(&self) -> usize {
+        self.files.iter().map(FileView::lines_all).sum()
     }
 
     /// Functions that ran.
@@ -151,6 +195,20 @@ impl FileView<'_> {
     #[must_use]
     pub fn lines_ran(&self) -> usize {
         self.lines.values().filter(|count| **count > 0).count()
+    }
+
+    /// Lines with code: where it is known what did not run, all of them, which is a fact of the
+    /// build.
+    #[must_use]
+    pub fn lines_all(&self) -> usize {
+        self.lines.len() + if self.complete { self.unknown.len() } else { 0 }
+    }
+
+    /// Functions with code, as [`lines_all`](Self::lines_all).
+    #[must_use]
+    pub fn functions_all(&self) -> usize {
+        let unknown = self.unknown_functions.len();
+        self.functions.len() + if self.complete { unknown } else { 0 }
     }
 
     /// Functions that ran.

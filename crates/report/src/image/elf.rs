@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, RunTimeEndian, UnwindSection};
 use memmap2::Mmap;
-use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use crate::trace::BuildId;
 
@@ -75,6 +75,18 @@ impl ElfFile {
         let object = self.object();
         let id = object.as_ref().and_then(|o| o.build_id().ok().flatten());
         BuildId(id.unwrap_or_default().to_vec())
+    }
+
+    /// The sections of code.
+    pub(crate) fn text(&self) -> Vec<Range<u64>> {
+        let Some(object) = self.object() else {
+            return Vec::new();
+        };
+        let code = object
+            .sections()
+            .filter(|section| section.kind() == SectionKind::Text);
+        code.map(|section| section.address()..section.address().saturating_add(section.size()))
+            .collect()
     }
 
     /// Whether it has line tables, compressed or not.

@@ -54,6 +54,27 @@ pub struct Frame {
     pub line: Option<u32>,
 }
 
+/// The code of a file.
+#[derive(Clone, Debug)]
+pub struct Code {
+    /// The file's build id.
+    pub build_id: BuildId,
+    /// The addresses in the file that have code.
+    pub text: Vec<Range<u64>>,
+}
+
+/// Where a linked file has code.
+///
+/// # Errors
+/// If it is not one.
+pub fn code_of(path: &Path) -> Result<Code, ElfError> {
+    let file = ElfFile::open(path)?;
+    Ok(Code {
+        build_id: file.build_id(),
+        text: file.text(),
+    })
+}
+
 impl Image {
     /// Finds the file that was at `path` and had this build id.
     #[must_use]

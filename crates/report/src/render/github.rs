@@ -173,6 +173,8 @@ mod tests {
             functions: Vec::new(),
             complete: true,
             unknown: Vec::new(),
+            unknown_functions: Vec::new(),
+            comparisons: [].into(),
         };
         let gaps: Vec<_> = missed(&file).collect();
         assert_eq!(gaps, [(2, 1, 4), (1, 6, 6)]);

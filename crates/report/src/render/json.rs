@@ -6,13 +6,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::style::shown;
 use super::tree::{crate_of, Totals};
 use super::Detail;
 use crate::coverage::{FileView, StreamSummary, View};
-use crate::trace::{Loss, Scope};
+use crate::trace::{Loss, Mode, Scope};
 
 /// Grows when something changes that a reader could have relied on.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -20,6 +21,10 @@ struct Report<'a> {
     mode: &'static str,
     runs: Vec<Run<'a>>,
     threads: Vec<Thread<'a>>,
+    /// Different PCs that these threads recorded.
+    pcs: u64,
+    /// Programs and libraries of which what did not run is not known, or nothing at all.
+    images: Vec<Image>,
     totals: Sum,
     /// By path, with all that is below.
     folders: BTreeMap<String, Sum>,
@@ -64,6 +69,13 @@ struct Thread<'a> {
     lossy: bool,
 }
 
+#[derive(Serialize)]
+struct Image {
+    path: String,
+    build_id: String,
+    problems: Vec<String>,
+}
+
 /// How much of something ran.
 #[derive(Serialize)]
 struct Sum {
@@ -77,6 +89,7 @@ struct Sum {
 struct Part {
     ran: u64,
     known: u64,
+    all: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     percent: Option<f64>,
 }
@@ -97,6 +110,20 @@ struct Each {
     lines: Vec<Line>,
     unknown: Vec<u32>,
     functions: Vec<Function>,
+    unknown_functions: Vec<Function>,
+    /// What was compared, if comparisons were recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparisons: Option<Vec<Comparison>>,
+}
+
+#[derive(Serialize)]
+struct Comparison {
+    line: u32,
+    first: u64,
+    second: u64,
+    bytes: u32,
+    constant: bool,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -110,29 +137,36 @@ struct Function {
     name: String,
     first: u32,
     last: u32,
-    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
 }
 
 impl From<Totals> for Sum {
     fn from(totals: Totals) -> Self {
-        let part = |ran: u64, known: u64| Part {
+        let part = |ran: u64, known: u64, all: u64| Part {
             ran,
             known,
-            percent: (!totals.partial).then(|| percent(ran, known)).flatten(),
+            all,
+            percent: (!totals.partial).then(|| percent(ran, all)).flatten(),
         };
         Self {
-            lines: part(totals.lines_ran, totals.lines),
-            functions: part(totals.functions_ran, totals.functions),
+            lines: part(totals.lines_ran, totals.lines_known, totals.lines),
+            functions: part(
+                totals.functions_ran,
+                totals.functions_known,
+                totals.functions,
+            ),
             unknown_lines: totals.unknown,
             complete: !totals.partial,
         }
     }
 }
 
-/// With two digits behind the point, rounded down: 100 is all.
+/// With two digits behind the point, rounded down: 100 is all, and 0 is nothing.
 #[expect(clippy::cast_precision_loss)]
-fn percent(ran: u64, known: u64) -> Option<f64> {
-    (known > 0).then(|| (ran.saturating_mul(10_000) / known) as f64 / 100.0)
+fn percent(ran: u64, all: u64) -> Option<f64> {
+    let hundredths = |ran: u64| (ran.saturating_mul(10_000) / all).max(ran.min(1));
+    (all > 0).then(|| hundredths(ran) as f64 / 100.0)
 }
 
 /// Writes a view as JSON.
@@ -150,7 +184,7 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
         totals.add(sum);
         let parents = file.path.ancestors().skip(1);
         for folder in parents.filter(|folder| !folder.as_os_str().is_empty()) {
-            let folder = folder.to_string_lossy().into_owned();
+            let folder = shown(folder);
             folders.entry(folder).or_default().add(sum);
         }
         let package = crate_of(file.path);
@@ -158,10 +192,10 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
             crates.entry(package.clone()).or_default().add(sum);
         }
         files.push(File {
-            path: file.path.to_string_lossy().into_owned(),
+            path: shown(file.path),
             package,
             totals: sum.into(),
-            each: (detail == Detail::Each).then(|| each(file)),
+            each: (detail == Detail::Each).then(|| each(file, coverage.mode)),
         });
     }
     let threads = view.selection.streams.iter();
@@ -188,6 +222,17 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
         threads: threads
             .filter_map(|index| coverage.streams.get(index))
             .map(of_thread)
+            .collect(),
+        pcs: view.pcs(),
+        images: coverage
+            .images
+            .iter()
+            .filter(|image| !image.problems.is_empty())
+            .map(|image| Image {
+                path: shown(&image.path),
+                build_id: image.build_id.to_string(),
+                problems: image.problems.iter().map(ToString::to_string).collect(),
+            })
             .collect(),
         totals: totals.into(),
         folders: folders.into_iter().map(|(k, v)| (k, v.into())).collect(),
@@ -225,19 +270,41 @@ fn of_thread(stream: &StreamSummary) -> Thread<'_> {
     }
 }
 
-fn each(file: &FileView<'_>) -> Each {
+fn each(file: &FileView<'_>, mode: Mode) -> Each {
     let lines = file.lines.iter();
     let functions = file.functions.iter();
     Each {
         lines: lines.map(|(&line, &count)| Line { line, count }).collect(),
         unknown: file.unknown.clone(),
         functions: functions
-            .map(|(function, count)| Function {
-                name: function.name.to_string(),
-                first: function.lines.0,
-                last: function.lines.1,
+            .map(|(function, count)| of_function(function, Some(*count)))
+            .collect(),
+        unknown_functions: file
+            .unknown_functions
+            .iter()
+            .map(|function| of_function(function, None))
+            .collect(),
+        comparisons: (mode == Mode::Cmp).then(|| {
+            let lines = file.comparisons.iter();
+            let all = lines.flat_map(|(line, pairs)| pairs.iter().map(move |pair| (*line, pair)));
+            all.map(|(line, (pair, count))| Comparison {
+                line,
+                first: pair.first,
+                second: pair.second,
+                bytes: pair.bytes,
+                constant: pair.constant,
                 count: *count,
             })
-            .collect(),
+            .collect()
+        }),
+    }
+}
+
+fn of_function(function: &crate::coverage::Function, count: Option<u64>) -> Function {
+    Function {
+        name: function.name.to_string(),
+        first: function.lines.0,
+        last: function.lines.1,
+        count,
     }
 }

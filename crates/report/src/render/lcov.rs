@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::style::harmless;
 use super::Detail;
@@ -22,7 +24,9 @@ pub fn lcov(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
     let test = test_name(view);
     for file in &view.files {
         writeln!(to, "TN:{test}")?;
-        writeln!(to, "SF:{}", harmless(&file.path.to_string_lossy()))?;
+        to.write_all(b"SF:")?;
+        to.write_all(&path(file.path))?;
+        writeln!(to)?;
         if detail == Detail::Each {
             functions(file, to)?;
         }
@@ -38,6 +42,19 @@ pub fn lcov(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
         writeln!(to, "end_of_record")?;
     }
     Ok(())
+}
+
+/// The bytes of a path, whatever they stand for: readers open the file by them. Only control
+/// characters, which would end the line, are replaced.
+fn path(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => harmless(text).into_bytes(),
+        Err(_) => bytes
+            .iter()
+            .map(|byte| if byte.is_ascii_control() { b'?' } else { *byte })
+            .collect(),
+    }
 }
 
 fn functions(file: &FileView<'_>, to: &mut dyn Write) -> io::Result<()> {

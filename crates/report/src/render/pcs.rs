@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashSet;
 
-use crate::coverage::{Guards, Thread};
+use super::style::{harmless, shown};
+use crate::coverage::{Guards, Places, Thread};
 use crate::image::Search;
 use crate::trace::{ProcessId, Stream, Trace};
 
@@ -16,7 +17,8 @@ pub struct PcOptions {
     pub threads: Vec<Thread>,
     /// Only those that no other thread ran.
     pub exclusive: bool,
-    /// In the order of the streams and of recording, however often; otherwise sorted, each once.
+    /// Addresses in memory, in the order of the streams and of recording, however often; otherwise
+    /// places of files, sorted, each once.
     pub raw: bool,
 }
 
@@ -28,8 +30,9 @@ impl PcOptions {
     }
 }
 
-/// Writes PCs: return addresses in memory, as they were recorded, or those of sites whose guards were.
-/// The files of modules are looked for as `search` says.
+/// Writes PCs, which are return addresses: as places of files, `PATH+0xOFFSET`, which are the same in
+/// each run; with [`PcOptions::raw`] as they were recorded, in memory. Where guards were recorded, these
+/// are the PCs of their sites. The files of modules are looked for as `search` says.
 ///
 /// # Errors
 /// What `to` says.
@@ -39,19 +42,29 @@ pub fn pcs(
     search: &Search,
     to: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut unique: FxHashSet<u64> = FxHashSet::default();
-    each(traces, options, search, &mut |_, _, pc| {
-        if options.raw {
-            writeln!(to, "{pc:#x}")?;
-        } else {
-            unique.insert(pc);
-        }
-        Ok(())
-    })?;
-    let mut unique: Vec<u64> = unique.into_iter().collect();
+    if options.raw {
+        return each(traces, options, search, &mut |_, _, pc| {
+            writeln!(to, "{pc:#x}")
+        });
+    }
+    let guards = Guards::of(traces, search);
+    let places: Vec<Places<'_>> = traces.iter().map(|trace| Places::new(trace)).collect();
+    let (wanted, elsewhere) = chosen(traces, options, &guards, |(trace, process), pcs| {
+        let unique: FxHashSet<u64> = pcs.collect();
+        places[trace].of(process, unique)
+    });
+    let mut unique: Vec<_> = wanted
+        .into_iter()
+        .collect::<FxHashSet<_>>()
+        .into_iter()
+        .collect();
+    unique.retain(|place| !elsewhere.contains(place));
     unique.sort_unstable();
-    for pc in unique {
-        writeln!(to, "{pc:#x}")?;
+    for (path, offset) in unique {
+        match path {
+            Some(path) => writeln!(to, "{}+{offset:#x}", harmless(&shown(path)))?,
+            None => writeln!(to, "{offset:#x}")?,
+        }
     }
     Ok(())
 }
@@ -87,4 +100,29 @@ pub(super) fn each(
         })?;
     }
     Ok(())
+}
+
+/// What `of` makes of the PCs of the streams that are wanted; and of all others, if that matters.
+fn chosen<'t, T: Eq + std::hash::Hash>(
+    traces: &[&'t Trace<'t>],
+    options: &PcOptions,
+    guards: &Guards<'_>,
+    of: impl Fn((usize, ProcessId), &mut dyn Iterator<Item = u64>) -> Vec<T>,
+) -> (Vec<T>, FxHashSet<T>) {
+    let mut wanted = Vec::new();
+    let mut others = FxHashSet::default();
+    for (at, trace) in traces.iter().enumerate() {
+        for stream in trace.streams() {
+            let is_wanted = options.wants(stream);
+            if is_wanted || options.exclusive {
+                let found = of((at, stream.info().process), &mut guards.pcs(at, stream));
+                if is_wanted {
+                    wanted.extend(found);
+                } else {
+                    others.extend(found);
+                }
+            }
+        }
+    }
+    (wanted, others)
 }

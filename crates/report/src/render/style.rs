@@ -2,6 +2,8 @@
 //! Small things that make text readable: colour, numbers, widths.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use unicode_width::UnicodeWidthStr;
 
@@ -54,6 +56,32 @@ impl<T: fmt::Display> fmt::Display for Painted<T> {
             Some(code) => write!(f, "\x1b[{code}m{}\x1b[0m", self.text),
             None => self.text.fmt(f),
         }
+    }
+}
+
+/// A path as text. Bytes that are not UTF-8 are written as `\xE9`, so that two paths stay two.
+pub(super) fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// A part of a whole: 100% is all of it and 0% is nothing; what is near to either has a decimal.
+/// Rounded down.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    let thousandths = u128::from(part) * 1000 / u128::from(whole.max(1));
+    let tenths = match thousandths {
+        0 if part > 0 => 1,
+        all => all,
+    };
+    match tenths {
+        0 | 10..990 | 1000.. => format!("{}%", tenths / 10),
+        _ => format!("{}.{}%", tenths / 10, tenths % 10),
     }
 }
 
@@ -165,6 +193,24 @@ pub(super) fn wrapped(items: &[String], columns: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentages_are_all_or_nothing_only_if_they_are() {
+        for (part, whole, shown) in [
+            (0, 7, "0%"),
+            (7, 7, "100%"),
+            (1, 1_000_000, "0.1%"),
+            (9, 1000, "0.9%"),
+            (10, 1000, "1%"),
+            (755, 1000, "75%"),
+            (989, 1000, "98%"),
+            (990, 1000, "99.0%"),
+            (999_999, 1_000_000, "99.9%"),
+            (u64::MAX - 1, u64::MAX, "99.9%"),
+        ] {
+            assert_eq!(percent(part, whole), shown, "{part} of {whole}");
+        }
+    }
 
     #[test]
     fn numbers_have_commas() {

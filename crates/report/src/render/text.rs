@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::style::{harmless, head, number, plural, ranges, tail, width, wrapped, Role, Style};
+use super::style::{
+    harmless, head, number, percent, plural, ranges, shown, tail, width, wrapped, Role, Style,
+};
 use super::tree::{crate_of, Folder, Totals};
 use super::Detail;
-use crate::coverage::{FileView, Seen, StreamSummary, View};
+use crate::coverage::{FileView, Operands, Seen, StreamSummary, View};
 use crate::trace::{Drops, Loss, Mode};
 
 /// What the report for people shows, and how.
@@ -93,7 +95,10 @@ impl Columns {
 
 impl Page<'_> {
     fn nothing(&mut self, view: &View<'_>) -> io::Result<()> {
-        let why = if view.coverage.streams.iter().all(|stream| stream.pcs == 0) {
+        let nothing = view.coverage.streams.iter().all(|stream| stream.pcs == 0);
+        let why = if nothing && view.coverage.mode == Mode::Cmp {
+            "No comparison was recorded: was the program built with `rkcov cc --cmp`?"
+        } else if nothing {
             "Nothing was recorded: was the program built with `rkcov cc`?"
         } else if view.selection.exclusive {
             "No lines that ran on these threads only."
@@ -154,12 +159,14 @@ impl Page<'_> {
         columns.name = columns.name.min(share);
 
         let style = self.options.style;
-        let shown = harmless(&base.to_string_lossy());
-        if !shown.is_empty() {
-            writeln!(self.to, "{}", style.paint(Role::Heading, shown))?;
+        let base = harmless(&shown(&base));
+        if !base.is_empty() {
+            writeln!(self.to, "{}", style.paint(Role::Heading, base))?;
         }
         let ran = if self.options.detail == Detail::Sums {
             ""
+        } else if view.coverage.mode == Mode::Cmp {
+            "lines with comparisons that ran"
         } else if self.options.uncovered {
             "lines that did not run"
         } else if view.selection.exclusive {
@@ -262,16 +269,18 @@ impl Page<'_> {
             if totals.partial || totals.lines == 0 {
                 write!(self.to, "      ")?;
             } else {
-                let percent = totals.lines_ran * 100 / totals.lines;
-                let role = match percent {
+                let role = match totals.lines_ran * 100 / totals.lines {
                     75.. => Role::Good,
                     40..75 => Role::Middling,
                     _ => Role::Poor,
                 };
                 write!(
                     self.to,
-                    "  {}",
-                    style.paint(role, format_args!("{percent:>3}%"))
+                    " {}",
+                    style.paint(
+                        role,
+                        format_args!("{:>5}", percent(totals.lines_ran, totals.lines))
+                    )
                 )?;
             }
         }
@@ -326,14 +335,53 @@ impl Page<'_> {
         if self.options.source {
             self.source(file)?;
         }
+        for (line, comparisons) in &file.comparisons {
+            self.comparisons(*line, comparisons, depth + 1)?;
+        }
         Ok(())
+    }
+
+    /// The operands that were compared at a line.
+    fn comparisons(&mut self, line: u32, all: &Operands, depth: usize) -> io::Result<()> {
+        /// Pairs that are shown of a line, unless all are wanted.
+        const FEW: usize = 4;
+        let few = if self.options.full { usize::MAX } else { FEW };
+        let mut pairs: Vec<String> = all
+            .iter()
+            .take(few)
+            .map(|(pair, count)| {
+                let constant = if pair.constant { " (constant)" } else { "" };
+                let times = if *count > 1 {
+                    format!(" ×{count}")
+                } else {
+                    String::new()
+                };
+                format!("{:#x}{constant} {:#x}{times}", pair.first, pair.second)
+            })
+            .collect();
+        if all.len() > few {
+            pairs.push(format!("and {} more", number((all.len() - few) as u64)));
+        }
+        let indent = 2 * depth;
+        writeln!(self.to, "{:indent$}{line}: {}", "", pairs.join(", "))
     }
 
     fn functions(&mut self, file: &FileView<'_>, depth: usize) -> io::Result<()> {
         let style = self.options.style;
-        for (function, count) in &file.functions {
-            let mark = if *count > 0 { '+' } else { '-' };
-            let role = if *count > 0 { Role::Good } else { Role::Poor };
+        let known = file.functions.iter();
+        let known = known.map(|(function, count)| match count {
+            0 => (*function, '-', Role::Poor),
+            _ => (*function, '+', Role::Good),
+        });
+        let unknown: &[_] = if file.complete {
+            &file.unknown_functions
+        } else {
+            &[]
+        };
+        let unknown = unknown.iter().map(|function| (*function, '?', Role::Aside));
+        let mut all: Vec<_> = known.chain(unknown).collect();
+        all.sort_by_key(|(function, ..)| function.lines);
+        for (function, mark, role) in all {
             let (first, last) = function.lines;
             let lines = ranges([first, last]).join("-");
             let indent = 2 * depth;
@@ -368,9 +416,18 @@ impl Page<'_> {
         let digits = lines.len().to_string().len();
         let mut before = 0;
         let unknown: &[u32] = if file.complete { &file.unknown } else { &[] };
-        let mut numbers: Vec<u32> = file.lines.keys().chain(unknown).copied().collect();
+        let mut numbers: Vec<u32> = if self.options.uncovered {
+            let lines = file.lines.iter().filter(|(_, count)| **count == 0);
+            lines.map(|(line, _)| *line).collect()
+        } else {
+            file.lines.keys().chain(unknown).copied().collect()
+        };
         numbers.sort_unstable();
-        for (line, shown) in with_context(&numbers) {
+        // What stands between two lines must not be one that ran.
+        let left_out = |line: &u32| {
+            self.options.uncovered && (file.lines.contains_key(line) || unknown.contains(line))
+        };
+        for (line, shown) in with_context(&numbers, left_out) {
             let Some(text) = (line as usize).checked_sub(1).and_then(|at| lines.get(at)) else {
                 continue;
             };
@@ -410,7 +467,7 @@ impl Page<'_> {
             writeln!(self.to)?;
             let heading = format!(
                 "{}: {} that ran, lines not known",
-                harmless(&image.path.to_string_lossy()),
+                harmless(&shown(&image.path)),
                 plural(ran.len() as u64, "function"),
             );
             writeln!(self.to, "{}", style.paint(Role::Heading, heading))?;
@@ -457,15 +514,15 @@ impl Page<'_> {
             .iter()
             .filter_map(|stream| coverage.streams.get(stream))
             .collect();
-        let pcs: u64 = coverage
-            .images
+        let pcs = view.pcs();
+        let records = selected
             .iter()
-            .filter(|image| image.streams.meets(&view.selection.streams))
-            .map(|image| image.pcs)
-            .sum();
-        let what = match coverage.mode {
-            Mode::Trace | Mode::Unique => "PC",
-            Mode::Cmp => "comparison",
+            .fold(0_u64, |sum, stream| sum.saturating_add(stream.records));
+        let recorded = match coverage.mode {
+            Mode::Trace | Mode::Unique => {
+                format!("{} in {}", plural(pcs, "PC"), plural(records, "record"))
+            }
+            Mode::Cmp => format!("{} at {}", plural(records, "comparison"), plural(pcs, "PC")),
         };
         let processes: usize = coverage.runs.iter().map(|run| run.processes).sum();
         let process = match processes {
@@ -475,8 +532,7 @@ impl Page<'_> {
         writeln!(self.to)?;
         writeln!(
             self.to,
-            "{} · {} · {} · {} of {process}",
-            plural(pcs, what),
+            "{recorded} · {} · {} · {} of {process}",
             plural(view.functions_ran() as u64, "function"),
             plural(view.lines_ran() as u64, "line"),
             plural(selected.len() as u64, "thread"),
@@ -488,7 +544,8 @@ impl Page<'_> {
             .sum();
         if unknown > 0 && !view.selection.exclusive {
             let text = format!(
-                "{} with code may have run or not: nothing recorded tells, and no number has them",
+                "{} with code may have run or not: nothing recorded tells. They are among the lines \
+                 with code, not among those that ran",
                 plural(unknown, "line"),
             );
             self.paragraph(&text, Role::Aside)?;
@@ -497,7 +554,24 @@ impl Page<'_> {
     }
 
     fn missing(&mut self, view: &View<'_>) -> io::Result<()> {
+        let coverage = view.coverage;
         let alarms = alarms(view);
+        if coverage.mode != Mode::Cmp {
+            let images = coverage.images.iter();
+            let without = images.filter(|image| {
+                image.has_lines
+                    && image.sites.is_none()
+                    && image.streams.meets(&view.selection.streams)
+            });
+            for image in without {
+                let text = format!(
+                    "what did not run is not known of {}: no call of the instrumentation was found \
+                     in its code",
+                    harmless(&shown(&image.path)),
+                );
+                self.paragraph(&text, Role::Aside)?;
+            }
+        }
         if alarms.is_empty() {
             writeln!(self.to, "nothing was dropped")?;
         }
@@ -608,13 +682,15 @@ fn longest_name(folder: &Folder<'_, '_>, depth: usize) -> usize {
 }
 
 /// The lines to print of a file: those with code, and what stands in small gaps between them.
-fn with_context(lines: &[u32]) -> Vec<(u32, bool)> {
+fn with_context(lines: &[u32], left_out: impl Fn(&u32) -> bool) -> Vec<(u32, bool)> {
     const GAP: u32 = 4;
     let mut all = Vec::new();
     let mut before: Option<u32> = None;
     for &line in lines {
         if let Some(before) = before.filter(|before| line - before <= GAP + 1) {
-            all.extend((before + 1..line).map(|between| (between, false)));
+            if !(before + 1..line).any(|between| left_out(&between)) {
+                all.extend((before + 1..line).map(|between| (between, false)));
+            }
         }
         all.push((line, true));
         before = Some(line);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use super::style::shown;
 use crate::coverage::FileView;
 
 /// A folder with what is in it.
@@ -17,8 +18,10 @@ pub(super) struct Folder<'v, 'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) functions_ran: u64,
+    pub(super) functions_known: u64,
     pub(super) functions: u64,
     pub(super) lines_ran: u64,
+    pub(super) lines_known: u64,
     pub(super) lines: u64,
     /// Lines of which it is not known whether they ran.
     pub(super) unknown: u64,
@@ -30,9 +33,11 @@ impl Totals {
     pub(super) fn of(file: &FileView<'_>) -> Self {
         Self {
             functions_ran: file.functions_ran() as u64,
-            functions: file.functions.len() as u64,
+            functions_known: file.functions.len() as u64,
+            functions: file.functions_all() as u64,
             lines_ran: file.lines_ran() as u64,
-            lines: file.lines.len() as u64,
+            lines_known: file.lines.len() as u64,
+            lines: file.lines_all() as u64,
             unknown: file.unknown.len() as u64,
             partial: !file.complete,
         }
@@ -40,8 +45,10 @@ impl Totals {
 
     pub(super) fn add(&mut self, other: Self) {
         self.functions_ran += other.functions_ran;
+        self.functions_known += other.functions_known;
         self.functions += other.functions;
         self.lines_ran += other.lines_ran;
+        self.lines_known += other.lines_known;
         self.lines += other.lines;
         self.unknown += other.unknown;
         self.partial |= other.partial;
@@ -118,7 +125,7 @@ fn package_name(manifest: &str) -> Option<String> {
 fn name(component: Component<'_>) -> String {
     match component {
         Component::RootDir => String::new(),
-        other => other.as_os_str().to_string_lossy().into_owned(),
+        other => shown(Path::new(other.as_os_str())),
     }
 }
 
@@ -165,6 +172,8 @@ mod tests {
                 functions: vec![],
                 complete: true,
                 unknown: Vec::new(),
+                unknown_functions: Vec::new(),
+                comparisons: BTreeMap::new(),
             })
             .collect();
         let (base, tree) = Folder::tree(&files);
