@@ -167,7 +167,8 @@ impl Place {
     /// Whether the code of `file` calls back.
     fn check_instrumented(&self, file: &str) -> Result<(), Failed> {
         let names = self.run(&format!("nm {file}"))?;
-        let calls = |line: &str| line.contains(" __sanitizer_cov_trace_pc");
+        let callbacks = [" __sanitizer_cov_trace_pc", " __rkcov_hit"];
+        let calls = |line: &str| callbacks.iter().any(|name| line.contains(name));
         if names.lines().any(calls) {
             Ok(())
         } else {
