@@ -170,7 +170,7 @@ impl Program {
         let trace = Trace::parse(&trace).unwrap();
         let search = Search {
             debug_dirs: Vec::new(),
-            binaries: Vec::new(),
+            ..Search::default()
         };
         let named = Named {
             name: "trace",

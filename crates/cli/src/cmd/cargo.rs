@@ -443,7 +443,7 @@ impl Place {
     /// more is wanted than whether it ran, so that is another build.
     fn built(&self, mode: Mode) -> PathBuf {
         match mode {
-            Mode::Trace | Mode::Cmp if has_stores() && self.known.target_dir.is_none() => {
+            Mode::Trace | Mode::Cmp if HAS_STORES && self.known.target_dir.is_none() => {
                 self.target.join("calls")
             }
             _ => self.target.clone(),
@@ -454,7 +454,7 @@ impl Place {
     fn cargo(&self, subcommand: &[&str], which: &Which, mode: Mode) -> Result<Command, Error> {
         let wishes = Wishes {
             comparisons: mode == Mode::Cmp,
-            stores: mode == Mode::Unique && has_stores(),
+            stores: mode == Mode::Unique && HAS_STORES,
             dead_code: !which.packages.without_dead_code,
             with_c: which.packages.with_c,
         };
@@ -564,11 +564,8 @@ fn target_of(known: &Known, project: &Project) -> PathBuf {
     }
 }
 
-/// Whether guards' calls become stores. Not yet unless this variable says so: the runtime has to know
-/// stores first.
-fn has_stores() -> bool {
-    cfg!(target_arch = "x86_64") && std::env::var_os("RKCOV_STORES").is_some()
-}
+/// Whether guards' calls become stores.
+const HAS_STORES: bool = cfg!(target_arch = "x86_64");
 
 /// Has cargo build what it would run, and no more.
 fn only_build(place: &Place, mode: Mode, cargo: &mut Command) -> Result<ExitCode, Error> {

@@ -44,13 +44,6 @@ fn guards_and_stores(program: &Path) -> (usize, usize) {
     (guards.size() as usize / 4, stores.count())
 }
 
-fn build(project: &Project, line: &str) {
-    let mut command = project.command(line);
-    let output = command.env("RKCOV_STORES", "1").output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {errors}");
-}
-
 fn built(project: &Project, below: &str) -> std::path::PathBuf {
     let host = format!("{}-unknown-linux-gnu/debug/shop", std::env::consts::ARCH);
     project.path("target/rkcov").join(below).join(host)
@@ -69,7 +62,7 @@ fn calls_become_stores_by_the_users_own_linker() {
     let text = "[build]\nrustflags = [\"-Clinker=./my-linker\"]\n";
     project.write(".cargo/config.toml", text);
 
-    build(&project, "build");
+    project.succeed("build");
     let (guards, stores) = guards_and_stores(&built(&project, ""));
     assert!(stores * 10 > guards * 9, "{stores} of {guards}");
     assert_eq!(
@@ -87,12 +80,12 @@ fn calls_become_stores_by_the_users_own_linker() {
     );
     assert_eq!(kept().count(), 1, "nothing else is left");
     project.write("src/main.rs", &SHOP[3].1.replace("0..9", "0..5"));
-    build(&project, "build");
+    project.succeed("build");
     assert!(guards_and_stores(&built(&project, "")).1 >= stores);
     assert_eq!(kept().count(), 1);
 
     // Every edge calls where more is wanted than whether it ran.
-    build(&project, "run --mode trace --no-report");
+    project.succeed("run --mode trace --no-report");
     assert_eq!(guards_and_stores(&built(&project, "calls")).1, 0);
     assert!(guards_and_stores(&built(&project, "")).1 > 0);
 }
@@ -105,6 +98,6 @@ fn a_client_keeps_its_calls() {
         "extern \"C\" {\n    fn rkcov_open() -> i32;\n}\n\
          fn main() {\n    println!(\"{} {}\", unsafe { rkcov_open() } >= 0, kit::price(2));\n}\n",
     );
-    build(&project, "build");
+    project.succeed("build");
     assert_eq!(guards_and_stores(&built(&project, "")).1, 0);
 }
