@@ -288,7 +288,9 @@ impl Writer {
                 self.line(&format!("}} while (goes_on() && ({condition}));"));
             }
             14 => self.switch(&value, nesting),
-            15 => self.computed_goto(&value),
+            // C++ forbids a jump into a `try` block or out of it, which such a goto may be.
+            15 if self.language == Language::C => self.computed_goto(&value),
+            15 => self.switch(&value, nesting),
             16 => {
                 let (low, high) = (1 + self.below(9), self.below(9));
                 self.line(&format!(

@@ -56,7 +56,6 @@ const CLANG: &[&str] = &[
     "-Oz",
     "-O2 -g -gsplit-dwarf",
     "-O2 -fPIC -fno-plt",
-    "-O2 -masm=intel",
     "-O2 -no-pie -fno-pie -static",
     "-O2 -fPIE -static-pie",
     "-O2 -fcf-protection=full",
@@ -85,7 +84,7 @@ const FEW: &[(Build, &[u64])] = &[
     (Build::gcc("-O1 -fno-asynchronous-unwind-tables"), &[7]),
     (Build::gcc("-O1 -mcmodel=large"), &[8]),
     (Build::clang("-O2"), &[1]),
-    (Build::clang("-O1 -fPIC -fno-plt -masm=intel -g"), &[2]),
+    (Build::clang("-O1 -fPIC -fno-plt -g"), &[2]),
 ];
 
 /// Arguments of `cargo xtask check-differential`.
@@ -150,7 +149,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 Build::gcc("-O3 -flto -static"),
                 Build::gcc("-Os -masm=intel -fno-plt -fPIC"),
                 Build::clang("-O2"),
-                Build::clang("-O1 -g -fPIC -masm=intel"),
+                Build::clang("-O1 -g -fPIC"),
             ] {
                 if build.options.contains(&args.only) {
                     check(&build, &subject);

@@ -90,8 +90,10 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
     if let Some(target) = other_target(request, compiler, host) {
         return Plan::Leave(Reason::OtherTarget(target));
     }
-    // Clang's link-time optimizer writes no assembly.
-    let calls = options.calls || (compiler.family == Family::Clang && request.link_time);
+    // Clang's link-time optimizer writes no assembly, and what it writes in Intel's syntax neither GNU's
+    // assembler nor its own reads back as soon as there is a line of the program's own in it.
+    let calls = options.calls
+        || (compiler.family == Family::Clang && (request.link_time || request.intel_syntax));
     let Some(best) = compiler.best(calls) else {
         return Plan::Leave(Reason::NoInstrumentation);
     };
@@ -138,7 +140,8 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
         front,
         after,
         header: request.compiles,
-        assembles: instruments && best == Instrumentation::Check,
+        // A link without code to make needs no assembler, and build systems look at its folders.
+        assembles: instruments && best == Instrumentation::Check && (compiles || request.link_time),
         link,
     }
 }

@@ -80,6 +80,8 @@ pub struct Request {
     pub internal: bool,
     /// The code is made when it is linked.
     pub link_time: bool,
+    /// Assembly is to be in Intel's syntax.
+    pub intel_syntax: bool,
     /// Where the compiler is to look for its tools.
     pub tool_folders: Vec<OsString>,
 }
@@ -313,6 +315,8 @@ impl Reader {
             "-B" | "--prefix" => request.tool_folders.extend(value.map(OsStr::to_owned)),
             "-flto" | "-emit-llvm" => request.link_time = true,
             "-fno-lto" => request.link_time = false,
+            "-masm=intel" => request.intel_syntax = true,
+            "-masm=att" => request.intel_syntax = false,
             "-target" | "--target" => request.target = value.map(OsStr::to_owned),
             "-m32" | "-mx32" | "-m16" => request.other_word_size = true,
             "-m64" => request.other_word_size = false,
