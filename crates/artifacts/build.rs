@@ -58,8 +58,17 @@ const CHECKS: &[(&str, &str)] = &[
 ];
 
 /// What stands before libc's in a dynamic program, and in a static one.
-const INTERPOSED: &[&str] = &["pthread_create", "pthread_setname_np", "dlclose"];
-const WRAPPED: &[&str] = &["__wrap_pthread_create", "__wrap_pthread_setname_np"];
+const INTERPOSED: &[&str] = &[
+    "pthread_create",
+    "pthread_setname_np",
+    "dlclose",
+    "mlockall",
+];
+const WRAPPED: &[&str] = &[
+    "__wrap_pthread_create",
+    "__wrap_pthread_setname_np",
+    "mlockall",
+];
 
 /// What stands before libc's in a program that was written for Linux's device.
 const PRELOADED: &[(&str, &str)] = &[

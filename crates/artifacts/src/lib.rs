@@ -174,6 +174,7 @@ mod tests {
                 "pthread_create",
                 "pthread_setname_np",
                 "dlclose",
+                "mlockall",
             ];
             for name in &visible {
                 let name = name.strip_prefix("__wrap_").unwrap_or(name);

@@ -17,7 +17,7 @@ pub mod device;
 mod faults;
 pub mod linkage;
 mod lock;
-mod maps;
+pub mod maps;
 pub mod modules;
 pub mod preload;
 mod record;

@@ -503,6 +503,12 @@ pub(crate) fn reserve_zeros(at: usize, len: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Locks all memory of the process.
+pub(crate) fn lock_all(flags: i32) -> Result<(), Error> {
+    // SAFETY: changes where pages are, not what is in them.
+    unsafe { syscall(libc::SYS_mlockall, [flags as usize, 0, 0, 0, 0, 0]) }.map(|_| ())
+}
+
 /// Gives the pages of private anonymous memory back; they read as zeros.
 pub(crate) fn drop_private(at: usize, len: usize) -> Result<(), Error> {
     let advice = libc::MADV_DONTNEED as usize;

@@ -158,6 +158,7 @@ mod tests {
     use crate::collector::{Collector, Options};
     use rkcov_region::Slot;
     use rustix::fs::{MemfdFlags, SealFlags};
+    use std::collections::HashMap;
 
     /// A slot with `words` recorded PCs, each of them `pc`.
     fn recorded(collector: &Collector, words: u64, pc: u64) -> Stream {
@@ -170,7 +171,7 @@ mod tests {
         let mut bytes = words.to_ne_bytes().to_vec();
         bytes.extend((0..words).flat_map(|_| pc.to_ne_bytes()));
         collector.memory.file().write_all_at(&bytes, at).unwrap();
-        collector.stream(slot).unwrap()
+        collector.stream(slot, &HashMap::new()).unwrap()
     }
 
     #[test]

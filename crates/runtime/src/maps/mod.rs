@@ -25,6 +25,7 @@ mod base;
 use crate::modules::{self, Range};
 use crate::tls::{Tls, COPIES};
 use crate::{lock, stores, sys};
+use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rkcov_core::hot::{Mode, MODE_BITS};
 
@@ -327,6 +328,20 @@ pub(crate) fn each_with_slot(mut f: impl FnMut(u64, u32)) {
     for (map, slot) in (0..).zip(&ZONE.slots) {
         if let Some(slot) = slot.load(Ordering::Acquire).checked_sub(1) {
             f(base_of(map), slot);
+        }
+    }
+}
+
+/// `mlockall()` as programs find it: pages are locked when they are first used, not all at once. The zone
+/// is larger than any memory.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub extern "C" fn mlockall(flags: c_int) -> c_int {
+    match sys::lock_all(flags | libc::MCL_ONFAULT) {
+        Ok(()) => 0,
+        Err(sys::Error(errno)) => {
+            // SAFETY: libc's errno of this thread.
+            unsafe { *libc::__errno_location() = errno };
+            -1
         }
     }
 }
