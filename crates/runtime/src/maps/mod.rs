@@ -12,12 +12,12 @@
 //! | of the thread's own map | whether this thread has been there | the first time |
 //!
 //! All maps lie in the *zone*: map `n` has the byte of address `a` at `a + delta + n * STRIDE`. The
-//! zone is reserved memory that reads as zeros, at the distance `delta` from every [`Span`] of
+//! zone is reserved memory that reads as zeros, at the distance `delta` from every `Span` of
 //! addresses that modules lie in or may come to lie in. So code of a module of which nobody knows
 //! yet reads zeros, and calls. Memory is taken only where a map is written.
 //!
 //! Where there is no room for a zone (`ulimit -v`, valgrind), sites are their own map, one for the
-//! whole process: see [`Maps::InPlace`]. While `rkcov run` collects, sites are zeros in any case, so
+//! whole process: see `Maps::InPlace`. While `rkcov run` collects, sites are zeros in any case, so
 //! that a thread of which we have not heard calls, too.
 
 mod base;
