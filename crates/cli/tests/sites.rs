@@ -205,7 +205,9 @@ impl Program {
         let mut to = Vec::new();
         let options = PcOptions::default();
         render::pcs(&[&trace], &options, &Search::default(), &mut to).unwrap();
-        String::from_utf8(to).unwrap()
+        String::from_utf8(to)
+            .unwrap()
+            .replace("/other/", "/called/")
     }
 }
 

@@ -107,9 +107,17 @@ pub fn limits_are_errors() {
 ///
 /// # Errors
 /// The program could not be started.
-pub fn run(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
+pub fn run(command: &mut Command, tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
+    run_masked(command, &Mask::block(&passed_on()), tick)
+}
+
+/// [`run`], with the signals blocked already.
+fn run_masked(
+    command: &mut Command,
+    mask: &Mask,
+    mut tick: impl FnMut(),
+) -> io::Result<(u32, Outcome)> {
     let set = passed_on();
-    let mask = Mask::block(&set);
     let original = mask.0;
     // SAFETY: both functions may be called between fork and exec.
     unsafe {
@@ -177,7 +185,9 @@ pub fn run_apart(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u
         }
         child => {
             drop(ours);
-            let ended = run(command, || {});
+            // Until the end: the key that ends the program may reach us after the program has ended.
+            let mask = Mask::block(&passed_on());
+            let ended = run_masked(command, &mask, || {});
             // A child that is gone needs to know nothing.
             let _ = theirs.write_all(&message(&ended));
             drop(theirs);
