@@ -162,8 +162,11 @@ const USER_END: u64 = 1 << 47;
 /// Nobody may map below.
 const USER_START: u64 = 1 << 16;
 
-/// Reserves a zone.
+/// Reserves a zone. Not under valgrind, which keeps a book of all memory, whether it is used or not.
 fn reserve() -> bool {
+    if !sys::can_map_again() {
+        return false;
+    }
     let initial = modules::spread();
     for maps in [MAPS, 64, 4] {
         for tib in DISTANCES {
