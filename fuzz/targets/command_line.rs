@@ -23,7 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
     let response = args.pop().unwrap_or_default().into_vec();
 
     let (family, instrumentations) = if choice & 1 == 0 {
-        (Family::Gcc, [Instrumentation::Pc].into())
+        (
+            Family::Gcc,
+            [Instrumentation::Check, Instrumentation::Pc].into(),
+        )
     } else {
         (Family::Clang, Instrumentation::ALL.into())
     };
@@ -33,9 +36,10 @@ fuzz_target!(|bytes: &[u8]| {
         arch: String::from("x86_64"),
         instrumentations,
         comparisons: choice & 2 == 0,
+        assembler: (choice & 16 == 0).then(|| "/usr/bin/as".into()),
     };
     let options = Options {
-        gate: choice & 4 == 0,
+        calls: choice & 4 == 0,
         comparisons: choice & 8 == 0,
     };
 
@@ -56,6 +60,7 @@ fuzz_target!(|bytes: &[u8]| {
         front,
         after,
         header,
+        assembles,
         link,
     } = plan(&request, &compiler, "x86_64", options)
     {
@@ -63,6 +68,9 @@ fuzz_target!(|bytes: &[u8]| {
         let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
         if header {
             ours.extend(runtime.header());
+        }
+        if assembles {
+            ours.push("-B/as".into());
         }
         if let Some(link) = link {
             ours.extend(runtime.arguments(link, &expanded));

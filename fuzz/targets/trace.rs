@@ -58,6 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
     let search = Search {
         debug_dirs: Vec::new(),
         binaries: Vec::new(),
+        ..Search::default()
     };
     let raw = PcOptions {
         raw: true,
