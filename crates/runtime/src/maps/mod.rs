@@ -153,10 +153,23 @@ pub(crate) fn meet(_lock: &lock::Held, range: &Range) {
     }
 }
 
-/// The distances that are tried, in TiB: far from where the kernel puts executables, libraries and
-/// stacks. Negative ones first, for libraries lie at the top.
-const DISTANCES: [i64; 10] = [-16, -20, -12, -24, -28, -36, 16, 8, 24, 32];
-const TIB: i64 = 1 << 40;
+/// The distances that are tried, in GiB: far from where the kernel puts executables, libraries and
+/// stacks. Negative ones first, for libraries lie at the top. The last one is for the thread sanitizer,
+/// which leaves a program little more than their surroundings.
+const DISTANCES: [i64; 11] = [
+    -16 << 10,
+    -20 << 10,
+    -12 << 10,
+    -24 << 10,
+    -28 << 10,
+    -36 << 10,
+    16 << 10,
+    8 << 10,
+    24 << 10,
+    32 << 10,
+    -160,
+];
+const GIB: i64 = 1 << 30;
 /// User space ends here, without five-level pages, for which one has to ask.
 const USER_END: u64 = 1 << 47;
 /// Nobody may map below.
@@ -168,12 +181,12 @@ fn reserve() -> bool {
         return false;
     }
     let initial = modules::spread();
-    for maps in [MAPS, 64, 4] {
-        for tib in DISTANCES {
-            if tib < 0 && !base::may_be_negative() {
+    for maps in [MAPS, 64, 16, 4] {
+        for gib in DISTANCES {
+            if gib < 0 && !base::may_be_negative() {
                 continue;
             }
-            match place(&initial, (tib * TIB) as u64, maps) {
+            match place(&initial, (gib * GIB) as u64, maps) {
                 Placed::Yes => return true,
                 Placed::Taken => {}
                 // No other place will do either: fewer maps may.
