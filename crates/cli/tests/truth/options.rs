@@ -22,14 +22,19 @@ static int worker(int n) {
     n += read(0, &n, 0);
     return n;
 }
+static pthread_mutex_t named = PTHREAD_MUTEX_INITIALIZER;
 static void *work(void *of) {
+    pthread_mutex_lock(&named);
+    pthread_mutex_unlock(&named);
     return (void *)(long)worker(*(int *)of);
 }
 int main(void) {
     int one = 1;
     pthread_t thread;
+    pthread_mutex_lock(&named);
     pthread_create(&thread, 0, work, &one);
     pthread_setname_np(thread, \"a-name-of-worke\");
+    pthread_mutex_unlock(&named);
     pthread_join(thread, 0);
     return shared(3) > 99;
 }
