@@ -178,29 +178,28 @@ fn results(boots: &[Boot]) -> String {
 const INTRODUCTION: &str = "\
 # The same system calls under both kcovs
 
-Written by `cargo run -p rkcov-guests -- differential --write`. Each snippet of
-[`guests/programs/table.h`](../guests/programs/table.h) is run in a child of its own, which records itself,
-after a few first runs that do not count. What all runs recorded, as symbols and offsets in kernels that are
-built alike, has to be the same under the Rust kcov and under the C one; code of kcov's own header, which is
-inlined into others, is left out. No snippet uses a kcov device of its own: what one kcov allocates for that
-is not what the other does. The control is the C kcov against itself, booted once more.
+This page is written by `cargo run -p rkcov-guests -- differential --write`. The command runs snippets of system calls,
+[`guests/programs/table.h`](../guests/programs/table.h), each in its own child process, which records itself with
+kcov. The PCs that all runs of a snippet recorded, as symbols and offsets, must be the same under the Rust kcov and under
+the C kcov; both kernels have the same configuration otherwise. Code of kcov's own header, which is inlined into other functions,
+is excluded. No snippet opens a kcov device: the two implementations allocate differently. The control compares the C
+kcov with itself, in a second boot.
 
-Nothing else is left out. What would differ from run to run or from boot to boot for other reasons than kcov is
-kept from doing so:
+Nothing else is excluded. These sources of noise are removed:
 
-| what | how |
+| source of noise | how it is removed |
 | --- | --- |
-| timer ticks, the times of files, what the clock says | the guest has a clock of its own: User Mode Linux's stands still while anything runs (`time-travel=inf-cpu`), and all clocks keep the same distance in every boot; each run begins a little after the same tick of a second |
-| tasks of the kernel's that come between | snippets run in real time (`SCHED_FIFO`), on one processor |
-| hashes of addresses: names of sockets, queues of futexes | such snippets do the same with more than one object |
-| work left from the run before | the guest sleeps for ten ticks or more before each run, which on such a clock costs nothing |
-| refills of the kernel's stores of random numbers | all are emptied before each run (`RNDRESEEDCRNG`); the numbers themselves are others in each boot |
-| pages that the slab allocator gives back and takes again with every object | the kernel is built without `SLUB_TINY` |
-| where a stack or a mapping lies in its page table | `norandmaps` |
-| pages that a process touches for the first time, full lists of new pages | each child touches its data and its stack first, and unmaps a page, which empties the lists |
-| names that share a chain of the table of names by chance | a table of so many chains that they rarely do (`dhash_entries=`) |
-| blocks of process ids and of inode numbers | no run begins near the end of one |
-| what is done the first few times only | five runs first that do not count |
+| timer ticks, file times, clock values | the guest has its own clock: User Mode Linux's stands still while code runs (`time-travel=inf-cpu`), and the offsets between all clocks are the same in every boot. Each run begins shortly after the same tick of a second |
+| kernel tasks that preempt the snippet | snippets run with real-time priority (`SCHED_FIFO`), on one processor |
+| hashes of addresses: socket names, futex queues | such snippets repeat the operation with several objects |
+| work left over from the previous run | the guest sleeps for ten ticks or more before each run |
+| refills of the kernel's random number buffers | all buffers are emptied before each run (`RNDRESEEDCRNG`); the random numbers still differ between boots |
+| pages that the slab allocator frees and allocates again with every object | the kernel is built without `SLUB_TINY` |
+| the place of a stack or a mapping within its page table | `norandmaps` |
+| the first access to a page, full lists of new pages | each child first accesses its data and its stack, and unmaps a page, which empties the lists |
+| directory entries that share a hash chain by chance | a table with so many chains that this is rare (`dhash_entries=`) |
+| blocks of process ids and of inode numbers | no run begins near the end of a block |
+| code that runs only the first few times | five warm-up runs, which are not compared |
 
 ";
 
@@ -219,12 +218,12 @@ fn page(
     let snippets = boots.first().map_or(0, BTreeMap::len);
     writeln!(
         page,
-        "{snippets} snippets, {} runs of each under each kcov.\n",
+        "{snippets} snippets, {} runs of each in each boot.\n",
         differential.runs
     )?;
     writeln!(
         page,
-        "| boot | PCs of all runs, summed over snippets | different ones | of some runs only |"
+        "| boot | PCs that all runs recorded, summed over snippets | distinct PCs | PCs of some runs only |"
     )?;
     writeln!(page, "| --- | --- | --- | --- |")?;
     for (name, boot) in ["Rust", "C", "C, again"].iter().zip(boots) {
@@ -253,7 +252,7 @@ fn page(
     }
     writeln!(
         page,
-        "\nEvery snippet's counts and digests are in [`guests/results/differential.txt`](../guests/results/differential.txt)."
+        "\nThe counts and digests of each snippet are in [`guests/results/differential.txt`](../guests/results/differential.txt)."
     )?;
     Ok(page)
 }

@@ -188,10 +188,10 @@ fn page(c: &Measured, rust: &Measured) -> Result<String, Error> {
     let mut page = format!(
         "# The hot path\n\
          \n\
-         What `cargo xtask hot-path --write` found: the instructions that run for one call of\n\
-         `{FUNCTION}()` on x86-64, in kernels built alike with either kcov, by\n\
-         {clang} and {rustc}. Without `--write` the command fails if the Rust kcov's are more than\n\
-         the C kcov's, or if either calls anything. [Why it looks like this](linux.md#the-hot-path).\n\
+         The number of instructions in one call of `{FUNCTION}()` on x86-64, with either\n\
+         kcov in the same kernel, compiled by {clang} and {rustc}. `cargo xtask hot-path --write` writes this\n\
+         page. Without `--write` the command fails if the Rust kcov runs more instructions than the C kcov, or if either\n\
+         calls a function. [The reasons for this code](linux.md#the-hot-path).\n\
          \n\
          | | C | Rust |\n\
          | --- | --- | --- |\n\
