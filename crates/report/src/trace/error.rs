@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::VERSION;
+use super::{OLDEST, VERSION};
 
 /// Why bytes are not a trace. Offsets count from the beginning of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum TraceError {
     NotATrace,
     /// It is of a format that this version does not know.
     #[error(
-        "trace format {found} is newer than this rkcov, which reads {VERSION}; \
+        "trace format {found} is newer than this rkcov, which reads {OLDEST} to {VERSION}; \
          report it with the rkcov that wrote it, or a newer one"
     )]
     Version {

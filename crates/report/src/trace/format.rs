@@ -13,7 +13,9 @@ use super::{BuildId, DropReason, Drops, Loss, Mode, ProcessId, Scope};
 /// The first eight bytes. A change of line ends or a cut eighth bit breaks it.
 pub const MAGIC: [u8; 8] = *b"\x89rkcov\r\n";
 /// The version of the format that is written, and the newest that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest version that is read.
+pub const OLDEST: u32 = 1;
 
 /// Bytes of the file header: magic, version, checksum of both.
 pub(super) const FILE_HEADER: usize = 16;
@@ -25,8 +27,10 @@ pub(super) const ALIGN: usize = 8;
 pub(super) const CHUNK_WORDS: usize = 1 << 16;
 /// A section with this bit may be skipped by readers that do not know its kind.
 pub(super) const OPTIONAL: u32 = 1 << 31;
-/// A module of every process, where otherwise the number of a process stands.
+/// No one process, where otherwise the number of a process stands.
 pub(super) const NO_PROCESS: u32 = u32::MAX;
+/// No context, where otherwise the number of a context stands.
+pub(super) const NO_CONTEXT: u32 = u32::MAX;
 
 /// What a section is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +44,18 @@ pub(super) enum Kind {
     StreamEnd = 6,
     Drops = 7,
     End = 8,
+    Context = 9,
+    ContextEnd = 10,
+    Sites = 11,
+    Set = 12,
     Loss = OPTIONAL | 1,
 }
 
 impl Kind {
-    pub(super) const fn from_raw(raw: u32) -> Option<Self> {
+    /// The kind with this number in files of `version`.
+    pub(super) const fn from_raw(raw: u32, version: u32) -> Option<Self> {
         Some(match raw {
+            9..=12 if version < 2 => return None,
             1 => Self::Info,
             2 => Self::Process,
             3 => Self::Module,
@@ -54,6 +64,10 @@ impl Kind {
             6 => Self::StreamEnd,
             7 => Self::Drops,
             8 => Self::End,
+            9 => Self::Context,
+            10 => Self::ContextEnd,
+            11 => Self::Sites,
+            12 => Self::Set,
             raw if raw == Self::Loss as u32 => Self::Loss,
             _ => return None,
         })
@@ -186,6 +200,14 @@ impl Encoder {
         self.u64(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// A time, or 0 if it is not known.
+    pub(super) fn maybe_time(&mut self, time: Option<SystemTime>) -> &mut Self {
+        match time {
+            Some(time) => self.time(time),
+            None => self.u64(0),
+        }
+    }
+
     pub(super) fn mode(&mut self, mode: Mode) -> &mut Self {
         self.u32(match mode {
             Mode::Trace => 1,
@@ -296,6 +318,11 @@ impl<'a> Decoder<'a> {
             .ok_or("a time is out of range")
     }
 
+    /// A time, or `None` for 0.
+    pub(super) fn maybe_time(&mut self) -> Result<Option<SystemTime>, Nonsense> {
+        Ok(Some(self.time()?).filter(|time| *time != UNIX_EPOCH))
+    }
+
     pub(super) fn mode(&mut self) -> Result<Mode, Nonsense> {
         Ok(match self.u32()? {
             1 => Mode::Trace,
@@ -352,13 +379,20 @@ mod tests {
     #[test]
     fn kinds_and_numbers_agree() {
         for raw in 0..64 {
-            if let Some(kind) = Kind::from_raw(raw) {
+            if let Some(kind) = Kind::from_raw(raw, VERSION) {
                 assert_eq!(kind as u32, raw);
                 assert_eq!(raw & OPTIONAL, 0);
             }
         }
-        assert_eq!((1..64).filter_map(Kind::from_raw).count(), 8);
-        assert_eq!(Kind::from_raw(OPTIONAL | 1), Some(Kind::Loss));
-        assert_eq!(Kind::from_raw(OPTIONAL | 2), None);
+        let known = |version| {
+            (1..64)
+                .filter_map(|raw| Kind::from_raw(raw, version))
+                .count()
+        };
+        assert_eq!([1, 2].map(known), [8, 12]);
+        for version in [1, 2] {
+            assert_eq!(Kind::from_raw(OPTIONAL | 1, version), Some(Kind::Loss));
+            assert_eq!(Kind::from_raw(OPTIONAL | 2, version), None);
+        }
     }
 }

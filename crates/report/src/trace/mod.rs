@@ -23,11 +23,13 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod context;
 mod error;
 mod file;
 mod format;
 mod loss;
 mod reader;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -38,11 +40,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+pub use context::{Context, ContextId, ContextKind, Ended};
 pub use error::{OpenError, TraceError};
 pub use file::{Output, TraceFile};
-pub use format::{MAGIC, VERSION};
+pub use format::{MAGIC, OLDEST, VERSION};
 pub use loss::{Loss, Scope};
 pub use reader::{Stream, Trace};
+pub use sites::SiteSet;
 pub use writer::Writer;
 
 /// What the words of a trace's streams are.
@@ -208,6 +212,10 @@ pub struct StreamInfo {
     pub capacity: u64,
     /// What was not recorded.
     pub drops: Vec<Drops>,
+    /// The context in which it was recorded.
+    pub context: Option<ContextId>,
+    /// The id of the thread of the same process that made this one, 0 if not known.
+    pub creator: u32,
 }
 
 impl StreamInfo {
@@ -225,6 +233,8 @@ impl StreamInfo {
             count: 0,
             capacity: rkcov_abi::Words::MAX.get() as u64,
             drops: Vec::new(),
+            context: None,
+            creator: 0,
         }
     }
 }
@@ -375,5 +385,12 @@ pub fn fuzz_read(bytes: &[u8]) {
         assert!(stream.unwritten() <= stream.records());
         assert!(stream.pcs().all(|pc| pc != 0));
         assert!(stream.comparisons().count() as u64 <= stream.records());
+        let context = stream.info().context;
+        assert!(context.is_none_or(|id| trace.context(id).is_some()));
+        for set in stream.sets() {
+            let len = trace.site_tables()[set.table()].len();
+            assert!(set.numbers().max().is_some_and(|max| (max as usize) < len));
+            assert_eq!(set.words().count() as u64, set.numbers().len());
+        }
     }
 }

@@ -4,27 +4,32 @@
 //! Whatever the bytes are, reading them ends in a [`Trace`] or a [`TraceError`]: no panic, and no
 //! memory but in proportion to them.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rkcov_abi::words::WORD_BYTES;
 use rkcov_abi::{Comparison, CMP_WORDS};
 
 use super::format::{
-    padding, Decoder, Kind, Nonsense, SectionHeader, FILE_HEADER, NO_PROCESS, OPTIONAL,
-    SECTION_HEADER,
+    padding, Decoder, Kind, Nonsense, SectionHeader, FILE_HEADER, NO_CONTEXT, NO_PROCESS, OLDEST,
+    OPTIONAL, SECTION_HEADER,
 };
+use super::sites::{SiteSet, Tables};
 use super::{
-    BuildId, Drops, Exit, Info, Loss, Mode, Module, Process, ProcessId, Scope, StreamInfo,
-    TraceError, MAGIC, VERSION,
+    BuildId, Context, ContextId, ContextKind, Drops, Ended, Exit, Info, Loss, Mode, Module,
+    Process, ProcessId, Scope, StreamInfo, TraceError, MAGIC, VERSION,
 };
 
 /// A trace, its words still in the bytes that it was read from.
 #[derive(Clone, Debug)]
 pub struct Trace<'a> {
+    version: u32,
     info: Info,
     ended: Option<SystemTime>,
     processes: Vec<Process>,
     modules: Vec<Module>,
+    contexts: Vec<Context>,
+    tables: Vec<Arc<[u64]>>,
     streams: Vec<Stream<'a>>,
     drops: Vec<(Option<ProcessId>, Vec<Drops>)>,
     losses: Vec<Loss>,
@@ -35,9 +40,35 @@ pub struct Trace<'a> {
 pub struct Stream<'a> {
     info: StreamInfo,
     mode: Mode,
-    /// Words in little-endian bytes, whole words each.
-    chunks: Vec<&'a [u8]>,
+    chunks: Vec<Chunk<'a>>,
     whole: bool,
+}
+
+/// Words of a stream.
+#[derive(Clone, Debug)]
+enum Chunk<'a> {
+    /// Whole words in little-endian bytes.
+    Words(&'a [u8]),
+    Set(SiteSet),
+}
+
+impl Chunk<'_> {
+    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let (bytes, set) = match self {
+            Self::Words(bytes) => (*bytes, None),
+            Self::Set(set) => (&[][..], Some(set)),
+        };
+        let words = bytes.as_chunks::<WORD_BYTES>().0.iter();
+        let words = words.map(|word| u64::from_le_bytes(*word));
+        words.chain(set.into_iter().flat_map(SiteSet::words))
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Words(bytes) => (bytes.len() / WORD_BYTES) as u64,
+            Self::Set(set) => set.numbers().len(),
+        }
+    }
 }
 
 impl<'a> Trace<'a> {
@@ -58,7 +89,7 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// If not even the first section, which says what the trace is, can be read.
     pub fn salvage(bytes: &'a [u8]) -> Result<(Self, Option<TraceError>), TraceError> {
-        check_file_header(bytes)?;
+        let version = file_version(bytes)?;
         let mut sections = Sections {
             bytes,
             at: FILE_HEADER,
@@ -71,15 +102,25 @@ impl<'a> Trace<'a> {
         }
         let info = info(payload).map_err(|what| TraceError::Malformed { at, what })?;
         let mut trace = Self {
+            version,
             info,
             ended: None,
             processes: Vec::new(),
             modules: Vec::new(),
+            contexts: Vec::new(),
+            tables: Vec::new(),
             streams: Vec::new(),
             drops: Vec::new(),
             losses: Vec::new(),
         };
-        let wrong = trace.rest(sections).err();
+        let mut tables = Tables::default();
+        let wrong = trace.rest(sections, &mut tables).err();
+        trace.tables = tables.end();
+        for chunk in trace.streams.iter_mut().flat_map(|s| &mut s.chunks) {
+            if let Chunk::Set(set) = chunk {
+                set.settle(&trace.tables);
+            }
+        }
         Ok((trace, wrong))
     }
 
@@ -111,6 +152,26 @@ impl<'a> Trace<'a> {
     #[must_use]
     pub fn modules(&self) -> &[Module] {
         &self.modules
+    }
+
+    /// The contexts; a [`ContextId`] is an index. Streams without one were recorded outside of all
+    /// contexts.
+    #[must_use]
+    pub fn contexts(&self) -> &[Context] {
+        &self.contexts
+    }
+
+    /// The context with this id, if it is of this trace.
+    #[must_use]
+    pub fn context(&self, id: ContextId) -> Option<&Context> {
+        self.contexts.get(id.index())
+    }
+
+    /// The tables that the numbers in [`Stream::sets`] are places in: addresses in a file of code,
+    /// one table for each.
+    #[must_use]
+    pub fn site_tables(&self) -> &[Arc<[u64]>] {
+        &self.tables
     }
 
     /// The streams.
@@ -147,12 +208,12 @@ impl<'a> Trace<'a> {
         losses.filter(|loss| loss.count > 0)
     }
 
-    fn rest(&mut self, mut sections: Sections<'a>) -> Result<(), TraceError> {
+    fn rest(&mut self, mut sections: Sections<'a>, tables: &mut Tables) -> Result<(), TraceError> {
         while self.ended.is_none() {
             let (at, raw, payload) = sections.next_section()?;
-            match Kind::from_raw(raw) {
+            match Kind::from_raw(raw, self.version) {
                 Some(kind) => self
-                    .section(kind, payload)
+                    .section(kind, payload, tables)
                     .map_err(|what| TraceError::Malformed { at, what })?,
                 None if raw & OPTIONAL != 0 => {}
                 None => return Err(TraceError::UnknownSection { kind: raw, at }),
@@ -161,9 +222,14 @@ impl<'a> Trace<'a> {
         sections.end()
     }
 
-    fn section(&mut self, kind: Kind, payload: &'a [u8]) -> Result<(), Nonsense> {
+    fn section(
+        &mut self,
+        kind: Kind,
+        payload: &'a [u8],
+        tables: &mut Tables,
+    ) -> Result<(), Nonsense> {
         let open = self.streams.last().is_some_and(|stream| !stream.whole);
-        if open != matches!(kind, Kind::Words | Kind::StreamEnd) {
+        if open != matches!(kind, Kind::Words | Kind::Set | Kind::StreamEnd) {
             return Err("words outside of a stream, or a stream without its end");
         }
         let mut from = Decoder::new(payload);
@@ -192,9 +258,18 @@ impl<'a> Trace<'a> {
             Kind::Words => {
                 let words = from.words()?;
                 if let Some(stream) = self.streams.last_mut() {
-                    stream.chunks.push(words);
+                    stream.chunks.push(Chunk::Words(words));
                 }
                 return Ok(());
+            }
+            Kind::Set => {
+                if self.info.mode.record_words() != 1 {
+                    return Err("a set of records that are more than a place");
+                }
+                if let Some(stream) = self.streams.last_mut() {
+                    let set = tables.set(&mut from, &self.modules, stream.info.process)?;
+                    stream.chunks.push(Chunk::Set(set));
+                }
             }
             Kind::StreamEnd => {
                 let words = from.u64()?;
@@ -203,6 +278,19 @@ impl<'a> Trace<'a> {
                         return Err("a stream has not as many words as it says");
                     }
                     stream.whole = true;
+                }
+            }
+            Kind::Sites => tables.grow(&mut from)?,
+            Kind::Context => {
+                let context = self.begun(&mut from)?;
+                self.contexts.push(context);
+            }
+            Kind::ContextEnd => {
+                let id = self.context_id(from.u32()?)?.ok_or("no context ends")?;
+                let at = from.maybe_time()?.map_or(Ended::Yes, Ended::At);
+                let ended = &mut self.contexts[id.index()].ended;
+                if std::mem::replace(ended, at) != Ended::No {
+                    return Err("a context ends twice");
                 }
             }
             Kind::Drops => {
@@ -253,8 +341,7 @@ impl<'a> Trace<'a> {
         if flags & !3 != 0 {
             return Err("unknown flags of a stream");
         }
-        Ok(StreamInfo {
-            process,
+        let mut info = StreamInfo {
             tid,
             main: flags & 1 != 0,
             finished: flags & 2 != 0,
@@ -264,7 +351,38 @@ impl<'a> Trace<'a> {
             name: from.text()?,
             label: from.text()?,
             drops: from.drops()?,
+            ..StreamInfo::new(process)
+        };
+        if self.version >= 2 {
+            info.context = self.context_id(from.u32()?)?;
+            info.creator = from.u32()?;
+        }
+        Ok(info)
+    }
+
+    /// A context that begins.
+    fn begun(&self, from: &mut Decoder<'a>) -> Result<Context, Nonsense> {
+        if self.contexts.len() >= NO_CONTEXT as usize {
+            return Err("too many contexts");
+        }
+        Ok(Context {
+            kind: ContextKind::from_raw(from.u32()?),
+            parent: self.context_id(from.u32()?)?,
+            process: self.process_id(from.u32()?)?,
+            began: from.maybe_time()?,
+            name: from.bytes()?.to_vec(),
+            ended: Ended::No,
         })
+    }
+
+    fn context_id(&self, raw: u32) -> Result<Option<ContextId>, Nonsense> {
+        if raw == NO_CONTEXT {
+            Ok(None)
+        } else if (raw as usize) < self.contexts.len() {
+            Ok(Some(ContextId(raw)))
+        } else {
+            Err("a context that was not named before")
+        }
     }
 
     fn process_id(&self, raw: u32) -> Result<Option<ProcessId>, Nonsense> {
@@ -299,14 +417,16 @@ impl<'a> Stream<'a> {
     }
 
     /// The words behind the count word as they stood in the buffer, records or not, but for zeros
-    /// at the end.
+    /// at the end. Those of [`Stream::sets`] come in the order of their tables.
     pub fn words(&self) -> impl Iterator<Item = u64> + use<'a, '_> {
-        self.chunks.iter().flat_map(|chunk| {
-            chunk
-                .as_chunks::<WORD_BYTES>()
-                .0
-                .iter()
-                .map(|word| u64::from_le_bytes(*word))
+        self.chunks.iter().flat_map(Chunk::words)
+    }
+
+    /// The sets that the stream is of, if it was written so.
+    pub fn sets(&self) -> impl Iterator<Item = &SiteSet> {
+        self.chunks.iter().filter_map(|chunk| match chunk {
+            Chunk::Words(_) => None,
+            Chunk::Set(set) => Some(set),
         })
     }
 
@@ -369,12 +489,11 @@ impl<'a> Stream<'a> {
     }
 
     fn stored_words(&self) -> u64 {
-        let bytes: usize = self.chunks.iter().map(|chunk| chunk.len()).sum();
-        (bytes / WORD_BYTES) as u64
+        self.chunks.iter().map(Chunk::len).sum()
     }
 }
 
-fn check_file_header(bytes: &[u8]) -> Result<(), TraceError> {
+fn file_version(bytes: &[u8]) -> Result<u32, TraceError> {
     if bytes.is_empty() {
         return Err(TraceError::Empty);
     }
@@ -393,10 +512,10 @@ fn check_file_header(bytes: &[u8]) -> Result<(), TraceError> {
         let what = "the checksum of the file's header is wrong";
         return Err(TraceError::Damaged { at: 0, what });
     }
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(TraceError::Version { found: version });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Walks over the sections of a file and checks what is outside of their payloads.

@@ -66,6 +66,7 @@ fn sample() -> Vec<u8> {
         };
         writer.stream(&stream, [0x6001, 0, 0x6003, 0]).unwrap();
     }
+    work(&mut writer, process);
     let none = Drops {
         reason: DropReason::NoSlot,
         count: 1,
@@ -78,6 +79,185 @@ fn sample() -> Vec<u8> {
     writer
         .finish_at(UNIX_EPOCH + Duration::from_nanos(18))
         .unwrap()
+}
+
+/// Contexts: one in another, one that has not ended, and streams in them.
+fn work(writer: &mut Writer<Vec<u8>>, process: ProcessId) {
+    let outer = writer.context(&Context {
+        process: Some(process),
+        began: Some(UNIX_EPOCH + Duration::from_nanos(5)),
+        ..Context::new(ContextKind::Request, "GET /\u{e9}")
+    });
+    let outer = outer.unwrap();
+    let inner = writer.context(&Context {
+        parent: Some(outer),
+        ended: Ended::Yes,
+        ..Context::new(ContextKind::Other(99), [0xff, 0])
+    });
+    let (inner, open) = (
+        inner.unwrap(),
+        writer
+            .context(&Context::new(ContextKind::Test, ""))
+            .unwrap(),
+    );
+    for (context, tid, words) in [
+        (Some(outer), 12, &[0x6001, 0x8005, 0x10, 0x6001, 0][..]),
+        (Some(inner), 12, &[0x8005, 0x6003]),
+        (Some(open), 0, &[]),
+        (None, 13, &[0x6003]),
+    ] {
+        let stream = StreamInfo {
+            tid,
+            context,
+            creator: 10,
+            count: words.len() as u64,
+            ..StreamInfo::new(process)
+        };
+        writer.set(&stream, words.iter().copied()).unwrap();
+    }
+    let ended = UNIX_EPOCH + Duration::from_nanos(9);
+    writer.end_context(outer, Some(ended)).unwrap();
+}
+
+/// Streams in the sample: two of threads, and those of contexts.
+const STREAMS: usize = 6;
+
+#[test]
+fn contexts_come_back() {
+    let bytes = sample();
+    let trace = Trace::parse(&bytes).unwrap();
+    let [outer, inner, open] = trace.contexts() else {
+        panic!("{:?}", trace.contexts())
+    };
+    assert_eq!(outer.kind.to_string(), "request");
+    assert_eq!(outer.name, "GET /\u{e9}".as_bytes());
+    let at = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
+    assert_eq!((outer.began, outer.ended), (Some(at(5)), Ended::At(at(9))));
+    assert_eq!(outer.process.map(ProcessId::index), Some(0));
+    assert_eq!(inner.name, [0xff, 0]);
+    assert_eq!(inner.kind.to_string(), "kind 99");
+    assert_eq!(inner.parent.map(ContextId::index), Some(0));
+    assert_eq!((inner.began, inner.ended), (None, Ended::Yes));
+    assert_eq!((open.kind, open.ended), (ContextKind::Test, Ended::No));
+
+    let got: Vec<_> = trace.streams()[2..]
+        .iter()
+        .map(|stream| {
+            let context = stream.info().context.map(ContextId::index);
+            let mut pcs: Vec<u64> = stream.pcs().collect();
+            pcs.sort_unstable();
+            assert_eq!(stream.info().creator, 10);
+            (context, stream.records(), stream.unwritten(), pcs)
+        })
+        .collect();
+    let expected = [
+        // One was there twice, one was never written.
+        (Some(0), 4, 1, vec![0x10, 0x6001, 0x8005]),
+        (Some(1), 2, 0, vec![0x6003, 0x8005]),
+        (Some(2), 0, 0, vec![]),
+        (None, 1, 0, vec![0x6003]),
+    ];
+    assert_eq!(got, expected);
+    // Places in the program, and one that is in no file.
+    let sets: Vec<_> = trace.streams()[2]
+        .sets()
+        .map(|set| (set.module(), set.numbers().len()))
+        .collect();
+    assert_eq!(sets, [(None, 1), (Some(0), 2)]);
+    assert_eq!(*trace.site_tables()[1], [0x1001, 0x3005, 0x1003]);
+}
+
+#[test]
+fn a_file_of_version_1_is_read() {
+    let bytes = include_bytes!("../../tests/data/version-1.trace");
+    let trace = Trace::parse(bytes).unwrap();
+    assert_eq!(trace.info().tool, "test 1");
+    assert_eq!(trace.modules().len(), 2);
+    assert_eq!(trace.contexts(), []);
+    let streams = trace.streams();
+    assert_eq!(streams.len(), 2);
+    assert_eq!(streams[0].pcs().collect::<Vec<_>>(), [0x6001, 0x6003]);
+    assert_eq!(streams[1].info().name, "thread 11");
+    assert_eq!(streams[1].info().context, None);
+    assert_eq!(trace.losses().count(), LOSSES + 4);
+}
+
+#[test]
+fn what_is_of_another_trace_or_has_ended_is_refused() {
+    let mut one = Writer::new(Vec::new(), &Info::new(Mode::Unique)).unwrap();
+    let context = one.context(&Context::new(ContextKind::Job, "a")).unwrap();
+    one.end_context(context, None).unwrap();
+    let refused = |error: io::Error| assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    refused(one.end_context(context, None).unwrap_err());
+    let mut other = Writer::new(Vec::new(), &Info::new(Mode::Unique)).unwrap();
+    let process = other.process(&Process::default()).unwrap();
+    let stream = StreamInfo {
+        context: Some(context),
+        ..StreamInfo::new(process)
+    };
+    refused(other.set(&stream, [1]).unwrap_err());
+    refused(other.end_context(context, None).unwrap_err());
+    let child = Context {
+        parent: Some(context),
+        ..Context::new(ContextKind::Job, "b")
+    };
+    refused(other.context(&child).unwrap_err());
+}
+
+/// What the page says: tests of a program with many sites, each of which runs some of its own, and
+/// what all run.
+#[test]
+fn contexts_take_little_room() {
+    // As many as a test has time for; of 10,000 the room is in proportion.
+    const CONTEXTS: u64 = 200;
+    const SITES: u64 = 50_000;
+    let mut random = 1_u64;
+    let mut next = move |below: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % below
+    };
+    let mut writer = Writer::new(Vec::new(), &Info::new(Mode::Unique)).unwrap();
+    let process = writer.process(&Process::default()).unwrap();
+    let start = 0x5555_0000_0000;
+    let module = Module {
+        process: Some(process),
+        path: "/p".into(),
+        build_id: BuildId::default(),
+        bias: start,
+        range: start..start + SITES * 16,
+        text: vec![],
+    };
+    writer.module(&module).unwrap();
+    let mut all = 0;
+    for number in 0..CONTEXTS {
+        let context = Context::new(ContextKind::Test, format!("some::module::test_{number}"));
+        let context = writer.context(&context).unwrap();
+        // A tenth of the program in pieces, as functions are, some edges of which do not run.
+        let mut sites = Vec::new();
+        for _ in 0..250 {
+            let first = next(SITES - 20);
+            sites.extend((first..first + 20).filter(|_| next(8) != 0));
+        }
+        sites.extend(0..500);
+        sites.sort_unstable();
+        sites.dedup();
+        all += sites.len();
+        let stream = StreamInfo {
+            context: Some(context),
+            count: sites.len() as u64,
+            ..StreamInfo::new(process)
+        };
+        let pcs = sites.iter().map(|site| start + 1 + site * 16);
+        writer.set(&stream, pcs).unwrap();
+        writer.end_context(context, None).unwrap();
+    }
+    let bytes = writer.finish().unwrap();
+    assert!(all as u64 / CONTEXTS > 4_000, "{all} sites in all");
+    let tables = SITES * 8;
+    let each = (bytes.len() as u64 - tables) / CONTEXTS;
+    assert!(each < 5_000, "{each} bytes each");
 }
 
 /// Losses in the sample, behind everything else.
@@ -164,6 +344,19 @@ fn is_beginning(part: &Trace<'_>, all: &Trace<'_>) {
         assert!(!some.whole() || got == words);
     }
     assert!(part.streams().len() <= all.streams().len());
+    for (some, whole) in part.contexts().iter().zip(all.contexts()) {
+        let ended = some.ended;
+        assert!(ended == whole.ended || ended == Ended::No);
+        let ended = whole.ended;
+        assert_eq!(
+            &Context {
+                ended,
+                ..some.clone()
+            },
+            whole
+        );
+    }
+    assert!(part.contexts().len() <= all.contexts().len());
 }
 
 #[test]
@@ -179,7 +372,7 @@ fn everything_comes_back() {
     assert_eq!(program.build_id.to_string(), "ab01");
     assert_eq!(program.text, [0x6000..0x7000, 0x8000..0x9000]);
     assert_eq!(kernel.process, None);
-    let [first, second] = trace.streams() else {
+    let [first, second, ..] = trace.streams() else {
         panic!("{:?}", trace.streams())
     };
     assert!(first.info().main && first.info().finished && first.whole());
@@ -287,7 +480,7 @@ fn salvage_reads_a_whole_stream_before_a_cut() {
     let bytes = sample();
     let end = *borders(&bytes).iter().rev().nth(1).unwrap();
     let (part, _) = Trace::salvage(&bytes[..end]).unwrap();
-    assert_eq!(part.streams().len(), 2);
+    assert_eq!(part.streams().len(), STREAMS);
     assert!(part.streams().iter().all(Stream::whole));
 }
 
@@ -335,10 +528,10 @@ fn other_files_and_versions_are_named_as_such() {
     assert_eq!(error(b"\x7fELF\x02\x01\x01"), TraceError::NotATrace);
     assert_eq!(error(&[0; 4096]), TraceError::NotATrace);
     let mut newer = sample();
-    newer[8] = 2;
+    newer[8] = 3;
     let sum = crc32fast::hash(&newer[..12]);
     newer[12..16].copy_from_slice(&sum.to_le_bytes());
-    assert_eq!(error(&newer), TraceError::Version { found: 2 });
+    assert_eq!(error(&newer), TraceError::Version { found: 3 });
 }
 
 /// A sound trace, with `change` made to the section after `at`, its checksums made right again.
@@ -452,7 +645,7 @@ fn a_pipe_is_read_to_its_end() {
     drop(pipe);
     let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
     let file = TraceFile::open(path).unwrap();
-    assert_eq!(file.trace().unwrap().streams().len(), 2);
+    assert_eq!(file.trace().unwrap().streams().len(), STREAMS);
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
 }
 
@@ -491,7 +684,7 @@ prop_compose! {
         });
         let drops = drops.collect();
         let process = ProcessId(0);
-        (StreamInfo { process, tid, name, label, handle, main, finished, count, capacity, drops }, words)
+        (StreamInfo { process, tid, name, label, handle, main, finished, count, capacity, drops, context: None, creator: tid }, words)
     }
 }
 
@@ -549,6 +742,76 @@ proptest! {
     }
 
     #[test]
+    fn whatever_contexts_are_written_are_read(
+        contexts in vec((any::<u32>(), vec(any::<u8>(), 0..40), any::<Option<u8>>(), 0..3_u8, 0..4_u64), 0..6),
+        streams in vec((any::<prop::sample::Index>(), vec(0x4000..0xa000_u64, 0..300), any::<bool>()), 0..9),
+        mode in prop_oneof![Just(Mode::Trace), Just(Mode::Unique)],
+    ) {
+        let mut writer = Writer::new(Vec::new(), &Info::new(mode)).unwrap();
+        let mut processes = vec![];
+        for at in [0, 0x800] {
+            let process = writer.process(&Process::default()).unwrap();
+            processes.push(process);
+            for start in [0x5000, 0x7000] {
+                let range = start + at..start + at + 0x1000;
+                let module = Module {
+                    process: Some(process),
+                    path: format!("/m{start}").into(),
+                    build_id: BuildId(vec![1]),
+                    bias: start + at,
+                    text: vec![range.clone()],
+                    range,
+                };
+                writer.module(&module).unwrap();
+            }
+        }
+        let time = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
+        let mut written = vec![];
+        let mut ids: Vec<ContextId> = vec![];
+        for (kind, name, parent, ended, began) in contexts {
+            let parent = parent.filter(|_| !ids.is_empty());
+            let context = Context {
+                kind: ContextKind::from_raw(kind),
+                name,
+                parent: parent.map(|n| ids[n as usize % ids.len()]),
+                process: parent.map(|n| processes[n as usize % 2]),
+                began: (began > 0).then(|| time(began)),
+                ended: [Ended::No, Ended::Yes, Ended::At(time(7))][ended as usize],
+            };
+            ids.push(writer.context(&context).unwrap());
+            written.push(context);
+        }
+        let mut expected = vec![];
+        for (at, words, set) in streams {
+            let at = at.index(100);
+            let stream = StreamInfo {
+                context: ids.get(at % 7).copied(),
+                count: words.len() as u64,
+                ..StreamInfo::new(processes[at % 2])
+            };
+            if set {
+                writer.set(&stream, words.iter().copied()).unwrap();
+            } else {
+                writer.stream(&stream, words.iter().copied()).unwrap();
+            }
+            expected.push((stream.context, stream.process, words));
+        }
+        let bytes = writer.finish().unwrap();
+        let trace = Trace::parse(&bytes).unwrap();
+        prop_assert_eq!(trace.contexts(), written);
+        prop_assert_eq!(trace.streams().len(), expected.len());
+        for (stream, (context, process, words)) in trace.streams().iter().zip(expected) {
+            let info = stream.info();
+            prop_assert_eq!((info.context, info.process), (context, process));
+            let got: std::collections::BTreeSet<u64> = stream.words().collect();
+            let given: std::collections::BTreeSet<u64> = words.into_iter().collect();
+            prop_assert_eq!(got, given);
+            prop_assert_eq!(stream.unwritten(), 0);
+        }
+        fuzz_read(&bytes);
+    }
+
+    #[test]
     fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..200)) {
         fuzz_read(&bytes);
         let mut begun = sample()[..FILE_HEADER].to_vec();
@@ -559,7 +822,7 @@ proptest! {
     #[test]
     fn no_payload_makes_the_reader_panic(
         at in 0..borders(&sample()).len() - 1,
-        kind in prop_oneof![3 => 0..10_u32, 1 => any::<u32>()],
+        kind in prop_oneof![3 => 0..14_u32, 1 => any::<u32>()],
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         keep_kind: bool,
     ) {

@@ -4,10 +4,16 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
+use roaring::RoaringBitmap;
+
 use super::format::{
-    file_header, padding, Encoder, Kind, SectionHeader, ALIGN, CHUNK_WORDS, NO_PROCESS,
+    file_header, padding, Encoder, Kind, SectionHeader, ALIGN, CHUNK_WORDS, NO_CONTEXT, NO_PROCESS,
 };
-use super::{Drops, Info, Loss, Module, Process, ProcessId, Scope, StreamInfo};
+use super::sites::Growing;
+use super::{
+    Context, ContextId, Drops, Ended, Info, Loss, Mode, Module, Process, ProcessId, Scope,
+    StreamInfo,
+};
 
 /// Writes a trace, section by section, without seeking.
 ///
@@ -19,6 +25,11 @@ pub struct Writer<W: Write> {
     to: W,
     sections: u32,
     processes: u32,
+    contexts: u32,
+    /// The contexts that have ended.
+    over: RoaringBitmap,
+    sites: Growing,
+    mode: Mode,
     /// Bytes of words that wait to become a chunk; empty between streams.
     chunk: Vec<u8>,
 }
@@ -34,6 +45,10 @@ impl<W: Write> Writer<W> {
             to,
             sections: 0,
             processes: 0,
+            contexts: 0,
+            over: RoaringBitmap::new(),
+            sites: Growing::default(),
+            mode: info.mode,
             chunk: Vec::new(),
         };
         let mut fields = Encoder::default();
@@ -79,7 +94,47 @@ impl<W: Write> Writer<W> {
         fields.list(&module.text, |to, range| {
             to.range(range);
         });
-        self.section(Kind::Module, &fields.0)
+        self.section(Kind::Module, &fields.0)?;
+        self.sites.module(module);
+        Ok(())
+    }
+
+    /// Begins a context, and ends it if it says that it has. Streams and contexts inside of it name
+    /// it by the id that is returned.
+    ///
+    /// # Errors
+    /// What the output says, or `InvalidInput` if its process or its parent is of another trace.
+    pub fn context(&mut self, context: &Context) -> io::Result<ContextId> {
+        let mut fields = Encoder::default();
+        fields.u32(context.kind.raw());
+        fields.u32(self.known_context(context.parent)?);
+        fields.u32(match context.process {
+            Some(id) => self.known(id)?,
+            None => NO_PROCESS,
+        });
+        fields.maybe_time(context.began).bytes(&context.name);
+        self.section(Kind::Context, &fields.0)?;
+        let id = ContextId(self.contexts);
+        self.contexts += 1;
+        match context.ended {
+            Ended::No => {}
+            Ended::Yes => self.end_context(id, None)?,
+            Ended::At(time) => self.end_context(id, Some(time))?,
+        }
+        Ok(id)
+    }
+
+    /// Ends a context that had not ended. Its streams may come before or after.
+    ///
+    /// # Errors
+    /// What the output says, or `InvalidInput` if the context has ended, or is of another trace.
+    pub fn end_context(&mut self, id: ContextId, at: Option<SystemTime>) -> io::Result<()> {
+        let mut fields = Encoder::default();
+        fields.u32(self.known_context(Some(id))?).maybe_time(at);
+        if !self.over.insert(id.0) {
+            return Err(invalid("the context has ended before"));
+        }
+        self.section(Kind::ContextEnd, &fields.0)
     }
 
     /// Adds a stream: its words as they stood in the buffer behind the count word, which is
@@ -92,15 +147,7 @@ impl<W: Write> Writer<W> {
         stream: &StreamInfo,
         words: impl IntoIterator<Item = u64>,
     ) -> io::Result<()> {
-        let mut fields = Encoder::default();
-        fields.u32(self.known(stream.process)?).u32(stream.tid);
-        fields.u32(u32::from(stream.main) | u32::from(stream.finished) << 1);
-        fields.u64(stream.handle);
-        fields.u64(stream.count).u64(stream.capacity);
-        fields.bytes(stream.name.as_bytes());
-        fields.bytes(stream.label.as_bytes());
-        fields.drops(&stream.drops);
-        self.section(Kind::Stream, &fields.0)?;
+        self.begin_stream(stream, stream.count)?;
 
         let mut written = 0_u64;
         let mut zeros = 0_u64;
@@ -116,8 +163,61 @@ impl<W: Write> Writer<W> {
             self.word(word)?;
         }
         self.end_chunk()?;
+        self.end_stream(written)
+    }
+
+    /// Adds a stream whose order says nothing: the words of its records, once each, in little room. Of
+    /// comparisons it writes what [`Writer::stream`] does.
+    ///
+    /// # Errors
+    /// What the output says, or `InvalidInput` if the stream's process or context is of another
+    /// trace.
+    pub fn set(
+        &mut self,
+        stream: &StreamInfo,
+        words: impl IntoIterator<Item = u64>,
+    ) -> io::Result<()> {
+        if self.mode == Mode::Cmp {
+            return self.stream(stream, words);
+        }
+        self.known(stream.process)?;
+        let mut given = 0_u64;
+        let words = words.into_iter().filter(|word| *word != 0);
+        let words = words.inspect(|_| given += 1);
+        let sections = self.sites.stream(stream.process, words)?;
+        for table in &sections.tables {
+            self.section(Kind::Sites, &table.0)?;
+        }
+        let count = if stream.count > stream.capacity {
+            stream.count
+        } else {
+            // What was recorded twice is there once.
+            stream.count.saturating_sub(given - sections.words)
+        };
+        self.begin_stream(stream, count)?;
+        for set in &sections.sets {
+            self.section(Kind::Set, &set.0)?;
+        }
+        self.end_stream(sections.words)
+    }
+
+    fn begin_stream(&mut self, stream: &StreamInfo, count: u64) -> io::Result<()> {
         let mut fields = Encoder::default();
-        fields.u64(written);
+        fields.u32(self.known(stream.process)?).u32(stream.tid);
+        fields.u32(u32::from(stream.main) | u32::from(stream.finished) << 1);
+        fields.u64(stream.handle);
+        fields.u64(count).u64(stream.capacity);
+        fields.bytes(stream.name.as_bytes());
+        fields.bytes(stream.label.as_bytes());
+        fields.drops(&stream.drops);
+        fields.u32(self.known_context(stream.context)?);
+        fields.u32(stream.creator);
+        self.section(Kind::Stream, &fields.0)
+    }
+
+    fn end_stream(&mut self, words: u64) -> io::Result<()> {
+        let mut fields = Encoder::default();
+        fields.u64(words);
         self.section(Kind::StreamEnd, &fields.0)
     }
 
@@ -173,10 +273,15 @@ impl<W: Write> Writer<W> {
         if id.0 < self.processes {
             Ok(id.0)
         } else {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the process is not one of this trace",
-            ))
+            Err(invalid("the process is not one of this trace"))
+        }
+    }
+
+    fn known_context(&self, id: Option<ContextId>) -> io::Result<u32> {
+        match id {
+            None => Ok(NO_CONTEXT),
+            Some(id) if id.0 < self.contexts => Ok(id.0),
+            Some(_) => Err(invalid("the context is not one of this trace")),
         }
     }
 
@@ -214,4 +319,8 @@ impl<W: Write> Writer<W> {
             .ok_or_else(|| io::Error::other("more than 2^32 sections in one trace"))?;
         Ok(())
     }
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
