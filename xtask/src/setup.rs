@@ -20,7 +20,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
 }
 
 const TOOLS: &[Tool] = &[
-    tool("clang++-22", "clang-22", "gated instrumentation"),
+    tool("clang++-22", "clang-22", "builds with clang"),
     tool("ld.lld-22", "lld-22", "builds with another linker"),
     tool("llvm-ar-22", "llvm-22", "link-time optimization with clang"),
     tool("cmake", "cmake", "builds by CMake"),
@@ -32,6 +32,7 @@ const TOOLS: &[Tool] = &[
     tool("ccache", "ccache", "builds through ccache"),
     tool("pkg-config", "pkgconf", "the installed runtime"),
     tool("genhtml", "lcov", "reports in lcov's format"),
+    tool("man", "man-db", "the manual pages"),
     tool("valgrind", "valgrind", "leaks"),
     tool("musl-gcc", "musl-tools", "programs of musl's"),
     tool(
@@ -66,11 +67,11 @@ pub fn run() -> Result<(), Error> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|(package, _)| *package).collect();
+    let wants: String = missing
+        .iter()
+        .map(|(package, purpose)| format!("\n  {package:22}{purpose}"))
+        .collect();
     if !shell::has("apt-get") || !is_root()? {
-        let wants: String = missing
-            .iter()
-            .map(|(package, purpose)| format!("\n  {package:22}{purpose}"))
-            .collect();
         let packages = packages.join(" ");
         return Err(format!(
             "these Debian packages are missing, or what another system has in their place:{wants}\n\
@@ -79,7 +80,7 @@ pub fn run() -> Result<(), Error> {
         )
         .into());
     }
-    println!("installing {}", packages.join(" "));
+    println!("The tests need these Debian packages; apt-get installs them now:{wants}");
     let apt_get = || {
         let mut command = Command::new("apt-get");
         command.args([

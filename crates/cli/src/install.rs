@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The runtime's files in a system's folders, and out of them again.
 
+use crate::manual;
 use rkcov_artifacts::{
     replace, Artifact, ARCHIVE, HEADER, LIBRARY, LIBRARY_LINK, MODULE_OBJECT, OBJECT, PRELOAD,
     STATIC_OBJECT,
@@ -25,6 +26,12 @@ pub enum Error {
     /// The path of this program is not known.
     #[error("cannot tell where rkcov is")]
     Ourselves(#[source] io::Error),
+    /// `cargo-rkcov` is not beside this program.
+    #[error("{} is not there: `cargo build -p rkcov-cli` and `cargo install` make both commands", .0.display())]
+    Sibling(PathBuf),
+    /// The manual pages cannot be made.
+    #[error("cannot make the manual pages")]
+    Manual(#[source] io::Error),
     /// The working folder is gone.
     #[error("cannot tell which folder this is")]
     Here(#[source] io::Error),
@@ -61,12 +68,13 @@ impl Tree {
         Ok(Self { prefix, root })
     }
 
-    /// Writes all files, `command` as the command, and removes those of an earlier installation
+    /// Writes all files, those of `commands` as the commands (a name and a program each) with their
+    /// manual pages and completions, and removes those of an earlier installation
     /// that are none of these. Gives the number of files.
     ///
     /// # Errors
     /// A path cannot stand in `rkcov.pc`, or a file cannot be written.
-    pub fn install(&self, libdir: &Path, command: Option<&Path>) -> Result<usize, Error> {
+    pub fn install(&self, libdir: &Path, commands: &[(&str, PathBuf)]) -> Result<usize, Error> {
         let within = |part: Component<'_>| matches!(part, Component::Normal(_));
         if !libdir.components().all(within) {
             return Err(Error::Outside(libdir.to_owned()));
@@ -88,10 +96,15 @@ impl Tree {
         to.file(&libdir.join("pkgconfig/rkcov.pc"), |path| {
             fs::write(path, &pc)
         })?;
-        if let Some(command) = command {
-            to.file(Path::new("bin/rkcov"), |path| {
-                fs::copy(command, path).map(drop)
+        for (name, program) in commands {
+            to.file(&Path::new("bin").join(name), |path| {
+                fs::copy(program, path).map(drop)
             })?;
+        }
+        if !commands.is_empty() {
+            for file in manual::files().map_err(Error::Manual)? {
+                to.file(&file.path, |path| fs::write(path, &file.bytes))?;
+            }
         }
         to.what.files.insert(MANIFEST.into());
         for path in before.files.difference(&to.what.files) {

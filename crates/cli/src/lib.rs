@@ -18,12 +18,13 @@ pub mod cmd;
 pub mod collect;
 pub mod error;
 pub mod install;
+pub mod manual;
 pub mod record;
 pub mod since;
 pub mod toolchain;
 pub mod wrap;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -38,6 +39,11 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     command: cmd::Command,
+}
+
+/// The command line of `rkcov`, for its manual pages and completions.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line `args`, the program's own name first. By the name of an assembler, compilers

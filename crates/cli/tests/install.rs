@@ -136,9 +136,11 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
         .arg("install")
         .args(place)
         .args(["--libdir", "lib/x86_64-linux-gnu"]);
-    assert_eq!(succeed(&mut install), "installed 11 files under /usr\n");
+    let said = succeed(&mut install);
     let manifest = fs::read_to_string(folder.path().join("usr/share/rkcov/manifest")).unwrap();
     let lines = manifest.lines().filter(|line| !line.ends_with('/'));
+    let number = lines.clone().count();
+    assert_eq!(said, format!("installed {number} files under /usr\n"));
     let named = lines.map(|line| Path::new("./usr").join(line));
     assert_eq!(named.collect::<BTreeSet<_>>(), files(folder.path()));
     insta::assert_snapshot!("manifest", manifest);
@@ -146,9 +148,31 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
         .path()
         .join("usr/lib/x86_64-linux-gnu/pkgconfig/rkcov.pc");
     insta::assert_snapshot!("pkg_config", fs::read_to_string(&pc).unwrap());
-    let command = folder.path().join("usr/bin/rkcov");
-    let version = succeed(Command::new(command).arg("--version"));
-    assert!(version.starts_with("rkcov "), "{version}");
+    for (name, says) in [("rkcov", "rkcov "), ("cargo-rkcov", "cargo-rkcov ")] {
+        let command = folder.path().join("usr/bin").join(name);
+        let version = succeed(Command::new(command).arg("--version"));
+        assert!(version.starts_with(says), "{version}");
+    }
+    // Man reads each page without a complaint, and bash its completions.
+    for page in fs::read_dir(folder.path().join("usr/share/man/man1")).unwrap() {
+        let page = page.unwrap().path();
+        let mut man = Command::new("man");
+        man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"])
+            .arg(&page);
+        let output = man.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{page:?}: {said}"
+        );
+    }
+    let completions = folder
+        .path()
+        .join("usr/share/bash-completion/completions/rkcov");
+    let script = "source \"$0\"; COMP_WORDS=(rkcov rep) COMP_CWORD=1; _rkcov rkcov rep rkcov; echo \"${COMPREPLY[*]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", script]).arg(&completions);
+    assert_eq!(succeed(&mut bash), "report\n");
 
     // Into another folder of libraries: the one before is cleared.
     let mut again = Command::new(RKCOV);

@@ -321,7 +321,7 @@ struct How {
 }
 
 /// Our command line, with the report's options in it.
-fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     let mut command = Cli::command();
     for name in ["run", "test", "bench", "nextest", "report"] {
         command = command.mut_subcommand(name, |sub| sub.args(formats()).args(of_report()));

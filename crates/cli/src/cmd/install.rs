@@ -17,7 +17,7 @@ pub struct Args {
     /// The folder of libraries, below the prefix
     #[arg(long, value_name = "DIR", default_value = "lib")]
     libdir: PathBuf,
-    /// Leave out the rkcov command itself
+    /// Install the runtime only: no commands, manual pages and completions
     #[arg(long)]
     no_command: bool,
 }
@@ -37,11 +37,13 @@ const HELP: &str = "\
 `rkcov cc` needs none of this: it brings the runtime along. It is for programs that are clients of
 their own kcov and are built by other means.
 
-  bin/rkcov                      this command
+  bin/rkcov, bin/cargo-rkcov     the commands
   include/rkcov.h                the interface, for C and C++
   lib/librkcov.so.0, librkcov.a  the runtime
   lib/pkgconfig/rkcov.pc         how to compile and link with it
   lib/rkcov/                     the runtime as objects, and the library for LD_PRELOAD
+  share/man/man1/                a manual page for each command
+  share/                         completions for bash, zsh and fish
   share/rkcov/manifest           what was installed, for `rkcov uninstall`
 
 Examples:
@@ -59,16 +61,23 @@ Examples:
 /// # Errors
 /// A file cannot be written, or the prefix cannot stand in `rkcov.pc`.
 pub fn install(args: &Args) -> Result<ExitCode, Error> {
-    let command = if args.no_command {
-        None
+    let commands = if args.no_command {
+        Vec::new()
     } else {
-        Some(env::current_exe().map_err(crate::install::Error::Ourselves)?)
+        commands()?
     };
-    let files = args
-        .place
-        .tree()?
-        .install(&args.libdir, command.as_deref())?;
+    let files = args.place.tree()?.install(&args.libdir, &commands)?;
     said("installed", files, &args.place)
+}
+
+/// This program and `cargo-rkcov`, which stands beside it.
+fn commands() -> Result<Vec<(&'static str, PathBuf)>, crate::install::Error> {
+    let rkcov = env::current_exe().map_err(crate::install::Error::Ourselves)?;
+    let cargo = rkcov.with_file_name("cargo-rkcov");
+    if !cargo.is_file() {
+        return Err(crate::install::Error::Sibling(cargo));
+    }
+    Ok(vec![("rkcov", rkcov), ("cargo-rkcov", cargo)])
 }
 
 /// Removes what the manifest names, and says how much it was.

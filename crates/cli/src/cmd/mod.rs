@@ -3,6 +3,7 @@
 
 pub mod cargo;
 pub mod cc;
+pub mod completions;
 pub mod diff;
 pub mod doctor;
 pub mod env;
@@ -39,6 +40,8 @@ pub enum Command {
     Install(install::Args),
     /// Remove what `rkcov install` put there
     Uninstall(install::Place),
+    /// Print a shell's completions of this command
+    Completions(completions::Args),
     /// Build and boot a Linux that has the Rust kcov, and run programs in it
     #[command(subcommand)]
     Linux(linux::Command),
@@ -61,6 +64,7 @@ impl Command {
             Self::Diff(args) => Ok(diff::run(&args)?),
             Self::Install(args) => install::install(&args),
             Self::Uninstall(place) => install::uninstall(&place),
+            Self::Completions(args) => completions::run(&args),
             Self::Linux(command) => linux::run(&command),
         }
     }
