@@ -66,9 +66,9 @@ impl Table {
     #[must_use]
     pub fn page(&self) -> String {
         let mut text = format!(
-            "# Differences\n\nWhere {} differs from the rules, from `conformance/differences.toml`. With\n\
-             `--differences linux-6.12` the suite expects exactly these: one more fails it, and so does one\n\
-             less. A row that says what becomes of that kcov is not played but with `--harmful`, in a guest of its own.\n\n| rule | why | shown by |\n| --- | --- | --- |\n",
+            "# Differences\n\nThis page lists where {} differs from the rules. It is written from `conformance/differences.toml` by\n\
+             `cargo run -p rkcov-conformance -- differences --write`. With `--differences linux-6.12` the suite expects exactly these\n\
+             differences: one more or one less is a failure. A case that damages the kcov runs only with `--harmful`, in its own guest.\n\n| rule | why | shown by |\n| --- | --- | --- |\n",
             self.kcov
         );
         for row in &self.difference {
@@ -76,7 +76,7 @@ impl Table {
             let harms = row
                 .harms
                 .as_deref()
-                .map_or_else(String::new, |what| format!(", not played there: {what}"));
+                .map_or_else(String::new, |what| format!(", not run there: {what}"));
             let (rule, reason) = (&row.rule, &row.reason);
             text.push_str(&format!("| {rule} | {reason} | `{cases}`{harms} |\n"));
         }

@@ -154,10 +154,9 @@ fn short(hosts: &BTreeMap<String, Results>) -> String {
 const PREFACE: &str = "\
 # The conformance matrix
 
-Made by `cargo run -p rkcov-conformance -- matrix --write` from the results in
-`conformance/results/`, which `... -- run --host NAME --keep` renews. A cell with a fraction says how
-many of the clause's cases came to that; the rest cannot apply, or came to what stands beside it. What is harmful was not played:
-it damages that kcov.
-Differences are those of `conformance/differences.toml` ([the table](conformance-differences.md)).
+Written by `cargo run -p rkcov-conformance -- matrix --write` from the results in
+`conformance/results/`, which `... -- run --host NAME --keep` updates. A cell with a fraction shows how many of the
+clause's cases had that result; the others do not apply, or had the other result in the cell. Cases that damage a kcov
+were not run there. Differences are those of `conformance/differences.toml` ([the table](conformance-differences.md)).
 
 ";

@@ -501,23 +501,22 @@ fn row(mutant: &Mutant, caught: &Caught) -> String {
 }
 
 const PREFACE: &str = "\
-# Deliberate bugs, and what catches them
+# Deliberate bugs, and the tests that detect them
 
-Each of these one-line bugs is put into a copy of the sources, alone, by
+This command puts one-line bugs into a copy of the sources, one at a time, and reports which tests detect each:
 
 ```text
 cargo run -p rkcov-conformance -- mutants --write
 ```
 
-which builds the suite on it, runs it on the rules in one process (as in userspace and as in a kernel),
-and tells 500 random histories of either sort to it and to the model. Those that only another task
-can notice are put before the models of concurrency instead (`.ci/loom`), those in the userspace host
-before the suite on the kcov of a process, programs that use it, or the runtime's own tests, and those
-in the kernel's host (`linux/src`) before the suite in User Mode Linux, or before the checks in its build:
-the first such kernel takes a quarter of an hour, each other one a minute or two. It fails if one of
-them is caught by nothing. The bugs are in `conformance/mutants.toml`.
+The command builds the suite with the bug and runs it on the rules in one process, as in userspace and as in a kernel. It also runs 500
+random histories of each kind on the rules and on the model. A bug that only another task can notice is tested with the models of
+concurrency instead (`.ci/loom`). A bug in the userspace host is tested with the suite on a process's kcov, with client programs, or
+with the runtime's own tests. A bug in the kernel host (`linux/src`) is tested with the suite in User Mode Linux, or by the checks of
+its build; the first such kernel takes a quarter of an hour, each further one a minute or two. The command fails if no test detects a bug.
+The bugs are in `conformance/mutants.toml`.
 
-| bug | what goes wrong | in | cases, models or tests that catch it | histories |
+| bug | effect | in | cases, models or tests that detect it | histories |
 | --- | --- | --- | --- | --- |
 ";
 
