@@ -5,9 +5,10 @@ use rkcov::collector::{Collector, Inheritance, Losses, Process, Recording, Refus
 use rkcov::program::Outcome;
 use rkcov_report::image::build_id_of;
 use rkcov_report::trace::{
-    self, BuildId, DropReason, Drops, Exit, Loss, Mode, ProcessId, Scope, StreamInfo, Writer,
+    self, BuildId, ContextKind, DropReason, Drops, Ended, Exit, Loss, Mode, ProcessId, Scope,
+    StreamInfo, Writer,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -19,6 +20,8 @@ pub struct Totals {
     pub processes: usize,
     /// Threads that recorded.
     pub threads: usize,
+    /// Contexts that were made.
+    pub contexts: usize,
     /// Records of all threads.
     pub records: u64,
     /// Records for which there was no room.
@@ -75,10 +78,26 @@ pub fn write<W: Write>(
         }
     }
 
+    let mut contexts = BTreeMap::new();
+    for context in collector.contexts() {
+        let id = writer.context(&trace::Context {
+            kind: ContextKind::from_raw(context.kind),
+            name: context.name,
+            parent: context.parent.and_then(|of| contexts.get(&of).copied()),
+            process: context.process.and_then(|of| ids.get(&of).copied()),
+            began: Some(context.began),
+            ended: context.ended.map_or(Ended::No, Ended::At),
+        })?;
+        contexts.insert(context.index, id);
+    }
+
     let mut totals = Totals {
         processes: processes.len(),
+        contexts: contexts.len(),
         ..Totals::default()
     };
+    let mut threads = BTreeSet::new();
+    let each_once = collector.recording() == Recording::Unique;
     for stream in collector.streams() {
         let stream = stream?;
         let from = &stream.info;
@@ -91,6 +110,8 @@ pub fn write<W: Write>(
         info.name.clone_from(&from.name);
         info.main = pids.get(&from.process) == Some(&from.tid);
         info.finished = from.finished;
+        info.context = from.context.and_then(|of| contexts.get(&of).copied());
+        info.creator = from.creator;
         info.count = from.count;
         info.capacity = from.capacity;
         if from.dropped > 0 {
@@ -99,11 +120,16 @@ pub fn write<W: Write>(
                 count: from.dropped,
             });
         }
-        writer.stream(&info, stream.words())?;
-        totals.threads += 1;
+        if info.context.is_some() && each_once {
+            writer.set(&info, stream.words())?;
+        } else {
+            writer.stream(&info, stream.words())?;
+        }
+        threads.insert((from.process, from.tid));
         totals.records += from.count.min(from.capacity);
         totals.dropped += from.dropped;
     }
+    totals.threads = threads.len();
     totals.losses = losses(&collector.losses());
     for process in running.iter().filter_map(|process| ids.get(&process.index)) {
         writer.loss(&Loss {
@@ -139,6 +165,7 @@ fn losses(from: &Losses) -> Vec<Loss> {
         processes,
         unknown_modules,
         stores,
+        contexts,
         unplaced,
     } = from;
     let of = |reason, count: u32| Loss::new(reason, count.into());
@@ -147,6 +174,7 @@ fn losses(from: &Losses) -> Vec<Loss> {
         of(DropReason::UnknownProcess, *processes),
         of(DropReason::UnknownModule, *unknown_modules),
         of(DropReason::NoStores, *stores),
+        of(DropReason::NoContext, *contexts),
     ];
     losses.extend(unplaced.iter().map(|(image, count)| Loss {
         scope: Scope::Module {

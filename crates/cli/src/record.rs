@@ -56,7 +56,7 @@ pub struct What {
     /// until all have ended [default: 1]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     pub wait: Option<Option<u64>>,
-    /// Bounds of the tables, for tests: processes,images,modules,bytes of paths,of command lines
+    /// Bounds of the tables, for tests: processes,images,modules,bytes of paths,of command lines[,contexts]
     #[arg(long, value_name = "N,...", hide = true)]
     pub tables: Option<Tables>,
 }
@@ -70,15 +70,20 @@ impl FromStr for Tables {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
-        match numbers.map_err(|error| error.to_string())?.as_slice() {
-            &[processes, images, loaded, paths, lines] => Ok(Self(Bounds {
+        let mut numbers = numbers.map_err(|error| error.to_string())?;
+        if numbers.len() == 5 {
+            numbers.push(Bounds::ALL.contexts);
+        }
+        match numbers.as_slice() {
+            &[processes, images, loaded, paths, lines, contexts] => Ok(Self(Bounds {
                 processes,
                 images,
                 loaded,
                 path_bytes: paths.into(),
                 line_bytes: lines.into(),
+                contexts,
             })),
-            _ => Err("five numbers".to_owned()),
+            _ => Err("five or six numbers".to_owned()),
         }
     }
 }

@@ -19,6 +19,7 @@ const LAYOUTS: &[(u32, u64)] = &[
     (2, 0xf382_c7b4_a83a_5971),
     (3, 0xc4d8_22a0_0697_ea1a),
     (4, 0x9c66_8d9a_5e84_38ad),
+    (5, 0x3c3c_bafa_e555_b65a),
 ];
 
 /// Writes down where each field of a type is. A field that is not named here does not compile.
@@ -41,10 +42,13 @@ fn layout() -> String {
     let mut text = String::new();
     fields!(text, Prefix: magic version stranger_version strangers token);
     fields!(text, Header: prefix recording buffer_words closed processes loaded unknown_modules
-        threads_without_slot records_without_slot refused lines bounds path stores_lost);
-    fields!(text, Directory: header tickets slots processes images loaded paths stores_used stores);
+        threads_without_slot records_without_slot refused lines bounds path stores_lost contexts
+        context contexts_lost names);
+    fields!(text, Directory: header tickets slots processes images loaded paths stores_used stores
+        contexts);
     fields!(text, Stores: ready process start len offset);
-    fields!(text, Slot: state process tid dropped name);
+    fields!(text, Slot: state process tid dropped name context creator over);
+    fields!(text, Context: state kind name parent process open began ended);
     fields!(text, Process: ready pid parent forked_from inherited_modules start pid_namespace exe
         cmdline);
     fields!(text, Image: ready unplaced text_start text_end build_id_len build_id path);
@@ -71,7 +75,7 @@ fn layout() -> String {
     }
     writeln!(
         text,
-        "{ENVIRONMENT} {MAGIC:#x} {PAGE} {LINES_OFFSET} {LINE_BYTES}"
+        "{ENVIRONMENT} {MAGIC:#x} {PAGE} {LINES_OFFSET} {LINE_BYTES} {CONTEXT_ENVIRONMENT} {NAME_BYTES}"
     )
     .unwrap();
     text

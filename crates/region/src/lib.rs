@@ -6,6 +6,7 @@
 //! ```text
 //! 0                          Directory: header, tickets, slots' heads, processes, images, paths
 //! LINES_OFFSET               command lines
+//! NAMES_OFFSET               names of contexts
 //! slot_offset(0)             slot 0: bytes of guards | bitmap | count word | records
 //! slot_offset(1)             slot 1
 //! ...
@@ -16,22 +17,25 @@
 //! collector trusts no number that it reads here: a program may have scribbled over it. Writers
 //! publish an entry of a table by storing its `ready` word last, with release.
 //!
-//! A *slot* is what one thread records into. It is taken once: a thread that ends leaves it as
-//! [`SlotState::Finished`], and only the collector makes it free again, after it has stored what
-//! is in it. What is known of a slot apart from its words, its head, lies in the directory.
+//! A *slot* is what one thread records into while it is in one context, or in none. It is taken once: a
+//! thread that ends, or leaves the context, leaves it as [`SlotState::Finished`], and only the collector
+//! makes it free again, after it has stored what is in it. What is known of a slot apart from its words,
+//! its head, lies in the directory.
 
 #![no_std]
 
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
+mod contexts;
 #[cfg(test)]
 mod layout;
 mod stores;
 mod tables;
 mod tickets;
 
-pub use stores::{Guards, Stores, GUARD, STORES};
+pub use contexts::{Assignment, Context, Made, CONTEXTS, CONTEXT_ENVIRONMENT, NAME_MAX};
+pub use stores::{Guards, Stores, GUARD, STORED_BEFORE, STORES};
 pub use tables::{
     Image, ImageKey, Images, Index, Loaded, Paths, Piece, Process, Text, BUILD_ID_MAX,
 };
@@ -53,7 +57,7 @@ pub const HOME_MAX: usize = 64;
 
 /// The version of everything in this crate. A process whose runtime has another version only adds
 /// itself to [`Prefix::strangers`].
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a process says that is invited and cannot come, before it says why. So it stands in every
 /// file that has the runtime in it.
@@ -73,6 +77,10 @@ pub const PATH_BYTES: usize = 1 << 26;
 pub const LINE_BYTES: u64 = 1 << 28;
 /// Bytes from the start of the region to the command lines. Whoever needs some of them maps these.
 pub const LINES_OFFSET: u64 = size_of::<Directory>() as u64;
+/// Bytes of the names of all contexts.
+pub const NAME_BYTES: u64 = 1 << 32;
+/// Bytes from the start of the region to the names of contexts.
+pub const NAMES_OFFSET: u64 = LINES_OFFSET + LINE_BYTES;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rkcovRUN");
 const PAGE: u64 = 4096;
@@ -218,7 +226,7 @@ impl Geometry {
     /// Bytes from the start of the region to a slot.
     #[must_use]
     pub const fn slot_offset(&self, slot: u32) -> u64 {
-        LINES_OFFSET + LINE_BYTES + self.slot_bytes() * slot as u64
+        NAMES_OFFSET + NAME_BYTES + self.slot_bytes() * slot as u64
     }
 
     /// Bytes of the whole region.
@@ -255,7 +263,15 @@ pub struct Header {
     pub refused: [AtomicU32; REFUSALS],
     /// Bytes of the command lines that were taken; may pass [`Bounds::line_bytes`].
     pub lines: AtomicU64,
-    bounds: [AtomicU64; 5],
+    /// Contexts that were taken; may pass [`Bounds::contexts`].
+    pub contexts: AtomicU32,
+    /// 1 + the index of the context that all work is in which is in no other, 0 if there is none.
+    pub context: AtomicU32,
+    /// Contexts, or times that a thread entered one, of which nothing is known: there was no room.
+    pub contexts_lost: AtomicU32,
+    /// Bytes of the names that were taken; may pass [`NAME_BYTES`].
+    pub names: AtomicU64,
+    bounds: [AtomicU64; 6],
     path: [AtomicU8; HOME_MAX],
 }
 
@@ -294,6 +310,8 @@ pub struct Bounds {
     pub path_bytes: u64,
     /// Bytes of command lines.
     pub line_bytes: u64,
+    /// Contexts.
+    pub contexts: u32,
 }
 
 impl Bounds {
@@ -304,6 +322,7 @@ impl Bounds {
         loaded: LOADED as u32,
         path_bytes: PATH_BYTES as u64,
         line_bytes: LINE_BYTES,
+        contexts: CONTEXTS as u32,
     };
 
     /// Not more than there is.
@@ -315,6 +334,7 @@ impl Bounds {
             loaded: self.loaded.min(Self::ALL.loaded),
             path_bytes: self.path_bytes.min(Self::ALL.path_bytes),
             line_bytes: self.line_bytes.min(Self::ALL.line_bytes),
+            contexts: self.contexts.min(Self::ALL.contexts),
         }
     }
 }
@@ -334,6 +354,7 @@ impl Header {
             u64::from(bounds.loaded),
             bounds.path_bytes,
             bounds.line_bytes,
+            u64::from(bounds.contexts),
         ];
         for (to, from) in self.bounds.iter().zip(values) {
             to.store(from, Ordering::Relaxed);
@@ -361,7 +382,7 @@ impl Header {
     /// How much of the tables is used.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
-        let [processes, images, loaded, path_bytes, line_bytes] = &self.bounds;
+        let [processes, images, loaded, path_bytes, line_bytes, contexts] = &self.bounds;
         let number = |n: &AtomicU64| u32::try_from(n.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         Bounds {
             processes: number(processes),
@@ -369,6 +390,7 @@ impl Header {
             loaded: number(loaded),
             path_bytes: path_bytes.load(Ordering::Relaxed),
             line_bytes: line_bytes.load(Ordering::Relaxed),
+            contexts: number(contexts),
         }
         .clamped()
     }
@@ -404,6 +426,8 @@ pub struct Directory {
     pub stores_used: AtomicU32,
     /// The guards of modules with stores.
     pub stores: [Stores; STORES],
+    /// Every context, in the order in which they were made.
+    pub contexts: [Context; CONTEXTS],
 }
 
 impl Directory {
@@ -466,6 +490,12 @@ pub struct Slot {
     /// Records for which there was no room.
     pub dropped: AtomicU64,
     name: [AtomicU8; 16],
+    /// 1 + the index of the context that the thread is in, 0 for none.
+    pub context: AtomicU32,
+    /// The kernel's id of the thread that made this one, 0 if not known.
+    pub creator: AtomicU32,
+    /// The context, and how many records there were when it ended: see [`Slot::end_context`].
+    over: AtomicU64,
 }
 
 impl Slot {
@@ -486,12 +516,41 @@ impl Slot {
         self.tid.store(0, Ordering::Relaxed);
         self.dropped.store(0, Ordering::Relaxed);
         self.set_name(&[0; 16]);
+        self.context.store(0, Ordering::Relaxed);
+        self.creator.store(0, Ordering::Relaxed);
+        self.over.store(0, Ordering::Relaxed);
         self.set_state(SlotState::Free);
     }
 
     /// Moves the slot on. What was stored before is visible to whoever sees the new state.
     pub fn set_state(&self, state: SlotState) {
         self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// The slot's context has ended, and the thread goes on: the first `records` are of the context, and
+    /// what comes later is of none. Only the first end counts. If the slot has become another context's
+    /// meanwhile, this says nothing.
+    pub fn end_context(&self, context: u32, records: u32) {
+        let word = u64::from(context) << 32 | u64::from(records);
+        let first = self
+            .over
+            .compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed);
+        if let Err(other) = first {
+            let stale = other >> 32 != u64::from(context);
+            if stale && self.context.load(Ordering::Relaxed) == context {
+                let _ =
+                    self.over
+                        .compare_exchange(other, word, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many records are of the slot's context, if that ended while the thread was in it.
+    #[must_use]
+    pub fn context_ended(&self) -> Option<u32> {
+        let over = self.over.load(Ordering::Acquire);
+        let of = over >> 32;
+        (of != 0 && of == u64::from(self.context.load(Ordering::Relaxed))).then_some(over as u32)
     }
 
     /// The thread's name, padded with zeros.
@@ -523,23 +582,31 @@ impl<'a> Invitation<'a> {
     /// Reads the variable's value.
     #[must_use]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let colon = value.iter().position(|b| *b == b':')?;
-        let (token, rest) = value.split_at(colon);
-        let path = rest.get(1..)?;
-        if token.is_empty() || token.len() > 16 || path.first() != Some(&b'/') {
+        let (token, path) = parse_token(value)?;
+        if path.first() != Some(&b'/') {
             return None;
         }
-        let mut n = 0_u64;
-        for byte in token {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => return None,
-            };
-            n = n << 4 | u64::from(digit);
-        }
-        Some(Self { token: n, path })
+        Some(Self { token, path })
     }
+}
+
+/// The token before a colon, and what stands behind it.
+fn parse_token(value: &[u8]) -> Option<(u64, &[u8])> {
+    let colon = value.iter().position(|b| *b == b':')?;
+    let (digits, rest) = value.split_at(colon);
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    let mut token = 0_u64;
+    for byte in digits {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        token = token << 4 | u64::from(digit);
+    }
+    Some((token, rest.get(1..)?))
 }
 
 #[cfg(test)]
@@ -573,6 +640,8 @@ mod tests {
         }
         assert_eq!(LINES_OFFSET % PAGE, 0);
         assert_eq!(LINE_BYTES % PAGE, 0);
+        assert_eq!(NAMES_OFFSET % PAGE, 0);
+        assert_eq!(NAME_BYTES % PAGE, 0);
     }
 
     #[test]

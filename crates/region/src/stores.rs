@@ -12,6 +12,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub const STORES: usize = 1 << 18;
 /// Bytes of one guard.
 pub const GUARD: u64 = 4;
+/// Which byte of a guard says that its store had run when the context of the slot ended. The first byte is
+/// the store's own.
+pub const STORED_BEFORE: usize = 2;
 
 /// The guards of one module in one process.
 #[derive(Debug)]

@@ -82,6 +82,10 @@ fn copy_pc(tls: &Tls, origin: Origin<'_>, pc: u64) {
     if tls.hot.mode.load(Ordering::Relaxed) & COPIES == 0 {
         return;
     }
+    let origin = match origin {
+        Origin::Check(_) if !has_marks(tls) => Origin::Call(text_index(tls, pc)),
+        origin => origin,
+    };
     let mode = tls.tape.mode.load(Ordering::Relaxed);
     if mode == Mode::Unique as u32 {
         match origin {
@@ -144,7 +148,7 @@ pub(crate) extern "C" fn hit(pc: u64) {
     match mode(tls) {
         m if m == Mode::Pc as u32 => trace(tls, pc),
         m if m == Mode::Unique as u32 => {
-            if !is_on_tape(tls) {
+            if !is_on_tape(tls) || !has_marks(tls) {
                 unique(tls, text_index(tls, pc), pc);
             } else if is_first(tls, pc) {
                 trace(tls, pc);
@@ -153,6 +157,11 @@ pub(crate) extern "C" fn hit(pc: u64) {
         _ => {}
     }
     copy_pc(tls, Origin::Check(&|| is_first(tls, pc)), pc);
+}
+
+/// Whether a map says where the thread has been; otherwise the bitmap of its slot does.
+fn has_marks(tls: &Tls) -> bool {
+    maps::has_marks(tls.map.load(Ordering::Relaxed))
 }
 
 /// The index of a guard's site.
@@ -237,7 +246,7 @@ pub(crate) unsafe extern "C" fn store(guard: u64, pc: u64) {
     match mode {
         m if m == Mode::Pc as u32 => trace(tls, pc),
         m if m == Mode::Unique as u32 => {
-            if !is_on_tape(tls) {
+            if !is_on_tape(tls) || !has_marks(tls) {
                 unique(tls, text_index(tls, pc), pc);
             } else if is_first() {
                 trace(tls, pc);

@@ -4,8 +4,9 @@
 //! In objects of rustc the calls of `__sanitizer_cov_trace_pc_guard()` are made stores of 1 into the
 //! byte of the guard, in the map of the thread, before they are linked. Nothing of ours runs there.
 //! So the part of a thread's map that has the guards of such a module is memory of the thread's slot:
-//! the collector reads the bytes. A guard has four: the store's is the first, and the second says that
-//! a call that was left as it was has been recorded.
+//! the collector reads the bytes. A guard has four: the store's is the first; the second says that
+//! a call that was left as it was has been recorded; the third, that the store had run when the context
+//! ended that the thread was in.
 //!
 //! While a thread has no map, its stores go into the module's own guards. When the process exits, what
 //! stands there is recorded, too.
@@ -146,6 +147,25 @@ pub(crate) unsafe fn is_first_call(guard: u64, base: u64) -> bool {
     // SAFETY: the caller's contract: maps have bytes for all of a module, and a guard has four.
     let byte = unsafe { &*ptr::with_exposed_provenance::<AtomicU8>(at) };
     byte.swap(1, Ordering::Relaxed) == 0
+}
+
+/// The context of the thread whose map has this base has ended: what it stored until now goes into the
+/// third byte of each guard, and what it stores from now on into the first, as ever.
+pub(crate) fn renew(base: u64) {
+    for module in modules() {
+        let Guards { start, len, .. } = module.guards(0);
+        for guard in (start..start.wrapping_add(len)).step_by(GUARD as usize) {
+            let at = guard.wrapping_add(base) as usize;
+            // SAFETY: a map has bytes for all of a module, and a guard has four.
+            let [stored, called, before] = [0, 1, rkcov_region::STORED_BEFORE].map(|byte| unsafe {
+                &*ptr::with_exposed_provenance::<AtomicU8>(at.wrapping_add(byte))
+            });
+            called.store(0, Ordering::Relaxed);
+            if stored.swap(0, Ordering::Relaxed) != 0 {
+                before.store(1, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// Tells of each guard in which a thread has stored that had no map.

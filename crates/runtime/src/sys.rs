@@ -516,6 +516,14 @@ pub(crate) fn drop_private(at: usize, len: usize) -> Result<(), Error> {
     unsafe { syscall(libc::SYS_madvise, [at, len, advice, 0, 0, 0]) }.map(|_| ())
 }
 
+/// Makes a part of a memory file zeros, and gives its pages back.
+pub(crate) fn punch(fd: i32, offset: u64, len: u64) -> Result<(), Error> {
+    let mode = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as usize;
+    let args = [fd as usize, mode, offset as usize, len as usize, 0, 0];
+    // SAFETY: touches no memory but the file's, whose mappings see zeros.
+    unsafe { syscall(libc::SYS_fallocate, args) }.map(|_| ())
+}
+
 /// Memory of this process's own, at an address of the kernel's choice.
 pub(crate) fn map_private(len: usize) -> Result<*mut u8, Error> {
     let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;

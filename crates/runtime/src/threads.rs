@@ -3,7 +3,7 @@
 
 use crate::linkage::{self, Routine};
 use crate::tls::{self, Tls};
-use crate::{device, lock, maps, modules, run, stores};
+use crate::{device, lock, maps, modules, run, stores, sys};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::mem::{size_of, MaybeUninit};
@@ -112,6 +112,7 @@ unsafe extern "C" fn ended(_value: *mut c_void) {
         announce_end(tls);
     } else {
         device::thread_ended(tls);
+        run::contexts::thread_ended(tls);
         run::leave(tls, SlotState::Finished);
     }
 }
@@ -121,10 +122,12 @@ struct Birth {
     routine: Routine,
     argument: *mut c_void,
     common: Option<CommonHandle>,
+    context: u32,
+    creator: u32,
 }
 
-/// `pthread_create()` as programs find it: the new thread inherits the common handle, for life, and
-/// does not inherit its parent's map.
+/// `pthread_create()` as programs find it: the new thread inherits the common handle, for life, and the
+/// context, until that ends; and does not inherit its parent's map.
 ///
 /// # Safety
 /// As `pthread_create()`.
@@ -155,6 +158,8 @@ pub unsafe extern "C" fn pthread_create(
             routine,
             argument,
             common,
+            context: run::contexts::inherited(),
+            creator: sys::thread_id(),
         });
         let result = linkage::create(thread, attributes, begin, birth.cast());
         if result != 0 {
@@ -253,11 +258,15 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
         routine,
         argument,
         common,
+        context,
+        creator,
     } = unsafe { birth.read() };
     // SAFETY: allocated by `pthread_create()` above.
     unsafe { libc::free(birth.cast()) };
     // A clone has its parent's map.
     maps::leave_parents(tls::current());
+    tls::current().creator.store(creator, Ordering::Relaxed);
+    run::contexts::thread_began(tls::current(), context);
     if stores::are_there() {
         run::attach(tls::current());
     }

@@ -7,6 +7,7 @@
 
 use crate::device::Userspace;
 use crate::modules::Range;
+use crate::run::contexts::Outer;
 use core::mem::{offset_of, size_of};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -68,6 +69,12 @@ pub(crate) struct Tls {
     pub(crate) slot_len: AtomicU64,
     /// Its number.
     pub(crate) slot_number: AtomicU32,
+    /// The context that the thread is in: see [`run::contexts`](crate::run::contexts).
+    pub(crate) context: AtomicU32,
+    /// The kernel's id of the thread that made this one, 0 if not known.
+    pub(crate) creator: AtomicU32,
+    /// What the thread recorded into before it entered contexts, or null.
+    pub(crate) outer: AtomicPtr<Outer>,
     /// How often the thread's end was announced.
     pub(crate) ends: AtomicU32,
     /// How deep the thread is inside the rules; signal handlers stay out of them meanwhile.

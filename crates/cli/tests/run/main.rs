@@ -3,6 +3,7 @@
 
 mod binaries;
 mod command;
+mod contexts;
 mod damaged;
 mod environments;
 mod group;

@@ -2,7 +2,10 @@
 //! The memory file and its mappings: all of the collector's unsafe code.
 
 use memmap2::{MmapOptions, MmapRaw};
-use rkcov_region::{Directory, Geometry, Guards, Piece, GUARD, LINES_OFFSET, LINE_BYTES};
+use rkcov_region::{
+    Directory, Geometry, Guards, Piece, GUARD, LINES_OFFSET, LINE_BYTES, NAMES_OFFSET, NAME_BYTES,
+    NAME_MAX, STORED_BEFORE,
+};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use std::fs::File;
 use std::io;
@@ -89,12 +92,31 @@ impl Memory {
     pub(super) fn line(&self, piece: Piece) -> Vec<u8> {
         /// As much as any process writes down.
         const MOST: u32 = 4096;
-        let (at, len) = (u64::from(piece.at), piece.len.min(MOST));
-        let mut bytes = vec![0; len as usize];
-        let inside = at + u64::from(len) <= LINE_BYTES;
-        match self.file.read_exact_at(&mut bytes, LINES_OFFSET + at) {
-            Ok(()) if inside => bytes,
-            _ => Vec::new(),
+        let len = piece.len.min(MOST);
+        self.text(LINES_OFFSET, LINE_BYTES, Piece { len, ..piece })
+    }
+
+    /// The name of a context; empty if it points outside of them, or is longer than any.
+    pub(super) fn name(&self, piece: Piece) -> Vec<u8> {
+        if piece.len as usize > NAME_MAX {
+            return Vec::new();
+        }
+        self.text(NAMES_OFFSET, NAME_BYTES, piece)
+    }
+
+    /// Writes the name of a context where there is room for it.
+    pub(super) fn set_name(&self, piece: Piece, name: &[u8]) -> io::Result<()> {
+        let at = NAMES_OFFSET + u64::from(piece.at);
+        self.file.write_all_at(name, at)
+    }
+
+    fn text(&self, start: u64, room: u64, piece: Piece) -> Vec<u8> {
+        let (at, len) = (u64::from(piece.at), piece.len);
+        let inside = at + u64::from(len) <= room;
+        let mut bytes = vec![0; if inside { len as usize } else { 0 }];
+        match self.file.read_exact_at(&mut bytes, start + at) {
+            Ok(()) => bytes,
+            Err(_) => Vec::new(),
         }
     }
 
@@ -105,8 +127,8 @@ impl Memory {
     }
 
     /// The guards in a slot whose stores have run, among those of these modules.
-    pub(super) fn stored(&self, slot: u32, modules: &[Guards]) -> io::Result<Vec<u64>> {
-        let mut stored = Vec::new();
+    pub(super) fn stored(&self, slot: u32, modules: &[Guards]) -> io::Result<Stored> {
+        let mut stored = Stored::default();
         let room = self.geometry.stores_bytes();
         for guards in modules {
             let end = guards.offset.checked_add(guards.len);
@@ -121,10 +143,15 @@ impl Memory {
             for (number, word) in words.all().iter().enumerate() {
                 let word = word.load(Ordering::Relaxed).to_le_bytes();
                 for half in [0, 4] {
-                    let place = (aligned + number as u64 * 8 + half).checked_sub(at);
+                    let place = (aligned + number as u64 * 8 + half as u64).checked_sub(at);
                     let place = place.filter(|place| *place < guards.len);
-                    if let Some(place) = place.filter(|_| word[half as usize] != 0) {
-                        stored.push(guards.start.wrapping_add(place));
+                    let Some(place) = place else { continue };
+                    let guard = guards.start.wrapping_add(place);
+                    if word[half] != 0 {
+                        stored.now.push(guard);
+                    }
+                    if word[half + STORED_BEFORE] != 0 {
+                        stored.before.push(guard);
                     }
                 }
             }
@@ -138,6 +165,15 @@ impl Memory {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(rustix::fs::fallocate(&self.file, flags, at, len)?)
     }
+}
+
+/// Guards whose stores have run.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// While the thread was in the context that it is in now, or in none.
+    pub(super) now: Vec<u64>,
+    /// Before its context ended.
+    pub(super) before: Vec<u64>,
 }
 
 /// The file under the number by which programs inherit it, until dropped.

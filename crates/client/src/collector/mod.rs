@@ -6,6 +6,7 @@
 //! program that is killed loses nothing that it recorded.
 
 mod alive;
+mod contexts;
 mod memory;
 mod stream;
 #[cfg(test)]
@@ -26,11 +27,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use contexts::Context;
 pub use region::{Bounds, Recording, Refusal, REFUSAL, VERSION};
 use stream::Spool;
 pub use stream::{Stream, StreamInfo};
 
-/// From so many slots in use on, those of threads that have ended are emptied.
+/// From so many slots in use on, those of threads and contexts that have ended are emptied.
 const MANY_SLOTS: u64 = 512;
 /// From so many bytes of memory on, likewise.
 const MUCH_MEMORY: u64 = 256 << 20;
@@ -145,6 +147,8 @@ pub struct Losses {
     pub unknown_modules: u32,
     /// Modules, or threads in them, whose stores are not recorded.
     pub stores: u32,
+    /// Contexts, or times that a thread entered one, for which there was no room.
+    pub contexts: u32,
     /// Images for which processes found no place in the table, and how many those are.
     pub unplaced: Vec<(Image, u32)>,
 }
@@ -199,6 +203,12 @@ impl Collector {
     pub fn close(&self) {
         let closed = &self.memory.directory().header.closed;
         closed.store(1, Ordering::Relaxed);
+    }
+
+    /// What threads record.
+    #[must_use]
+    pub const fn recording(&self) -> Recording {
+        self.options.recording
     }
 
     /// All processes so far.
@@ -276,7 +286,10 @@ impl Collector {
         let stores = self.stores();
         let in_slots = slots
             .filter(|slot| self.head(*slot).state() != SlotState::Free)
-            .map(move |slot| self.stream(slot, &stores));
+            .flat_map(move |slot| match self.streams_in(slot, &stores) {
+                Ok(streams) => streams.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            });
         self.spool.streams().chain(in_slots)
     }
 
@@ -295,19 +308,19 @@ impl Collector {
         of
     }
 
-    fn stream(&self, slot: u32, stores: &HashMap<u32, Vec<Guards>>) -> io::Result<Stream> {
+    fn streams_in(&self, slot: u32, stores: &HashMap<u32, Vec<Guards>>) -> io::Result<Vec<Stream>> {
         let head = self.head(slot);
-        let buffer = self.memory.buffer(slot)?;
         let modules = stores.get(&head.process.load(Ordering::Relaxed));
         let stored = self
             .memory
             .stored(slot, modules.map_or(&[], Vec::as_slice))?;
-        let recording = self.options.recording;
-        Ok(Stream::in_slot(head, buffer, stored, recording))
+        let buffer = || self.memory.buffer(slot);
+        Stream::in_slot(head, buffer, stored, self.options.recording)
     }
 
-    /// If many slots or much memory are in use, moves what threads that have ended recorded into
-    /// a file, and lets others use their slots. To be called now and then while a program runs.
+    /// If many slots or much memory are in use, moves what threads recorded that have ended, or have left
+    /// a context, into a file, and lets others use their slots. To be called now and then while a program
+    /// runs.
     ///
     /// # Errors
     /// The file cannot be made or written. Nothing is lost by that; slots or memory may run out.
@@ -336,9 +349,9 @@ impl Collector {
 
     /// Moves a slot that nobody writes to any more into the spool, and makes it free.
     fn empty(&mut self, slot: u32, stores: &HashMap<u32, Vec<Guards>>) -> io::Result<()> {
-        let stream = self.stream(slot, stores)?;
-        self.spool.put(&stream)?;
-        drop(stream);
+        for stream in self.streams_in(slot, stores)? {
+            self.spool.put(&stream)?;
+        }
         // The head first: were it left behind, its records would be there twice.
         self.head(slot).clear();
         self.memory.clear(slot)?;
@@ -420,6 +433,7 @@ impl Collector {
             processes: processes.saturating_sub(self.bounds().processes),
             unknown_modules: header.unknown_modules.load(Ordering::Relaxed),
             stores: header.stores_lost.load(Ordering::Relaxed),
+            contexts: header.contexts_lost.load(Ordering::Relaxed),
             unplaced: unplaced
                 .filter(|(_, count)| *count > 0)
                 .map(|(image, count)| (self.image(image), count))

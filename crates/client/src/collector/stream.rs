@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What one thread recorded: in its slot, or in the spool once it has ended.
+//! What one thread recorded while it was in one context, or in none: in its slot, or in the spool once
+//! that is over.
 
-use super::memory::Words;
+use super::memory::{Stored, Words};
 use super::Recording;
 use rkcov_region::{Slot, SlotState};
 use std::fs::File;
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering;
 /// Bytes that go into the spool in one piece.
 const CHUNK: usize = 1 << 16;
 
-/// What one thread recorded.
+/// What one thread recorded while it was in one context, or in none.
 #[derive(Debug)]
 pub struct Stream {
     /// What is known of it.
@@ -45,6 +46,10 @@ pub struct StreamInfo {
     pub dropped: u64,
     /// Words of a record.
     pub record_words: u32,
+    /// The context that the thread was in, by its index.
+    pub context: Option<u32>,
+    /// The id of the thread of the same process that made this one, 0 if not known.
+    pub creator: u32,
 }
 
 impl StreamInfo {
@@ -62,24 +67,26 @@ impl Stream {
         recorded.chain(self.stored.iter().copied())
     }
 
-    /// What lies in a slot that somebody has taken.
+    /// What lies in a slot that somebody has taken: what the thread recorded in the context, and, if that
+    /// ended before the thread left it, what it recorded later, in none. `buffer` maps the words.
     pub(super) fn in_slot(
         slot: &Slot,
-        buffer: Words,
-        stored: Vec<u64>,
+        buffer: impl Fn() -> io::Result<Words>,
+        stored: Stored,
         recording: Recording,
-    ) -> Self {
+    ) -> io::Result<Vec<Self>> {
+        let words = buffer()?;
         let name = slot.name();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         let record_words = match recording {
             Recording::Trace | Recording::Unique => rkcov_abi::PC_WORDS,
             Recording::Cmp => rkcov_abi::CMP_WORDS,
         };
-        let (count, room) = match buffer.all() {
+        let (count, room) = match words.all() {
             [count, records @ ..] => (count.load(Ordering::Acquire), records.len() as u64),
             [] => (0, 0),
         };
-        let mut info = StreamInfo {
+        let info = StreamInfo {
             process: slot.process.load(Ordering::Relaxed),
             tid: slot.tid.load(Ordering::Relaxed),
             name: String::from_utf8_lossy(name).into_owned(),
@@ -88,7 +95,38 @@ impl Stream {
             capacity: room / u64::from(record_words),
             dropped: slot.dropped.load(Ordering::Relaxed),
             record_words,
+            context: slot.context.load(Ordering::Relaxed).checked_sub(1),
+            creator: slot.creator.load(Ordering::Relaxed),
         };
+        let Some(records) = slot.context_ended() else {
+            let Stored { mut now, before } = stored;
+            now.extend(before);
+            return Ok(vec![Self::new(info, words, 0, now)]);
+        };
+        let first = u64::from(records).min(count).min(info.capacity);
+        let inside = StreamInfo {
+            finished: true,
+            count: first,
+            capacity: first,
+            ..info.clone()
+        };
+        let rest = StreamInfo {
+            count: count - first,
+            capacity: info.capacity - first,
+            // Those of the slot stand once.
+            dropped: 0,
+            context: None,
+            ..info
+        };
+        let skip = first as usize * record_words as usize;
+        let mut streams = vec![Self::new(inside, words, 0, stored.before)];
+        let rest = Self::new(rest, buffer()?, skip, stored.now);
+        streams.extend(Some(rest).filter(|rest| rest.info.count > 0));
+        Ok(streams)
+    }
+
+    /// The records that `info` says, behind `skip` words of records, and a record for each of `stored`.
+    fn new(mut info: StreamInfo, words: Words, skip: usize, stored: Vec<u64>) -> Self {
         let recorded = info.words();
         // A count that cannot be is left to be seen as such.
         if info.count <= info.capacity {
@@ -97,8 +135,8 @@ impl Stream {
         info.capacity += stored.len() as u64;
         Self {
             info,
-            words: buffer,
-            skip: 1,
+            words,
+            skip: 1 + skip,
             recorded,
             stored,
         }
@@ -171,7 +209,8 @@ mod tests {
         let mut bytes = words.to_ne_bytes().to_vec();
         bytes.extend((0..words).flat_map(|_| pc.to_ne_bytes()));
         collector.memory.file().write_all_at(&bytes, at).unwrap();
-        collector.stream(slot, &HashMap::new()).unwrap()
+        let streams = collector.streams_in(slot, &HashMap::new()).unwrap();
+        streams.into_iter().next().unwrap()
     }
 
     #[test]

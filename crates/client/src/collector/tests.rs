@@ -228,6 +228,7 @@ fn what_finds_no_room_in_a_table_is_counted() {
         loaded: 3,
         path_bytes: 14,
         line_bytes: 0,
+        contexts: 1,
     };
     let options = Options {
         bounds,

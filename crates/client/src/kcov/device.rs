@@ -28,7 +28,7 @@ pub(super) struct Device {
 ///
 /// # Safety
 /// `F` is a pointer to functions, and those of this name have its type.
-unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
+pub(crate) unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
     // SAFETY: a handle and a name for `dlsym()`.
     let at = NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })?;
     // SAFETY: the caller's contract.

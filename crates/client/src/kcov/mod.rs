@@ -27,7 +27,7 @@
 //! `Documentation/dev-tools/kcov.rst` in Linux, and `docs/kcov.md` here.
 
 mod buffer;
-mod device;
+pub(crate) mod device;
 mod error;
 mod section;
 

@@ -383,6 +383,12 @@ impl<H: Host> Task<H> {
         self.pinned(host, |own| own.depth > 0)
     }
 
+    /// How many sections the task is in. Where it is more than there are frames for, those beyond count,
+    /// too.
+    pub fn sections(&self, host: &H) -> u32 {
+        self.pinned(host, |own| own.depth.saturating_add(own.deep))
+    }
+
     /// A section begins in [`Context::Other`] where sections suspend: nothing may be recorded for
     /// whoever was interrupted, and no frame can be touched.
     pub(crate) fn mute(&self, host: &H) {

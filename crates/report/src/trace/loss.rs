@@ -79,6 +79,7 @@ impl DropReason {
             Self::NoArea | Self::TooDeep | Self::OfOthers => ("section", "sections"),
             Self::NoSlot => ("thread", "threads"),
             Self::UnknownModule | Self::NoStores => ("module", "modules"),
+            Self::NoContext => ("context", "contexts"),
             Self::UnknownProcess
             | Self::Refused
             | Self::Stranger
@@ -112,6 +113,7 @@ impl DropReason {
             Self::Unseen => "not recorded: instrumented, but without a way to rkcov",
             Self::StillRunning => "still running: what they run from now on is not in the trace",
             Self::NoStores => "not recorded: there was no room for what its stores say",
+            Self::NoContext => "not known: there was no room for more, or they nested too deeply",
             Self::OfOthers => "recorded for another client, and not here",
             Self::Other(_) => "lost for a reason that this version of rkcov does not know",
         }

@@ -270,6 +270,8 @@ pub enum DropReason {
     OfOthers,
     /// There was no room for what the stores of a module record; in modules, for each thread.
     NoStores,
+    /// There was no room for a context, or for a thread in one; in contexts.
+    NoContext,
     /// A reason that this version does not know, by its number.
     Other(u32),
 }
@@ -290,6 +292,7 @@ impl DropReason {
             11 => Self::StillRunning,
             12 => Self::OfOthers,
             13 => Self::NoStores,
+            14 => Self::NoContext,
             other => Self::Other(other),
         }
     }
@@ -309,6 +312,7 @@ impl DropReason {
             Self::StillRunning => 11,
             Self::OfOthers => 12,
             Self::NoStores => 13,
+            Self::NoContext => 14,
             Self::Other(raw) => raw,
         }
     }
@@ -330,6 +334,7 @@ impl fmt::Display for DropReason {
             Self::StillRunning => f.write_str("still running"),
             Self::OfOthers => f.write_str("of another client"),
             Self::NoStores => f.write_str("no room for stores"),
+            Self::NoContext => f.write_str("no room for contexts"),
             Self::Other(raw) => write!(f, "reason {raw}"),
         }
     }

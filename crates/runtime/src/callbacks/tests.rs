@@ -526,7 +526,7 @@ mod checks {
             seen(&[first(), second(), first(), second()])
         );
 
-        let map = maps::take(7);
+        let map = maps::take(7, false);
         let area = Area::new(0, 0, 8);
         with_map(&area, map, || {
             for _ in 0..3 {
@@ -540,13 +540,13 @@ mod checks {
         let area = Area::new(0, 0, 8);
         with_map(&area, map, run_both);
         assert_eq!(records(&area), seen(&[]));
-        let other = maps::take(8);
+        let other = maps::take(8, false);
         assert_ne!(map, other);
         with_map(&area, other, run_both);
         assert_eq!(records(&area), seen(&[first(), second()]));
         maps::put_back(other);
         maps::put_back(map);
-        let again: Vec<u64> = (0..8).map(maps::take).collect();
+        let again: Vec<u64> = (0..8).map(|slot| maps::take(slot, false)).collect();
         assert!(again.contains(&map) || again.contains(&other));
         for map in again {
             let area = Area::new(0, 0, 8);
@@ -561,7 +561,7 @@ mod checks {
         begin();
         let mut taken = Vec::new();
         let shared = loop {
-            let map = maps::take(1);
+            let map = maps::take(1, false);
             if maps::is_shared(map) {
                 break map;
             }
@@ -569,7 +569,8 @@ mod checks {
             taken.push(map);
             assert!(taken.len() < 1 << 16);
         };
-        assert_eq!(maps::take(2), shared);
+        assert_eq!(maps::take(2, false), shared);
+        assert_eq!(maps::take(2, true), 0, "nothing is shared in a context");
         let area = Area::new(0, 0, 8);
         with_map(&area, shared, run_both);
         let theirs = Area::new(0, 0, 8);

@@ -9,7 +9,7 @@ use super::files;
 use super::task;
 use crate::threads;
 use crate::tls;
-use crate::{modules, sys};
+use crate::{modules, run, sys};
 use core::ffi::{c_int, c_ulong, c_void};
 use rkcov_abi::ioctl::KCOV_INIT_TRACE;
 use rkcov_abi::ioctl::KCOV_INIT_TRACE_32;
@@ -184,18 +184,14 @@ pub unsafe extern "C" fn rkcov_usage(bytes: *mut u64, handles: *mut u64) {
 /// Begins a section; see `kcov_remote_start()` in Linux.
 #[no_mangle]
 pub extern "C" fn kcov_remote_start(handle: u64) {
-    if let Some(family) = family() {
-        threads::announce_end(tls::current());
-        family.kcov().start(task(), handle);
-    }
+    super::begin_section(handle);
 }
 
 /// Ends a section.
 #[no_mangle]
 pub extern "C" fn kcov_remote_stop() {
-    if let Some(family) = family() {
-        family.kcov().stop(task());
-    }
+    super::end_section();
+    run::contexts::settle(tls::current());
 }
 
 /// The handle that work done on this thread's behalf is to be annotated with, or 0.
@@ -226,6 +222,49 @@ pub extern "C" fn kcov_remote_start_usb_softirq(id: u64) {
 #[no_mangle]
 pub extern "C" fn kcov_remote_stop_softirq() {
     kcov_remote_stop();
+}
+
+/// A context: its handle, or 0 if nobody collects. `len` bytes of `name` are its name.
+///
+/// # Safety
+/// As many bytes can be read there.
+#[no_mangle]
+pub unsafe extern "C" fn __rkcov_context(kind: u32, name: *const u8, len: usize) -> u64 {
+    if name.is_null() || len > isize::MAX as usize || !run::contexts::are_wanted() {
+        return 0;
+    }
+    // SAFETY: the caller's contract.
+    run::contexts::make(kind, unsafe { core::slice::from_raw_parts(name, len) })
+}
+
+/// Whether somebody collects, so that a context has a number.
+#[no_mangle]
+pub extern "C" fn __rkcov_contexts_wanted() -> c_int {
+    c_int::from(run::contexts::are_wanted())
+}
+
+/// Begins a section of a context on the calling thread.
+#[no_mangle]
+pub extern "C" fn __rkcov_enter(context: u64) {
+    if run::contexts::are_wanted() {
+        run::contexts::enter(tls::current(), context);
+    }
+}
+
+/// Ends the section that began last.
+#[no_mangle]
+pub extern "C" fn __rkcov_leave() {
+    if run::contexts::are_wanted() {
+        run::contexts::leave_last(tls::current());
+    }
+}
+
+/// The context's work is over.
+#[no_mangle]
+pub extern "C" fn __rkcov_end(context: u64) {
+    if run::contexts::are_wanted() {
+        run::contexts::end(context);
+    }
 }
 
 /// `kcov_remote_handle()` for languages that cannot include the header.

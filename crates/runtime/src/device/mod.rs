@@ -44,6 +44,35 @@ pub(crate) fn inherited() -> Option<CommonHandle> {
     task().common(&Userspace)
 }
 
+/// Begins a section of a handle. Says how many sections the thread is in then.
+pub(crate) fn begin_section(handle: u64) -> u32 {
+    let Some(family) = family() else { return 0 };
+    threads::announce_end(tls::current());
+    let task = task();
+    family.kcov().start(task, handle);
+    task.sections(&Userspace)
+}
+
+/// Ends the innermost section, if there is one.
+pub(crate) fn end_section() {
+    if let Some(family) = family() {
+        family.kcov().stop(task());
+    }
+}
+
+/// How many sections the calling thread is in.
+pub(crate) fn sections(tls: &'static Tls) -> u32 {
+    match family() {
+        Some(_) => tls.task.sections(&Userspace),
+        None => 0,
+    }
+}
+
+/// Whether somebody in this process, or in one that it was forked from, has opened a kcov.
+pub(crate) fn is_there() -> bool {
+    family().is_some()
+}
+
 /// The calling thread begins, with what it inherited.
 pub(crate) fn thread_began(common: CommonHandle) {
     threads::announce_end(tls::current());

@@ -24,7 +24,7 @@ mod base;
 
 use crate::modules::{self, Range};
 use crate::tls::{Tls, COPIES};
-use crate::{lock, stores, sys};
+use crate::{lock, run, stores, sys};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rkcov_core::hot::{Mode, MODE_BITS};
@@ -95,6 +95,9 @@ static ZONE: Zone = Zone {
 
 /// Whether the sites of all modules are zeros, those of modules that come later included.
 static AWAKE: AtomicBool = AtomicBool::new(false);
+
+/// Whether sites that are their own map are not marked: see [`keep_contexts_apart`].
+static APART: AtomicBool = AtomicBool::new(false);
 
 fn state() -> Maps {
     match ZONE.state.load(Ordering::Acquire) {
@@ -325,12 +328,19 @@ fn free_all() {
 }
 
 /// A map for the thread that has this slot, all zeros, by its base. Where there are none left, threads
-/// share one; where there is no zone, the answer is 0.
-pub(crate) fn take(slot: u32) -> u64 {
+/// share one, or, in a context, which is recorded `alone`, have none; where there is no zone, the answer
+/// is 0, too. A thread without a map has its sites in the bitmap of its slot.
+pub(crate) fn take(slot: u32, alone: bool) -> u64 {
     if state() != Maps::Zone {
         return 0;
     }
     let map = take_map();
+    if alone && map == CROWD {
+        if stores::are_there() {
+            run::lose_stores();
+        }
+        return 0;
+    }
     if let Some(of) = ZONE.slots.get(map as usize) {
         of.store(slot.wrapping_add(1), Ordering::Release);
     }
@@ -406,6 +416,33 @@ fn clear(base: u64) -> bool {
         let at = span.start.load(Ordering::Relaxed).wrapping_add(base);
         sys::drop_private(at as usize, span.len.load(Ordering::Relaxed) as usize).is_ok()
     })
+}
+
+/// The context has ended that the thread with this slot is in: the thread's map is zeros again, while it
+/// goes on.
+pub(crate) fn renew(slot: u32) {
+    each_with_slot(|base, of| {
+        if of == slot {
+            stores::renew(base);
+            clear(base);
+        }
+    });
+}
+
+/// Somebody has entered a context: where sites are their own map, for the whole process, they say
+/// nothing of a context, and are zeros from now on.
+pub(crate) fn keep_contexts_apart() {
+    if state() == Maps::InPlace && !APART.swap(true, Ordering::Relaxed) {
+        let _lock = lock::take();
+        for range in modules::ranges() {
+            zero_sites(range);
+        }
+    }
+}
+
+/// Whether what a thread that has this base has run stands in a map; otherwise in the bitmap of its slot.
+pub(crate) fn has_marks(base: u64) -> bool {
+    base != 0 || (state() == Maps::InPlace && !APART.load(Ordering::Relaxed))
 }
 
 /// Gives back what [`take`] gave. No thread has the base any more.
@@ -495,13 +532,13 @@ pub(crate) fn leave_parents(tls: &Tls) {
 }
 
 /// Marks a check's site as seen, in a map or, where there is none, in place. Answers whether it
-/// was not.
+/// was not. Asked only if the thread [`has_marks`].
 ///
 /// # Safety
 /// `site` is the site of a check of a loaded module, and `base` is the calling thread's own map,
 /// or 0.
 pub(crate) unsafe fn mark(site: u64, base: u64) -> bool {
-    if base == 0 && state() != Maps::InPlace {
+    if !has_marks(base) {
         return true;
     }
     let at = site.wrapping_add(base) as usize;

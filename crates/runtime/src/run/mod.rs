@@ -4,6 +4,8 @@
 //! A process finds the collector by its environment when it starts. Its threads take a slot each
 //! when they first run instrumented code; see [`attach`]. A forked child does so anew.
 
+pub(crate) mod contexts;
+
 use crate::device::mark::Mark;
 use crate::lock::Guarded;
 use crate::modules::{self, Moment};
@@ -19,7 +21,8 @@ use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
     Directory, Geometry, Guards, Header, ImageKey, Invitation, Kind, Piece, Process, Recording,
-    Refusal, Slot, SlotState, ENVIRONMENT, INHERITED_FD, LINES_OFFSET, LINK, REFUSAL, VERSION,
+    Refusal, Slot, SlotState, CONTEXT_ENVIRONMENT, ENVIRONMENT, INHERITED_FD, LINES_OFFSET, LINK,
+    REFUSAL, VERSION,
 };
 
 /// Longest path in an invitation.
@@ -51,6 +54,8 @@ struct Run {
     forked_from: AtomicU32,
     /// Modules in the table when we were forked. Under the lock.
     inherited_modules: AtomicU32,
+    /// The context of threads that are in no other: 1 + its index, or 0.
+    context: AtomicU32,
 }
 
 static RUN: Run = Run {
@@ -63,6 +68,7 @@ static RUN: Run = Run {
     process: AtomicU32::new(0),
     forked_from: AtomicU32::new(0),
     inherited_modules: AtomicU32::new(0),
+    context: AtomicU32::new(0),
 };
 
 fn state() -> State {
@@ -104,6 +110,8 @@ pub(crate) unsafe fn start(envp: *const *const c_char) {
     let state = if active { State::Active } else { State::Alone };
     RUN.state.store(state as u32, Ordering::Release);
     if active {
+        // SAFETY: the caller's contract.
+        contexts::come(unsafe { variable(envp, CONTEXT_ENVIRONMENT) });
         threads::watch();
         let mut lock = lock::take();
         Mark::Run.make(&lock);
@@ -152,24 +160,36 @@ unsafe fn invitation(envp: *const *const c_char) -> Asked {
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         return Asked::Secure;
     }
+    // SAFETY: the caller's contract.
+    match unsafe { variable(envp, ENVIRONMENT) } {
+        None => Asked::Nobody,
+        Some(value) => Invitation::parse(value).map_or(Asked::Wrongly, Asked::By),
+    }
+}
+
+/// The value of a variable of the environment.
+///
+/// # Safety
+/// `envp` is null or a null-terminated array of C strings.
+unsafe fn variable(envp: *const *const c_char, name: &str) -> Option<&'static [u8]> {
     if envp.is_null() {
-        return Asked::Nobody;
+        return None;
     }
     let mut at = envp;
     loop {
         // SAFETY: the array ends with a null pointer, which was not met yet.
         let entry = unsafe { at.read() };
         if entry.is_null() {
-            return Asked::Nobody;
+            return None;
         }
         // SAFETY: an entry is a C string, and the environment block is never freed.
         let entry: &'static CStr = unsafe { CStr::from_ptr(entry) };
         let value = entry
             .to_bytes()
-            .strip_prefix(ENVIRONMENT.as_bytes())
+            .strip_prefix(name.as_bytes())
             .and_then(|rest| rest.strip_prefix(b"="));
-        if let Some(value) = value {
-            return Invitation::parse(value).map_or(Asked::Wrongly, Asked::By);
+        if value.is_some() {
+            return value;
         }
         at = at.wrapping_add(1);
     }
@@ -526,22 +546,43 @@ fn describe(directory: &Directory, process: &Process, lock: &mut lock::Held) {
 fn put_line(directory: &Directory, line: &[u8], limit: u64) -> Option<Piece> {
     let len = line.len() as u64;
     let at = directory.header.lines.fetch_add(len, Ordering::Relaxed);
-    let end = at.checked_add(len).filter(|end| len > 0 && *end <= limit)?;
-    let page = sys::PAGE as u64;
-    let first = at / page * page;
-    let bytes = (end.next_multiple_of(page) - first) as usize;
-    let map = map_slot(LINES_OFFSET + first, bytes)?;
-    // SAFETY: so many bytes are mapped, the line's end among them; nobody else has this part of
-    // the region, and the collector reads it by system calls.
-    unsafe {
-        let to = map.add((at - first) as usize);
-        ptr::copy_nonoverlapping(line.as_ptr(), to, line.len());
-        sys::unmap(map, bytes);
-    }
-    Some(Piece {
+    let end = at.checked_add(len);
+    end.filter(|end| len > 0 && *end <= limit)?;
+    put_text(LINES_OFFSET, at, line).then_some(Piece {
         at: at as u32,
         len: len as u32,
     })
+}
+
+/// Writes text at `at` in the part of the region that begins at `start`, where nobody else writes.
+/// Not by `write()`, which ends a program whose files are limited (`ulimit -f`).
+fn put_text(start: u64, at: u64, text: &[u8]) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    let page = sys::PAGE as u64;
+    let first = at / page * page;
+    let end = at.wrapping_add(text.len() as u64);
+    let bytes = end.next_multiple_of(page).wrapping_sub(first) as usize;
+    let Some(map) = map_slot(start.wrapping_add(first), bytes) else {
+        return false;
+    };
+    // SAFETY: so many bytes are mapped, the text's end among them; nobody else has this part of
+    // the region, and the collector reads it by system calls.
+    unsafe {
+        let to = map.add(at.wrapping_sub(first) as usize);
+        ptr::copy_nonoverlapping(text.as_ptr(), to, text.len());
+        sys::unmap(map, bytes);
+    }
+    true
+}
+
+/// The bitmap of a slot is zeros again, whoever records there.
+fn clear_bitmap(geometry: &Geometry, slot: u32) {
+    let at = geometry.slot_offset(slot);
+    let at = at.wrapping_add(geometry.stores_bytes());
+    let len = geometry.bitmap_bytes();
+    with_region(|fd| sys::punch(fd, at, len).ok());
 }
 
 /// Puts a module into the collector's table. When the process exits, no system call says where its
@@ -648,13 +689,14 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     slot.process.store(process, Ordering::Relaxed);
     slot.tid.store(sys::thread_id(), Ordering::Relaxed);
     slot.set_name(&sys::thread_name());
-    slot.set_state(SlotState::Taken);
+    contexts::opened(tls, directory, slot);
     tls.slot
         .store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
     tls.slot_number.store(number, Ordering::Relaxed);
     threads::announce_end(tls);
     if recording == Recording::Unique {
-        tls.map.store(maps::take(number), Ordering::Relaxed);
+        let alone = slot.context.load(Ordering::Relaxed) != 0;
+        tls.map.store(maps::take(number, alone), Ordering::Relaxed);
     }
     tape(tls, (recording, geometry), at, len, bits)
 }
@@ -814,8 +856,11 @@ pub(crate) fn leave(tls: &Tls, state: SlotState) {
     off(tls);
     interrupt_fence();
     let ours = !Mark::Run.is_wiped();
-    if let Some(slot) = detach(tls).filter(|_| ours && !shared) {
-        slot.set_state(state);
+    if let Some(slot) = detach(tls).filter(|_| ours) {
+        contexts::closed(slot);
+        if !shared {
+            slot.set_state(state);
+        }
     }
 }
 
@@ -856,6 +901,7 @@ pub(crate) fn exiting() {
             stores::stored_in_place(tls, record::stored);
         }
         slot.set_state(SlotState::Exiting);
+        contexts::exiting(tls);
     }
 }
 
@@ -925,7 +971,8 @@ pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
     let tls = tls::current();
     off(tls);
     maps::forked();
-    // The slot itself goes on: it is the parent's.
+    // The slot itself goes on: it is the parent's. So do those of contexts that it has entered.
     detach(tls);
+    contexts::forked(tls);
     tls.hot.mode.store(UNATTACHED, Ordering::Relaxed);
 }

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Work that has names: each context has what was run in it, and nothing else.
+
+use crate::support::{succeed, Compiler, Lab, Ran, Symbols, RKCOV};
+use rkcov_report::trace::{ContextKind, DropReason, Ended, Mode, Trace};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How a program is instrumented.
+#[derive(Clone, Copy, Debug)]
+enum Build {
+    Calls(Compiler),
+    /// By `rkcov cc`: checks where there are any.
+    Checks,
+}
+
+fn builds() -> impl Iterator<Item = Build> {
+    Compiler::all().map(Build::Calls).chain([Build::Checks])
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run/programs/contexts.c")
+}
+
+fn program(lab: &Lab, build: Build) -> PathBuf {
+    match build {
+        Build::Calls(compiler) => {
+            let include = format!("-I{}", lab.path("runtime").display());
+            let object = lab.object(compiler, "contexts", &[&include]);
+            let runtime = lab.artifact("rkcov.o");
+            let inputs = [object.as_os_str(), runtime.as_os_str(), "-pthread".as_ref()];
+            lab.link("contexts", &inputs)
+        }
+        Build::Checks => {
+            let program = lab.path("contexts");
+            let mut cc = Command::new(RKCOV);
+            cc.args(["cc", "-g", "-O1", "-Wall", "-Werror", "-pthread"]);
+            succeed(cc.arg(source()).arg("-o").arg(&program));
+            program
+        }
+    }
+}
+
+/// The functions that contexts have, by their names; those of no context by the name "-". Functions that
+/// only drive the program are left out.
+fn functions(trace: &Trace<'_>) -> BTreeMap<String, BTreeSet<String>> {
+    let symbols = Symbols::new(trace);
+    let mut of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for stream in trace.streams() {
+        let context = stream.info().context.and_then(|id| trace.context(id));
+        let name = context.map_or("-".to_owned(), |context| {
+            String::from_utf8(context.name.clone()).unwrap()
+        });
+        let functions = symbols.of(stream).into_iter().map(str::to_owned);
+        of.entry(name).or_default().extend(functions);
+    }
+    for functions in of.values_mut() {
+        functions.retain(|name| PIECES.contains(&name.as_str()));
+    }
+    of.retain(|_, functions| !functions.is_empty());
+    of
+}
+
+const PIECES: [&str; 10] = [
+    "shared",
+    "handle_a",
+    "handle_b",
+    "before_inner",
+    "inner",
+    "after_inner",
+    "outside",
+    "in_time",
+    "late",
+    "inherits",
+];
+
+fn expect(of: &[(&str, &[&str])]) -> BTreeMap<String, BTreeSet<String>> {
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    of.iter()
+        .map(|(name, functions)| ((*name).to_owned(), set(functions)))
+        .collect()
+}
+
+/// Runs the program in all builds and modes; `look` gets what is in the trace.
+fn everywhere(arguments: &[&str], status: i32, look: impl Fn(&Trace<'_>, &Ran)) {
+    for build in builds() {
+        let lab = Lab::new();
+        let program = program(&lab, build);
+        for mode in [Mode::Unique, Mode::Trace] {
+            let ran = lab.run(mode).of(&program, arguments);
+            println!("{build:?}, {mode:?}");
+            look(&ran.exited(status), &ran);
+        }
+    }
+}
+
+#[test]
+fn requests_on_a_pool_have_what_was_run_for_them() {
+    everywhere(&["pool"], 0, |trace, _| {
+        let expected: &[(&str, &[&str])] = &[
+            ("GET /a", &["handle_a", "shared"]),
+            ("GET /b", &["handle_b", "shared"]),
+        ];
+        assert_eq!(functions(trace), expect(expected));
+        let requests: Vec<_> = trace
+            .contexts()
+            .iter()
+            .filter(|context| context.kind == ContextKind::Request)
+            .collect();
+        assert_eq!(requests.len(), 2);
+        for context in requests {
+            assert!(matches!(context.ended, Ended::At(_)));
+            assert_eq!(context.process, Some(trace.streams()[0].info().process));
+        }
+        // Each was served by two threads, each of which has served both.
+        let served = |name: &[u8]| -> BTreeSet<u32> {
+            let of = |stream: &&rkcov_report::trace::Stream<'_>| {
+                let id = stream.info().context;
+                id.is_some_and(|id| trace.context(id).unwrap().name == name)
+            };
+            let streams = trace.streams().iter().filter(of);
+            streams.map(|stream| stream.info().tid).collect()
+        };
+        assert_eq!(served(b"GET /a").len(), 2);
+        assert_eq!(served(b"GET /a"), served(b"GET /b"));
+    });
+}
+
+#[test]
+fn an_inner_context_suspends_the_outer_one() {
+    everywhere(&["nested"], 0, |trace, _| {
+        let expected: &[(&str, &[&str])] = &[
+            ("-", &["outside"]),
+            ("inner", &["inner"]),
+            ("outer", &["after_inner", "before_inner"]),
+        ];
+        assert_eq!(functions(trace), expect(expected));
+        let [outer, inner, ..] = trace.contexts() else {
+            panic!("{:?}", trace.contexts());
+        };
+        assert_eq!(outer.parent, None);
+        let parent = inner.parent.and_then(|id| trace.context(id));
+        assert_eq!(parent.map(|context| &*context.name), Some(&b"outer"[..]));
+    });
+}
+
+#[test]
+fn threads_begin_in_the_context_in_which_they_are_made() {
+    everywhere(&["inherit"], 0, |trace, _| {
+        let expected: &[(&str, &[&str])] = &[
+            ("-", &["in_time", "inherits"]),
+            ("parent", &["in_time", "inherits"]),
+        ];
+        assert_eq!(functions(trace), expect(expected));
+        let main = trace.streams().iter().find(|s| s.info().main).unwrap();
+        for stream in trace.streams().iter().filter(|s| !s.info().main) {
+            assert_eq!(stream.info().creator, main.info().tid);
+        }
+    });
+}
+
+#[test]
+fn what_goes_on_when_a_context_has_ended_is_nobodys() {
+    everywhere(&["ended"], 0, |trace, _| {
+        let expected: &[(&str, &[&str])] = &[
+            ("-", &["handle_b", "in_time", "inner", "late", "shared"]),
+            ("over", &["in_time", "inner"]),
+        ];
+        assert_eq!(functions(trace), expect(expected));
+    });
+}
+
+#[test]
+fn a_killed_program_leaves_its_contexts() {
+    everywhere(&["killed"], 128 + 9, |trace, _| {
+        let expected: &[(&str, &[&str])] = &[
+            ("first", &["handle_a", "shared"]),
+            ("second", &["handle_b", "shared"]),
+        ];
+        assert_eq!(functions(trace), expect(expected));
+        let ended = trace.contexts().iter().map(|c| c.ended != Ended::No);
+        assert_eq!(ended.collect::<Vec<_>>(), [true, false]);
+    });
+}
+
+#[test]
+fn names_are_whole_and_two_of_one_name_are_two() {
+    everywhere(&["names"], 0, |trace, _| {
+        let long = |last: char| format!("{}{last}", "n".repeat(9999));
+        let expected: &[(&str, &[&str])] = &[
+            (&long('x'), &["handle_a", "shared"]),
+            (&long('y'), &["handle_b", "shared"]),
+            ("twice", &["inner", "late"]),
+            ("", &["outside"]),
+        ];
+        assert_eq!(functions(trace), expect(expected));
+        let twice = trace.contexts().iter().filter(|c| c.name == b"twice");
+        assert_eq!(twice.count(), 2);
+        assert_eq!(trace.contexts().len(), 6, "and the last one");
+    });
+}
+
+#[test]
+fn a_forked_child_is_in_the_context_of_its_parent() {
+    everywhere(&["forked"], 0, |trace, _| {
+        let expected: &[(&str, &[&str])] = &[("has a child", &["handle_a", "handle_b", "shared"])];
+        assert_eq!(functions(trace), expect(expected));
+    });
+}
+
+#[test]
+fn contexts_that_are_over_make_room_for_others() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    // More than there are maps, and more than the collector lets lie.
+    let ran = lab.run(Mode::Unique).of(&program, &["many", "3000"]);
+    let trace = ran.exited(0);
+    assert_eq!(trace.losses().count(), 0, "{}", ran.stderr());
+    assert_eq!(trace.contexts().len(), 3001);
+    let symbols = Symbols::new(&trace);
+    let mut seen = 0;
+    for stream in trace.streams() {
+        let context = stream.info().context.and_then(|id| trace.context(id));
+        let Some(context) = context else { continue };
+        let name = std::str::from_utf8(&context.name).unwrap();
+        let number: u32 = name.strip_prefix("job ").unwrap().parse().unwrap();
+        let expected = if number % 2 == 1 {
+            "handle_a"
+        } else {
+            "handle_b"
+        };
+        let mut functions = symbols.of(stream);
+        functions.retain(|name| PIECES.contains(name));
+        assert_eq!(functions, BTreeSet::from([expected, "shared"]), "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3000);
+}
+
+#[test]
+fn what_is_too_deep_is_nobodys_and_said() {
+    everywhere(&["deep", "100"], 0, |trace, ran| {
+        let expected: &[(&str, &[&str])] = &[("-", &["outside"]), ("first", &["inner"])];
+        assert_eq!(functions(trace), expect(expected));
+        let lost: u64 = trace
+            .losses()
+            .filter(|loss| loss.reason == DropReason::NoContext)
+            .map(|loss| loss.count)
+            .sum();
+        assert_eq!(lost, 30, "{}", ran.stderr());
+    });
+}
+
+#[test]
+fn contexts_for_which_there_is_no_room_are_said_and_their_work_is_nobodys() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let mut run = lab.run(Mode::Unique);
+    run.command.args(["--tables", "99,99,999,99999,99999,1"]);
+    let ran = run.of(&program, &["nested"]);
+    let trace = ran.exited(0);
+    let expected: &[(&str, &[&str])] = &[
+        ("-", &["inner", "outside"]),
+        ("outer", &["after_inner", "before_inner"]),
+    ];
+    assert_eq!(functions(&trace), expect(expected));
+    assert!(
+        ran.stderr().contains("2 contexts not known"),
+        "{}",
+        ran.stderr()
+    );
+}
+
+#[test]
+fn where_there_is_no_room_for_maps_contexts_are_exact() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let script = "ulimit -v 4000000; exec \"$0\" \"$@\"";
+    let run = lab.run(Mode::Unique);
+    let program = program.to_str().unwrap();
+    let ran = run.of(Path::new("sh"), &["-c", script, program, "pool"]);
+    let expected: &[(&str, &[&str])] = &[
+        ("GET /a", &["handle_a", "shared"]),
+        ("GET /b", &["handle_b", "shared"]),
+    ];
+    assert_eq!(functions(&ran.exited(0)), expect(expected));
+}
+
+#[test]
+fn without_a_collector_and_without_the_runtime_a_context_is_nothing() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let said = |program: &Path| {
+        let output = Command::new(program).arg("pool").output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(said(&program), "0\n");
+
+    let plain = lab.path("plain");
+    let mut cc = Command::new("gcc");
+    cc.args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    cc.arg("-I").arg(lab.path("runtime")).arg(source());
+    succeed(cc.arg("-o").arg(&plain));
+    assert_eq!(said(&plain), "0\n");
+}

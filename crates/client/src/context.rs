@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pieces of work that have a name.
+//!
+//! `rkcov run` records each for itself, so that a report can say what a test or a request ran. In a
+//! process of which nobody collects a context has no number, its name is not put together, and entering
+//! it does nothing.
+//!
+//! ```
+//! # fn answer(path: &str) -> usize { path.len() }
+//! let path = "/users/7";
+//! let request = rkcov::Context::request(format_args!("GET {path}"));
+//! let _in = request.enter();
+//! answer(path);
+//! ```
+
+use crate::kcov::device::function;
+use rkcov_abi::Handle;
+use std::ffi::{c_char, c_int};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll};
+
+/// What the runtime of this process has of contexts: see `rkcov.h`.
+#[derive(Debug)]
+struct Runtime {
+    context: unsafe extern "C" fn(u32, *const c_char, usize) -> u64,
+    are_wanted: unsafe extern "C" fn() -> c_int,
+    enter: unsafe extern "C" fn(u64),
+    leave: unsafe extern "C" fn(),
+    end: unsafe extern "C" fn(u64),
+}
+
+impl Runtime {
+    /// That of this process. Who loads one later, by `dlopen()`, has to do so before the first context.
+    fn of_process() -> Option<&'static Self> {
+        static FOUND: OnceLock<Option<Runtime>> = OnceLock::new();
+        FOUND.get_or_init(Self::find).as_ref()
+    }
+
+    fn find() -> Option<Self> {
+        // SAFETY: `rkcov.h` declares each with the type of its field.
+        unsafe {
+            Some(Self {
+                context: function(c"__rkcov_context")?,
+                are_wanted: function(c"__rkcov_contexts_wanted")?,
+                enter: function(c"__rkcov_enter")?,
+                leave: function(c"__rkcov_leave")?,
+                end: function(c"__rkcov_end")?,
+            })
+        }
+    }
+
+    /// That of this process, if somebody collects.
+    fn collecting() -> Option<&'static Self> {
+        // SAFETY: takes nothing.
+        Self::of_process().filter(|runtime| unsafe { (runtime.are_wanted)() } != 0)
+    }
+}
+
+/// What sort of work a context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Kind {
+    /// A test.
+    Test = 1,
+    /// A request to a server.
+    Request = 2,
+    /// A job, such as of a queue.
+    Job = 3,
+    /// An input.
+    Input = 4,
+    /// Anything else.
+    User = 5,
+}
+
+/// A named piece of work. Clones are the same piece; when the last of them goes, and with it what was
+/// [wrapped](Context::wrap) or [instrumented](Context::instrument), the work is over: what threads that
+/// are still in it run from then on is nobody's.
+#[derive(Clone, Debug)]
+pub struct Context {
+    work: Option<Arc<Work>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    runtime: &'static Runtime,
+    handle: u64,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // SAFETY: takes any number.
+        unsafe { (self.runtime.end)(self.handle) };
+    }
+}
+
+impl Context {
+    /// A context of this kind. Its name is put together only if somebody collects. Two of one name are
+    /// two. It is a part of the context that the calling thread is in.
+    #[must_use]
+    pub fn new(kind: Kind, name: impl fmt::Display) -> Self {
+        let Some(runtime) = Runtime::collecting() else {
+            return Self { work: None };
+        };
+        let name = name.to_string();
+        // SAFETY: the name's bytes.
+        let handle = unsafe { (runtime.context)(kind as u32, name.as_ptr().cast(), name.len()) };
+        Self {
+            work: Some(Arc::new(Work { runtime, handle })),
+        }
+    }
+
+    /// A test.
+    #[must_use]
+    pub fn test(name: impl fmt::Display) -> Self {
+        Self::new(Kind::Test, name)
+    }
+
+    /// A request to a server.
+    #[must_use]
+    pub fn request(name: impl fmt::Display) -> Self {
+        Self::new(Kind::Request, name)
+    }
+
+    /// A job, such as of a queue.
+    #[must_use]
+    pub fn job(name: impl fmt::Display) -> Self {
+        Self::new(Kind::Job, name)
+    }
+
+    /// An input.
+    #[must_use]
+    pub fn input(name: impl fmt::Display) -> Self {
+        Self::new(Kind::Input, name)
+    }
+
+    /// Its handle, for a client that collects it alone. `None` if nobody collected when it was made, or
+    /// there was no room for it.
+    #[must_use]
+    pub fn handle(&self) -> Option<Handle> {
+        Handle::from_raw(self.work.as_ref()?.handle)
+    }
+
+    /// Until the end of what is answered, what the calling thread runs is this context's. Threads that it
+    /// makes meanwhile begin in the context.
+    pub fn enter(&self) -> Entered<'_> {
+        if let Some(work) = &self.work {
+            // SAFETY: takes any number.
+            unsafe { (work.runtime.enter)(work.handle) };
+        }
+        Entered {
+            context: self,
+            bound_to_thread: PhantomData,
+        }
+    }
+
+    /// Runs `f` in the context.
+    pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _in = self.enter();
+        f()
+    }
+
+    /// `f`, which carries the context to the thread that runs it: for queues of thread pools.
+    pub fn wrap<F: FnOnce() -> R, R>(&self, f: F) -> impl FnOnce() -> R + use<F, R> {
+        let context = self.clone();
+        move || context.run(f)
+    }
+
+    /// A future that is polled in the context, whichever thread polls it, and dropped there.
+    pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
+        Instrumented {
+            future: Some(future),
+            context: self.clone(),
+        }
+    }
+
+    /// The work is over, whoever else has the context.
+    pub fn end(self) {
+        if let Some(work) = &self.work {
+            // SAFETY: takes any number.
+            unsafe { (work.runtime.end)(work.handle) };
+        }
+    }
+}
+
+/// The calling thread is in a context until this is dropped, also by a panic. It belongs to its thread;
+/// several are dropped in the reverse order of their beginnings.
+///
+/// ```compile_fail,E0277
+/// fn goes_elsewhere<T: Send>() {}
+/// goes_elsewhere::<rkcov::context::Entered<'static>>();
+/// ```
+#[derive(Debug)]
+#[must_use = "the thread leaves the context when this is dropped"]
+pub struct Entered<'c> {
+    context: &'c Context,
+    bound_to_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if let Some(work) = &self.context.work {
+            // SAFETY: takes nothing.
+            unsafe { (work.runtime.leave)() };
+        }
+    }
+}
+
+/// A future in a context; see [`Context::instrument`].
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is polled"]
+pub struct Instrumented<F> {
+    /// Pinned with this. Taken out, never moved, to be dropped.
+    future: Option<F>,
+    context: Context,
+}
+
+impl<F: Future> Future for Instrumented<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        // SAFETY: the future is not moved: it is pinned again below, and dropped where it is.
+        let this = unsafe { self.get_unchecked_mut() };
+        let _in = this.context.enter();
+        match &mut this.future {
+            // SAFETY: it is pinned with `self`.
+            Some(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
+            // Only while this is dropped.
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Instrumented<F> {
+    fn drop(&mut self) {
+        let _in = self.context.enter();
+        // Dropped in its place, as pinned things are.
+        self.future = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+
+    impl fmt::Display for Panics {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("nobody collects: the name is not needed")
+        }
+    }
+
+    #[test]
+    fn nobody_collects() {
+        let context = Context::request(Panics);
+        assert_eq!(context.handle(), None);
+        assert_eq!(context.run(|| 5), 5);
+        assert_eq!(context.wrap(|| 6)(), 6);
+        let mut future = std::pin::pin!(context.instrument(std::future::ready(7)));
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        assert_eq!(future.as_mut().poll(&mut cx), Poll::Ready(7));
+        context.end();
+    }
+}
