@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The wire between a kcov and its clients: ioctl numbers, argument layouts, handles and records.
+//! The interface between a kcov and its clients: ioctl numbers, argument layouts, handles and records.
 //!
-//! This file is cargo's root only. The bodies stand in `abi/`, a folder that a Linux kernel build
-//! includes by path as its own `mod abi`; files there say `crate::abi::...`, which is true in both.
-//! [`sites`] is for userspace alone: the form of sites in code.
+//! This file is the root for cargo only. The code is in `abi/`, a folder that a Linux kernel build
+//! includes by path as its own `mod abi`. Files there use paths `crate::abi::...`, which are valid in
+//! both builds. [`sites`] is for userspace only: the form of sites in code.
 
 #![no_std]
 

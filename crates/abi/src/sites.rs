@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Sites in the code of x86-64: what stands in the place of a callback's call.
+//! Sites in x86-64 code: the instructions that replace a callback's call.
 //!
-//! Whoever rewrites calls, whoever reads code for a report, and the runtime agree on these bytes:
+//! The rewriter, the reports and the runtime agree on these bytes:
 //!
 //! ```text
 //! 65 80 3d disp32 00   cmp  byte ptr gs:[rip + byte], 0     a check
@@ -13,10 +13,10 @@
 //!                      the PC of the store
 //! ```
 //!
-//! A store takes the place of `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`, byte
-//! for byte, so its PC is where the call would have returned. These have 12 bytes, and 13 if the call goes
-//! through a word in memory; in code without optimization, where an `add` stands between the two, 4 or 7
-//! more.
+//! A store replaces `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`, byte for byte, so
+//! its PC is the address that the call would have returned to. The two instructions have 12 bytes, or 13
+//! if the call goes through a word in memory. In code without optimization, where an `add` is between
+//! them, they have 4 or 7 bytes more.
 
 /// Bytes of the first instruction of a site.
 const ACCESS: usize = 8;
@@ -39,19 +39,19 @@ const FILLERS: [&[u8]; 6] = [
     &[0x66, 0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
 ];
 
-/// The section that has one byte for each check.
+/// The section with one byte for each check.
 pub const CHECKED: &str = "rkcov_sites";
-/// The section that has four bytes for each store, and for each call that stayed.
+/// The section with four bytes for each store, and for each call that was not replaced.
 pub const GUARDS: &str = "__sancov_guards";
 
-/// A check, and where it stands.
+/// A check and its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Where its first instruction begins.
     pub at: u64,
     /// The address of its byte.
     pub byte: u64,
-    /// Where it goes to call.
+    /// The cold code that it jumps to, which calls.
     pub cold: u64,
 }
 
@@ -78,7 +78,7 @@ impl Check {
     }
 }
 
-/// A store, and where it stands.
+/// A store and its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Where its first instruction begins.
@@ -121,14 +121,14 @@ impl Store {
         self.at.wrapping_add(self.size as u64)
     }
 
-    /// The call that it was: the bytes that take its place, as many as it has, so that `callback` is
-    /// called with the guard, and returns to the store's PC. `None` if either is too far away.
+    /// The call that the store replaced: as many bytes as the store has, which call `callback` with the
+    /// guard and return to the store's PC. `None` if either is too far away.
     ///
     /// To put calls back into a module, go through its executable segments with [`find`], and take
     /// the stores whose guard lies between the two addresses that the module gave to
     /// `__sanitizer_cov_trace_pc_guard_init()` (a multiple of four from the first): nothing else has this
-    /// form. Threads that run the code at that moment would see half of a change, so it is done
-    /// before there is a second one, and no signal may come in the middle.
+    /// form. A thread that runs the code during the change would see half of it. So make the change
+    /// before there is a second thread, with signals blocked.
     #[must_use]
     pub fn call(self, callback: u64) -> Option<[u8; LONGEST_STORE]> {
         const LEA: [u8; 3] = [0x48, 0x8d, 0x3d];
@@ -169,8 +169,8 @@ impl Site {
     }
 }
 
-/// All that looks like a site in `code`, which lies at `at`, in the order of addresses. What it is
-/// worth, the sections tell in which its byte and its guard lie.
+/// Everything that looks like a site in `code`, which is at `at`, in the order of addresses. A real site
+/// has its byte in the section [`CHECKED`] or its guard in [`GUARDS`].
 pub fn find(code: &[u8], at: u64) -> impl Iterator<Item = Site> + '_ {
     let mut offset = 0;
     core::iter::from_fn(move || loop {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The error numbers that a kcov answers with.
+//! The error numbers that a kcov returns.
 
 use core::fmt;
 
-/// What a call on a kcov device may fail with.
+/// An error of a kcov call.
 ///
-/// Each variant is one Linux error number ([`Errno::raw`]); which call gives which error, and in
-/// which order the checks stand, is part of the interface.
+/// Each variant is one Linux error number ([`Errno::raw`]). The errors of each call, and the order of
+/// its checks, are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
@@ -15,7 +15,7 @@ pub enum Errno {
     NoMem = 12,
     /// The argument cannot be read from the client's memory.
     Fault = 14,
-    /// The buffer exists already, or the task collects in this way already.
+    /// The buffer exists already, or the task has such a descriptor enabled already.
     Busy = 16,
     /// Another descriptor has this handle.
     Exist = 17,
@@ -23,7 +23,7 @@ pub enum Errno {
     Inval = 22,
     /// No such command.
     NoTty = 25,
-    /// This kcov was built without what the call asks for. Linux's internal `ENOTSUPP`, which
+    /// This kcov was built without the requested feature. Linux's internal `ENOTSUPP`, which
     /// clients see as 524; libc has no name for it.
     NotSupp = 524,
 }
@@ -35,7 +35,7 @@ impl Errno {
         self as i32
     }
 
-    /// The variant with this error number, if a kcov can answer it.
+    /// The variant with this error number, if a kcov can return it.
     #[must_use]
     pub const fn from_raw(raw: i32) -> Option<Self> {
         Some(match raw {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Handles: the names under which sections of code are found.
+//! Handles: they connect sections with the clients that listen to them.
 //!
 //! A handle is 64 bits: the subsystem in the top byte, the instance in the low 32 bits, zero in
 //! between. The split was asked for in the review of the remote coverage patch (October 2019).
@@ -7,9 +7,9 @@
 use core::num::NonZeroU64;
 
 const SUBSYSTEM_SHIFT: u32 = 56;
-/// The bits of a handle that name the subsystem: `KCOV_SUBSYSTEM_MASK`.
+/// The bits of a handle that contain the subsystem: `KCOV_SUBSYSTEM_MASK`.
 pub const SUBSYSTEM_MASK: u64 = 0xff << SUBSYSTEM_SHIFT;
-/// The bits of a handle that name the instance: `KCOV_INSTANCE_MASK`.
+/// The bits of a handle that contain the instance: `KCOV_INSTANCE_MASK`.
 pub const INSTANCE_MASK: u64 = 0xffff_ffff;
 
 /// The owner of a range of handles, the top byte of a handle.
@@ -21,7 +21,7 @@ impl Subsystem {
     pub const COMMON: Self = Self(0x00);
     /// USB; the instance is the number of the bus: `KCOV_SUBSYSTEM_USB`.
     pub const USB: Self = Self(0x01);
-    /// The first subsystem that userspace may use as it likes. Linux refuses it and those above.
+    /// The first subsystem for userspace programs. Linux refuses this one and all above.
     pub const USER_FIRST: Self = Self(0x80);
 
     /// A subsystem by its number, or `None` if the number is reserved (0x02 to 0x7f).
@@ -52,8 +52,8 @@ impl Subsystem {
     }
 }
 
-/// A handle that can be registered: known subsystem, nonzero instance unless the subsystem is not
-/// common, no stray bits. "No handle" is `Option::None`, which takes no space.
+/// A well-formed handle: its subsystem is not reserved, a common handle's instance is not 0, and the
+/// bits between are 0. "No handle" is `Option::None`, which takes no space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Handle(NonZeroU64);
@@ -70,8 +70,8 @@ impl Handle {
         }
     }
 
-    /// The handle that these 64 bits are, or `None` for 0, a reserved subsystem, or bits between
-    /// subsystem and instance.
+    /// The handle with these 64 bits, or `None` for 0, for a reserved subsystem, and if bits between
+    /// subsystem and instance are set.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Option<Self> {
         if raw & !(SUBSYSTEM_MASK | INSTANCE_MASK) != 0 {
@@ -102,7 +102,7 @@ impl Handle {
     }
 }
 
-/// A handle of the common subsystem: what a client's children inherit.
+/// A handle of the common subsystem. A client's children inherit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct CommonHandle(Handle);
@@ -131,8 +131,8 @@ impl From<CommonHandle> for Handle {
     }
 }
 
-/// `kcov_remote_handle()`: subsystem bits and instance bits put together, 0 if either has bits
-/// outside its mask. The result need not be a [`Handle`]: the function checks masks only.
+/// `kcov_remote_handle()`: combines subsystem bits and instance bits; 0 if either has bits outside its
+/// mask. The result may be malformed as a [`Handle`], because the function checks only the masks.
 #[must_use]
 pub const fn remote_handle(subsystem_bits: u64, instance_bits: u64) -> u64 {
     if subsystem_bits & !SUBSYSTEM_MASK != 0 || instance_bits & !INSTANCE_MASK != 0 {

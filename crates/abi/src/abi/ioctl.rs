@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! The calls of the device.
+//! The ioctls of the device.
 
 use core::mem::size_of;
 
@@ -17,7 +17,7 @@ const fn number(direction: u32, nr: u32, size: usize) -> u32 {
 
 /// `_IOR('c', 1, unsigned long)` of a 64-bit client.
 pub const KCOV_INIT_TRACE: u32 = number(READ, 1, 8);
-/// `_IOR('c', 1, unsigned long)` of a 32-bit client. Linux 6.12 answers it with ENOTTY.
+/// `_IOR('c', 1, unsigned long)` of a 32-bit client. Linux 6.12 returns ENOTTY for it.
 pub const KCOV_INIT_TRACE_32: u32 = number(READ, 1, 4);
 /// `_IO('c', 100)`.
 pub const KCOV_ENABLE: u32 = number(0, 100, 0);
@@ -30,9 +30,9 @@ pub const KCOV_UNIQUE_ENABLE: u32 = number(WRITE, 103, 8);
 /// `_IO('c', 104)`.
 pub const KCOV_RESET_TRACE: u32 = number(0, 104, 0);
 
-/// `KCOV_TRACE_PC`, the argument of `KCOV_ENABLE` that asks for PCs.
+/// `KCOV_TRACE_PC`, the argument of `KCOV_ENABLE` for PCs.
 pub const KCOV_TRACE_PC: u32 = 0;
-/// `KCOV_TRACE_CMP`, the argument of `KCOV_ENABLE` that asks for comparisons.
+/// `KCOV_TRACE_CMP`, the argument of `KCOV_ENABLE` for comparisons.
 pub const KCOV_TRACE_CMP: u32 = 1;
 
 /// A command of the device, known by its number.
@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command with this ioctl number. `None` is answered with ENOTTY.
+    /// The command with this ioctl number. For `None` the device returns ENOTTY.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
@@ -81,7 +81,7 @@ impl Command {
     }
 }
 
-/// What is recorded: the values of `KCOV_ENABLE`'s argument and of `trace_mode`.
+/// The kind of records: the values of `KCOV_ENABLE`'s argument and of `trace_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TraceMode {
     /// [`KCOV_TRACE_PC`].
@@ -91,7 +91,7 @@ pub enum TraceMode {
 }
 
 impl TraceMode {
-    /// The mode that a client named, or `None` (EINVAL).
+    /// The mode with this number, or `None` (EINVAL).
     #[must_use]
     pub const fn from_raw(raw: u64) -> Option<Self> {
         match raw {
@@ -120,7 +120,7 @@ impl TraceMode {
     }
 }
 
-/// `struct kcov_remote_arg`, without its flexible array `handles[]`, which follows at once:
+/// `struct kcov_remote_arg`, without its flexible array `handles[]`. The array follows directly:
 /// `num_handles` words of 64 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -132,15 +132,15 @@ pub struct RemoteArg {
     pub area_size: u32,
     /// Entries of `handles[]`, at most [`REMOTE_MAX_HANDLES`]. 0 is allowed.
     pub num_handles: u32,
-    /// Zero; what C calls padding, named so that every byte is known.
+    /// Zero: C's padding, named so that every byte is initialized.
     pub padding: u32,
-    /// A handle of the common subsystem that the calling task and the children it makes from now
-    /// on carry, or 0 for none.
+    /// A common handle, or 0 for none. The calling task, and the children that it creates from now
+    /// on, carry it.
     pub common_handle: u64,
 }
 
 impl RemoteArg {
-    /// The argument whose bytes in memory are these.
+    /// The argument with these bytes in memory.
     #[must_use]
     pub const fn from_ne_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
         // SAFETY: plain integers without gaps: every bit pattern is a value.

@@ -2,8 +2,8 @@
 //! The kcov interface, typed.
 //!
 //! Numbers and layouts are those of Linux's `include/uapi/linux/kcov.h`; a test compiles a C
-//! program against the installed header and compares each of them. What that header does not have
-//! yet (unique mode and reset) follows the proposal "Coverage deduplication for KCOV", version 4.
+//! program against the installed header and compares each of them. Calls that older headers lack
+//! (unique mode and reset) follow the proposal "Coverage deduplication for KCOV", version 4.
 
 pub mod errno;
 pub mod handle;

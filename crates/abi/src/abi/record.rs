@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What stands in the buffer behind the count word.
+//! Records: the words in the buffer after the count word.
 
 /// Words of a PC record: the PC.
 pub const PC_WORDS: u32 = 1;
@@ -46,7 +46,7 @@ impl CmpType {
         })
     }
 
-    /// The type word that stands in a buffer.
+    /// A type word from a buffer.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
@@ -71,7 +71,7 @@ impl CmpType {
     }
 }
 
-/// A comparison as it stands in the buffer.
+/// A comparison record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Comparison {
@@ -92,7 +92,7 @@ impl Comparison {
         [self.kind.raw(), self.arg1, self.arg2, self.pc]
     }
 
-    /// The comparison that these words are.
+    /// The comparison record with these words.
     #[must_use]
     pub const fn from_words(words: [u64; CMP_WORDS as usize]) -> Self {
         let [kind, arg1, arg2, pc] = words;

@@ -31,8 +31,8 @@ impl<H: Host> Request<H> {
 impl<H: Host> Kcov<H> {
     /// An `ioctl()` on `descriptor` by `task`: `number` is one of
     /// [`abi::ioctl`](crate::abi::ioctl)'s, `argument` a number or an address in the client's
-    /// memory. Errors as the table of the interface has them, and EBUSY from a signal handler that
-    /// interrupted the rules.
+    /// memory. Errors are those of the interface, and EBUSY in a signal handler that interrupted the
+    /// rules.
     pub fn ioctl(
         &self,
         descriptor: &Ref<H>,
@@ -55,8 +55,8 @@ impl<H: Host> Kcov<H> {
         }
     }
 
-    /// The buffer, for a client that maps `bytes` of it from `offset`: all of it, rounded up to
-    /// whole pages of `page_bytes` (a power of two), from 0. EINVAL.
+    /// The buffer, for a client that maps `bytes` of it from `offset`. EINVAL unless `bytes` is the
+    /// buffer's size rounded up to whole pages of `page_bytes` (a power of two) and `offset` is 0.
     pub fn map<'d>(
         &self,
         descriptor: &'d Ref<H>,
@@ -120,7 +120,7 @@ impl<H: Host> Kcov<H> {
         Ok(())
     }
 
-    /// `KCOV_REMOTE_ENABLE`. Whatever fails, fails without a trace.
+    /// `KCOV_REMOTE_ENABLE`. A call that fails changes nothing.
     fn remote_enable(
         &self,
         descriptor: &Ref<H>,

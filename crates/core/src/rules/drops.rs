@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What could not be delivered, counted.
+//! Counters of losses.
 //!
-//! Linux 6.12 loses all of this silently. A client that sees zeros here knows that its silence
-//! about a piece of code is meant.
+//! Linux 6.12 loses all of this silently. If all counters are zero, a client knows that code without
+//! records did not run.
 
 use crate::rules::sync::{AtomicU64, Ordering};
 
@@ -12,11 +12,11 @@ use crate::rules::sync::{AtomicU64, Ordering};
 pub struct Drops {
     /// Records for which a buffer or an area had no room.
     pub full: AtomicU64,
-    /// Records of sections whose descriptor was disabled or enabled anew meanwhile.
+    /// Records of sections whose descriptor was disabled or enabled again before they stopped.
     pub stale: AtomicU64,
     /// Sections that got no area.
     pub no_area: AtomicU64,
-    /// Sections nested deeper than a task can remember.
+    /// Sections nested deeper than a task has frames for.
     pub deep: AtomicU64,
 }
 
@@ -32,7 +32,7 @@ impl Drops {
         }
     }
 
-    /// The counters now: full, stale, no area, deep. Not a snapshot of one moment.
+    /// Reads the counters one after another: full, stale, no area, deep.
     #[must_use]
     pub fn read(&self) -> [u64; 4] {
         [&self.full, &self.stale, &self.no_area, &self.deep].map(|n| n.load(Ordering::Relaxed))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! What the rules need of the place they run in.
+//! The interface that the rules need from their host.
 
 use crate::abi::{Errno, Words};
 use crate::rules::hot::Hot;
@@ -7,16 +7,16 @@ use crate::rules::task::{Frames, Task};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// A lock without its data; [`Locked`](crate::rules::lock::Locked) adds that.
+/// A lock without data; [`Locked`](crate::rules::lock::Locked) adds the data.
 ///
 /// # Safety
-/// Between `lock` and the matching `unlock` no other caller is between them, and what one holder
-/// wrote is visible to the next.
+/// At most one caller at a time is between `lock` and the matching `unlock`. The writes of one holder
+/// are visible to the next.
 pub unsafe trait RawLock: Sized {
-    /// What `unlock` needs of `lock`: the interrupt state, in a kernel.
+    /// A value that `lock` passes to `unlock`: the interrupt state, in a kernel.
     type Saved: Copy;
 
-    /// Makes an unlocked lock in place: a kernel's locks must not move afterwards.
+    /// Initializes an unlocked lock in place: a kernel's locks must not move afterwards.
     ///
     /// # Safety
     /// `slot` is valid for writes, zeroed, and holds no lock yet.
@@ -25,53 +25,53 @@ pub unsafe trait RawLock: Sized {
     /// Waits for the lock and takes it.
     fn lock(&self) -> Self::Saved;
 
-    /// Gives it back.
+    /// Releases the lock.
     ///
     /// # Safety
-    /// The caller holds the lock and `saved` is what `lock` answered.
+    /// The caller holds the lock, and `lock` returned `saved`.
     unsafe fn unlock(&self, saved: Self::Saved);
 }
 
-/// The buffer that a client maps. Dropping it gives the memory back once no client maps it; the
-/// last reference to a descriptor may go in any context, so that must be possible there.
+/// The buffer that a client maps. After it is dropped, its memory is freed as soon as no client maps
+/// it. The last reference to a descriptor may be dropped in any context, so drop must work in any.
 ///
 /// # Safety
-/// From creation to drop, `base` answers the same address, at which as many zeroed words stand as
-/// were asked for, aligned to eight bytes and valid for reads and writes.
+/// From creation to drop, `base` returns the same address. There is room for the requested number of
+/// words, zeroed at creation, aligned to eight bytes, and valid for reads and writes.
 pub unsafe trait Buffer: Sized {
     /// The first word.
     fn base(&self) -> *mut crate::rules::sync::Word;
 
     /// Whether the calling process has this buffer in its memory. Processes that share a kcov may
-    /// not share all buffers; for one that lacks a descriptor's, the descriptor has none, and a
+    /// not share all buffers. For a process without the buffer, the descriptor has no buffer, and a
     /// section there for its listener gets no area.
     fn is_here(&self) -> bool {
         true
     }
 }
 
-/// Where the caller runs.
+/// The context that the caller runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Context {
-    /// On a task's own behalf.
+    /// A task.
     Task,
-    /// In a softirq, on top of whatever task it interrupted.
+    /// A softirq that interrupted a task.
     Softirq,
-    /// Where no section can be: a hard interrupt, an NMI; in userspace a signal handler that
+    /// A context without sections: a hard interrupt, an NMI; in userspace a signal handler that
     /// interrupted the rules themselves.
     Other,
 }
 
-/// What a second section in one context does.
+/// The effect of a section inside a section of the same context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nesting {
-    /// Is refused with one warning, as in Linux.
+    /// It is refused with one warning, as in Linux.
     Refuse,
-    /// Suspends what the task recorded until it stops.
+    /// It suspends the outer section, or the task's own collection, until it stops.
     Suspend,
 }
 
-/// Something that should not have happened. Said once for each sort.
+/// A misuse of annotations. Each kind is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Warning {
     /// A section began in a context that has one, or in a task that collects from itself.
@@ -83,7 +83,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// What to tell a developer.
+    /// The message for a developer.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
@@ -106,81 +106,81 @@ impl From<Fault> for Errno {
     }
 }
 
-/// A place that kcov runs in: supplies tasks, locks and memory, and decides nothing.
+/// The environment that kcov runs in. It supplies tasks, locks and memory, and contains no rules.
 ///
 /// # Safety
-/// The methods do what they say: the rules rely on it for memory safety.
+/// The methods behave as documented: the rules rely on this for memory safety.
 pub unsafe trait Host: Sized + Sync + 'static {
-    /// Guards state for constant time only; in a kernel, with interrupts off.
+    /// A lock that is held for constant time only; in a kernel, with interrupts off.
     type Lock: RawLock;
-    /// Held while handles are registered or removed; may sleep.
+    /// A lock that is held while handles are registered or removed; it may sleep.
     type Mutex: RawLock;
     /// Memory for a client's buffer.
     type Buffer: Buffer;
-    /// Names a task for as long as someone may ask whether it is gone.
+    /// Identifies a task, for [`Host::is_gone`].
     type Owner: Copy;
-    /// Room for what a task's sections interrupted.
+    /// Storage for the state that a task's sections interrupted.
     type Frames: Frames<Self>;
-    /// While it lives, nothing on this processor interrupts the calling task *and* calls the
-    /// rules: interrupts off in a kernel; in userspace a mark that makes [`Host::context`] answer
-    /// [`Context::Other`] to signal handlers. So do the locks, while they are held.
+    /// While it exists, nothing on this processor interrupts the calling task *and* calls the rules.
+    /// In a kernel, interrupts are off. In userspace, [`Host::context`] returns [`Context::Other`] to
+    /// signal handlers. Locks have the same effect while they are held.
     type Pin;
 
-    /// What a section inside a section does.
+    /// The effect of a section inside a section.
     const NESTING: Nesting;
     /// Whether comparisons are instrumented.
     const COMPARISONS: bool;
-    /// Whether [`KCOV_UNIQUE_ENABLE`](crate::abi::ioctl::KCOV_UNIQUE_ENABLE) is there.
+    /// Whether [`KCOV_UNIQUE_ENABLE`](crate::abi::ioctl::KCOV_UNIQUE_ENABLE) is supported.
     const UNIQUE: bool;
     /// Whether subsystems 0x80 to 0xff may be used.
     const USER_SUBSYSTEMS: bool;
-    /// Words of the areas that [`Host::take_softirq_area`] hands out.
+    /// Words of the areas that [`Host::take_softirq_area`] returns.
     const SOFTIRQ_AREA: Words;
 
-    /// Where the caller runs.
+    /// The caller's context.
     fn context(&self) -> Context;
 
-    /// Keeps the calling task's state from changing under the caller.
+    /// Prevents interrupts from changing the calling task's state.
     fn pin(&self) -> Self::Pin;
 
     /// The fields of `task` that the callbacks read.
     fn hot<'t>(&self, task: &'t Task<Self>) -> &'t Hot;
 
-    /// The calling task records something else from now on: what [`Host::hot`] says. `idle` tells
-    /// whether that is what it records on no client's account, see
-    /// [`Task::set_idle`](crate::rules::task::Task::set_idle). Called pinned.
+    /// Called, pinned, after the calling task began to record something else, as [`Host::hot`] says.
+    /// `idle`: it records for no client, see
+    /// [`Task::set_idle`](crate::rules::task::Task::set_idle).
     #[inline(always)]
     fn switched(&self, task: &Task<Self>, idle: bool) {
         let _ = (task, idle);
     }
 
-    /// A client's buffer of `words` zeroed words.
+    /// Allocates a client's buffer of `words` zeroed words.
     fn buffer(&self, words: Words) -> Option<Self::Buffer>;
 
-    /// A zeroed block. Called without locks; may sleep.
+    /// Allocates a zeroed block. Called without locks; may sleep.
     fn alloc(&self, layout: Layout) -> Option<NonNull<u8>>;
 
-    /// Gives a block back. Called without locks, in any context.
+    /// Frees a block. Called without locks, in any context.
     ///
     /// # Safety
     /// `block` is from [`Host::alloc`] with this layout, and nobody uses it any more.
     unsafe fn free(&self, block: NonNull<u8>, layout: Layout);
 
-    /// An area for a section in a softirq on this processor: a block of
-    /// [`Area::layout`](crate::rules::area::Area::layout) for [`Host::SOFTIRQ_AREA`] words, the
-    /// caller's until it is put back.
+    /// Takes this processor's area for a section in a softirq: a block of
+    /// [`Area::layout`](crate::rules::area::Area::layout) for [`Host::SOFTIRQ_AREA`] words. The
+    /// caller owns it until it puts it back.
     fn take_softirq_area(&self) -> Option<NonNull<u8>>;
 
-    /// Takes back what [`Host::take_softirq_area`] gave.
+    /// Puts back an area from [`Host::take_softirq_area`].
     fn put_softirq_area(&self, block: NonNull<u8>);
 
-    /// Tells a developer, once for each warning.
+    /// Reports a warning to a developer, once for each kind.
     fn warn_once(&self, warning: Warning);
 
-    /// The calling task's name.
+    /// The identity of the calling task.
     fn owner(&self) -> Self::Owner;
 
-    /// Whether this task ended without the rules having heard of it: killed with its process.
+    /// Whether this task was killed with its process, so that it could not call the rules at its end.
     fn is_gone(&self, owner: Self::Owner) -> bool;
 
     /// Copies `into.len()` bytes of the client's memory at `address`.

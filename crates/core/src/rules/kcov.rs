@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! A whole kcov: what a host has one of.
+//! A complete kcov. A host has one.
 
 use crate::abi::{Errno, Handle};
 use crate::rules::area::{AreaBox, Source};
@@ -12,7 +12,7 @@ use crate::rules::sync::{AtomicU64, Ordering};
 use crate::rules::task::{Recording, Section, Task};
 use core::ptr;
 
-/// A kcov: a host, and the handles that somebody listens to.
+/// A kcov: a host, and the registered handles.
 pub struct Kcov<H: Host> {
     host: H,
     registry: Registry<H>,
@@ -20,10 +20,10 @@ pub struct Kcov<H: Host> {
 }
 
 impl<H: Host> Kcov<H> {
-    /// Makes a kcov in place.
+    /// Initializes a kcov in place.
     ///
     /// # Safety
-    /// `slot` is valid for writes, zeroed, holds nothing yet, and is never moved.
+    /// `slot` is valid for writes, zeroed, not initialized yet, and is never moved.
     pub unsafe fn init(slot: *mut Self, host: H) {
         let seed = host.seed();
         // SAFETY: fields of `slot`, each written once.
@@ -39,12 +39,12 @@ impl<H: Host> Kcov<H> {
         &self.host
     }
 
-    /// What no descriptor could deliver, since the beginning.
+    /// The losses of all descriptors since the beginning.
     pub fn drops(&self) -> &Drops {
         &self.drops
     }
 
-    /// Handles that somebody listens to now.
+    /// The number of handles that are registered now.
     pub fn handles(&self) -> usize {
         self.registry.len()
     }
@@ -58,8 +58,8 @@ impl<H: Host> Kcov<H> {
         Ref::open(self)
     }
 
-    /// The handle that `task` passes on to work done on its behalf, as `kcov_common_handle()`
-    /// answers it: 0 for none, and outside task context.
+    /// The common handle of `task`, as `kcov_common_handle()` returns it: 0 for none, and outside task
+    /// context.
     pub fn common_handle(&self, task: &Task<H>) -> u64 {
         match self.host.context() {
             Context::Task => task.common(&self.host).map_or(0, |c| c.handle().raw()),
@@ -67,10 +67,10 @@ impl<H: Host> Kcov<H> {
         }
     }
 
-    /// `kcov_remote_start()`: until the matching [`Kcov::stop`], what `task` runs is recorded for
-    /// whoever listens to `handle`.
+    /// `kcov_remote_start()`: until the matching [`Kcov::stop`], the code that `task` runs is recorded
+    /// for the client that listens to `handle`.
     ///
-    /// For handle 0, and one that nobody listens to, nothing is recorded and nobody told.
+    /// For handle 0, or if no client listens, nothing is recorded, without a warning.
     pub fn start(&self, task: &Task<H>, handle: u64) {
         match (self.host.context(), H::NESTING) {
             (Context::Other, Nesting::Suspend) => task.mute(&self.host),
@@ -145,14 +145,14 @@ impl<H: Host> Kcov<H> {
         Some(Section { descriptor, area })
     }
 
-    /// Whether this host lets the handle's subsystem be used.
+    /// Whether this host allows the handle's subsystem.
     pub(crate) fn is_usable(handle: Handle) -> bool {
         H::USER_SUBSYSTEMS || !handle.subsystem().is_user()
     }
 
-    /// `kcov_remote_stop()`: ends the innermost section of this context, merges what it recorded
-    /// into the listener's buffer, and goes on with what the section interrupted. Without a
-    /// section it does nothing.
+    /// `kcov_remote_stop()`: ends the innermost section of this context, merges its records into the
+    /// listener's buffer, and resumes the collection that the section suspended. Without a section it
+    /// does nothing.
     pub fn stop(&self, task: &Task<H>) {
         let ended = match (self.host.context(), H::NESTING) {
             (Context::Other, Nesting::Suspend) => {
@@ -170,7 +170,7 @@ impl<H: Host> Kcov<H> {
         }
     }
 
-    /// Delivers a section that is over, and lets go of it.
+    /// Delivers a section that has stopped, and releases it.
     fn finish(&self, section: Section<H>) {
         let Section { descriptor, area } = section;
         let refused = area.dropped().load(Ordering::Relaxed);
@@ -215,14 +215,14 @@ impl<H: Host> Kcov<H> {
         );
     }
 
-    /// Counts a drop for the descriptor and for all.
+    /// Counts a drop for the descriptor and in the total.
     fn count(&self, descriptor: &Descriptor<H>, which: impl Fn(&Drops) -> &AtomicU64, n: u64) {
         drops::add(which(descriptor.drops()), n);
         drops::add(which(&self.drops), n);
     }
 
-    /// The end of a task, called by itself as the last thing: stops its sections, innermost first,
-    /// and disables what it enabled.
+    /// The end of a task, which the task itself calls last: stops its sections, the innermost first,
+    /// and disables its descriptors.
     pub fn exit(&self, task: &Task<H>) {
         if task.in_section(&self.host) && H::NESTING == Nesting::Refuse {
             self.host.warn_once(Warning::ExitInSection);

@@ -12,26 +12,26 @@
 //!                            ------------------------->
 //!                             all handles registered
 //! ```
-//! Each arrow takes the next sequence number. A section remembers the number under which it began
-//! and is delivered only under that one.
+//! Each arrow increments the sequence number. A section stores the number at its start and is
+//! delivered only while the descriptor has the same number.
 //!
-//! # Who is killed in mid-call
-//! In userspace a process may be killed between any two instructions, while its relatives go on with
-//! the same descriptors and handles. So what locks guard changes by single stores, in an order in
-//! which each state in between is one that the next holder of the lock knows to go on from.
+//! # Processes that are killed during a call
+//! In userspace a process may be killed between any two instructions, while the other processes of its
+//! family use the same descriptors and handles. So data under a lock changes by single stores, in an
+//! order such that the next holder of the lock can continue from each intermediate state.
 //!
-//! # Who keeps what alive
-//! Every opened file, the task that enabled, and every section hold a reference to the descriptor;
-//! the descriptor holds the buffer. The registry's nodes hold none: they are gone before the
-//! enabling task lets go. An area has one owner: a section, or the pool of the descriptor.
+//! # References
+//! Every open file, the task that enabled, and every section hold a reference to the descriptor. The
+//! descriptor holds the buffer. The registry's nodes hold no reference: they are removed before the
+//! enabling task drops its reference. An area has one owner: a section, or the pool of the descriptor.
 //!
 //! # Lock order
 //! 1. `Registry::change` (may sleep): one registration or removal of handles at a time;
-//! 2. `Descriptor::state`, or one shard of the registry, never one inside the other;
-//! 3. a task's pin, which is no lock: it keeps interrupts from a task's own state.
+//! 2. `Descriptor::state`, or one shard of the registry, never both;
+//! 3. a task's pin. It is not a lock: it keeps interrupts from the task's own state.
 //!
-//! Under 2 and 3 there is constant-time work only: no allocation, no freeing, no last reference
-//! dropped, at most `merge::STEP` records copied.
+//! Under 2 and 3 all work takes constant time: no allocation, no freeing, no drop of a last reference,
+//! and at most `merge::STEP` records are copied.
 
 pub mod append;
 pub mod area;
