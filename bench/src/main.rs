@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xtask::shell::Error;
 
-/// Measure what instrumentation costs
+/// Measure the cost of instrumentation
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -23,21 +23,21 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// What the callbacks cost, beside the same in C and beside no instrumentation
+    /// Measure callbacks, against callbacks in C and against no instrumentation
     Callbacks(Rounds),
-    /// What whole programs cost under `rkcov run`, beside gcov, clang's and rustc's source coverage
+    /// Measure whole programs under `rkcov run`, against gcov and clang's and rustc's source coverage
     Programs(Rounds),
-    /// Make the tables of docs/bench.md from the raw rows
+    /// Write the tables of docs/bench.md from the raw rows
     Tables,
 }
 
 /// How much is measured.
 #[derive(Debug, clap::Args)]
 struct Rounds {
-    /// How often each variant is run
+    /// The number of runs of each variant
     #[arg(long, default_value_t = 32)]
     rounds: usize,
-    /// Only programs whose name has this in it; the raw rows are not kept
+    /// Only programs whose names contain this; the raw rows are not kept
     #[arg(long)]
     only: Option<String>,
 }

@@ -31,28 +31,28 @@ struct Cli {
 enum Command {
     /// Run the suite.
     Run {
-        /// The hosts, all simulated ones if none is named.
+        /// The hosts to test; default: all simulated hosts.
         #[arg(long = "host", value_name = "NAME")]
         hosts: Vec<String>,
         /// Where a kernel's kcov is, for `--host device`.
         #[arg(long, value_name = "PATH", default_value = DEVICE)]
         device: PathBuf,
-        /// A program that plays tasks on another kcov: docs/conformance.md. Its name is the host's.
+        /// The agent program of another kcov, see docs/conformance.md. Its name is the host's name.
         #[arg(long = "agent", value_name = "PROGRAM")]
         agents: Vec<PathBuf>,
-        /// The kcov is known to differ: `linux-6.12` is its C kcov.
+        /// Expect the known differences of a kcov: `linux-6.12` is Linux 6.12's C kcov.
         #[arg(long, value_name = "KCOV")]
         differences: Option<String>,
-        /// Run only what is known to damage that kcov; the kernel is not to be used afterwards.
+        /// Run only cases that are known to damage that kcov; reboot the kernel afterwards.
         #[arg(long, requires = "differences")]
         harmful: bool,
         /// Write results as JSON lines to this file, `-` for standard output.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
-        /// Renew the results that are kept with the sources.
+        /// Update the results in conformance/results.
         #[arg(long)]
         keep: bool,
-        /// What a test program takes: a filter, `--list`, `--exact`, `--skip`, `--quiet`...
+        /// Options of a test program: a filter, `--list`, `--exact`, `--skip`, `--quiet`...
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         test: Vec<String>,
     },
@@ -64,11 +64,11 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Take results from a file of JSON lines, such as a guest's console, into those that are kept.
+    /// Import results from a file of JSON lines, such as a guest's console, into conformance/results.
     Import {
         /// The file.
         file: PathBuf,
-        /// The name under which to keep them, if not the host's own.
+        /// The name for these results; default: the host's name.
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },
@@ -78,39 +78,39 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Tell random histories to the rules and to the model, and print the first on which they part.
+    /// Run random histories on the rules and on the model, and print the first that differs.
     Histories {
-        /// How many of either sort. Each has about 130 operations.
+        /// The number of histories of each kind. Each has about 130 operations.
         #[arg(long, default_value_t = 2000)]
         count: u32,
     },
-    /// Write what each case tells the rules as an input for the fuzz target `calls`.
+    /// Write the operations of each case as an input for the fuzz target `calls`.
     Seeds {
-        /// The folder for them, one file each.
+        /// The folder for the inputs, one file each.
         folder: PathBuf,
     },
-    /// Let every allocation of every case fail once, and compare the rules with the model; or in a
-    /// kernel that has fault injection, and look at what must hold after.
+    /// Let each allocation of each case fail once, and compare the rules with the model. In a kernel
+    /// with fault injection, check the invariants instead.
     Faults {
-        /// Fail in this kernel, `device`, and not in the simulated hosts.
+        /// `device`: test this kernel instead of the simulated hosts.
         #[arg(long, value_name = "NAME", value_parser = ["device"])]
         host: Option<String>,
         /// Where a kernel's kcov is, for `--host device`.
         #[arg(long, value_name = "PATH", default_value = DEVICE)]
         device: PathBuf,
-        /// In a kernel, only cases with this in their names.
+        /// In a kernel, run only cases whose names contain this.
         #[arg(default_value = "", requires = "host")]
         only: String,
     },
-    /// Put deliberate bugs into a copy of the rules and see whether they are caught.
+    /// Put deliberate bugs into a copy of the sources and check that tests detect them.
     Mutants {
-        /// These only.
+        /// Only these bugs.
         names: Vec<String>,
-        /// Renew their rows of docs/conformance-mutants.md.
+        /// Update their rows in docs/conformance-mutants.md.
         #[arg(long)]
         write: bool,
     },
-    /// Tell a script to a host and print what it answers beside what the model says.
+    /// Run a script on a host, and print its results beside those of the model.
     Replay {
         /// The script.
         script: PathBuf,
@@ -120,11 +120,11 @@ enum Command {
         /// Where a kernel's kcov is, for `--host device`.
         #[arg(long, value_name = "PATH", default_value = DEVICE)]
         device: PathBuf,
-        /// A program that plays tasks on another kcov, in the place of a host.
+        /// The agent program of another kcov, instead of a host.
         #[arg(long, value_name = "PROGRAM", conflicts_with = "host")]
         agent: Option<PathBuf>,
     },
-    /// Play the tasks of a live host. The suite starts this by itself.
+    /// Run the tasks of a live host. The suite starts this itself.
     #[command(hide = true)]
     Agent {
         #[arg(long)]

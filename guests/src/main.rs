@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Runs what uses kcov inside guests, and checks what came of it.
+/// Runs programs that use kcov inside guests, and checks their results.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -25,15 +25,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The three C programs of Linux's documentation of kcov, as they are
+    /// Run the three C programs of Linux's documentation of kcov, unchanged
     Documentation(guest::Kernel),
-    /// USB: the hub's work by a global handle
+    /// USB: listen to the hub thread by a global handle
     Usb(guest::Kernel),
-    /// vhost: a worker's work by a common handle
+    /// vhost: listen to a worker by a common handle
     Vhost(guest::Kernel),
-    /// The same system calls under both kcovs: the same code has to be recorded
+    /// Run the same system calls under both kcovs, and compare the records
     Differential(differential::Differential),
-    /// Everything at once, for long, with checks throughout
+    /// Use kcov in every way at once, with continuous checks
     Stress(stress::Stress),
     /// What the first process of a guest is called with
     #[command(hide = true)]

@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Stress {
     #[command(flatten)]
     kernel: Kernel,
-    /// How long, on the guest's clock
+    /// The duration in minutes, on the guest's clock
     #[arg(long, default_value_t = 30)]
     minutes: u64,
-    /// Where chance begins
+    /// The seed of random choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

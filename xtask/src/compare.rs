@@ -19,20 +19,20 @@ use std::process::ExitCode;
 /// Arguments of `cargo xtask compare-lines`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The tracefile that is judged: rkcov's
+    /// The tracefile to judge: rkcov's
     judged: PathBuf,
-    /// The tracefile that it is judged by: gcov's, llvm-cov's
+    /// The reference tracefile: gcov's, llvm-cov's
     reference: PathBuf,
     /// Compare only files whose path matches (a regular expression, after --strip)
     #[arg(long, value_name = "REGEX", default_value = "")]
     only: Regex,
-    /// Take this off the beginning of paths, in either file; may be repeated
+    /// Remove this prefix from paths in both files; may be repeated
     #[arg(long, value_name = "PREFIX")]
     strip: Vec<String>,
     /// Look for the sources of relative paths here
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
-    /// A report in JSON of what is judged: it has the lines of which nobody knows
+    /// The JSON report of the judged tracefile, which has the unknown lines
     #[arg(long, value_name = "FILE")]
     unknown: Option<PathBuf>,
     /// A JSON file of rules that explain disagreements
@@ -47,7 +47,7 @@ pub struct Args {
     /// Print this many lines of each kind of disagreement
     #[arg(long, value_name = "N", default_value_t = 20)]
     show: usize,
-    /// Kinds that fail if they are not explained (those that are silent on either side do not)
+    /// Kinds of disagreement that fail if no rule explains them
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["ran-not", "not-ran"])]
     deny: Vec<Kind>,
 }

@@ -11,10 +11,10 @@ use std::process::Command;
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The compiler behind rkcov [default: gcc, and then clang if it is here]
+    /// The compiler that rkcov runs [default: gcc, then clang if it is installed]
     #[arg(long, value_name = "PROGRAM")]
     cc: Option<String>,
-    /// The file that is compressed [default: the rkcov command itself]
+    /// The file to compress [default: the rkcov command itself]
     #[arg(long)]
     file: Option<PathBuf>,
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 /// Options of `cargo xtask hot-path`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Renew docs/hot-path.md
+    /// Write docs/hot-path.md
     #[arg(long)]
     write: bool,
 }

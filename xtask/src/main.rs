@@ -8,19 +8,19 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Command {
-    /// Build zstd with rkcov, compress a file, and show what ran on worker threads only
+    /// Build zstd with rkcov, compress a file, and show the lines that only worker threads ran
     Demo(xtask::demo::Args),
     /// Check formatting, lints and documentation, and run every test
     Test(xtask::test::Args),
-    /// Build projects of Debian's archive with rkcov, run them, and check what is reported
+    /// Build projects from Debian's archive with rkcov, run them, and check the reports
     Projects(xtask::projects::Args),
-    /// Run projects of crates.io under cargo rkcov, and check what is reported
+    /// Run projects from crates.io under cargo rkcov, and check the reports
     RustProjects(xtask::rust_projects::Args),
-    /// Install what the tests need, or say what is missing
+    /// Install the programs that the tests need, or list what is missing
     Setup,
-    /// Count the instructions that run in a kernel for one call of either kcov, and compare
+    /// Count the instructions of one callback call in a kernel, for both kcovs, and compare
     HotPath(xtask::hot_path::Args),
-    /// Build programs with calls and with checks, and compare what they record and compute
+    /// Build programs with calls and with checks, and compare their records and results
     CheckDifferential(xtask::differential::matrix::Args),
     /// Compare two lcov tracefiles of the same run, line by line
     CompareLines(xtask::compare::Args),

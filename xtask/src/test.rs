@@ -8,10 +8,10 @@ use std::process::Command;
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Do not look for what is missing on this machine; tests that need it are passed over
+    /// Do not check what is missing on this machine; skip tests that need it
     #[arg(long)]
     no_setup: bool,
-    /// Only tests whose name has this in it
+    /// Run only tests whose names contain this
     filter: Option<String>,
 }
 
