@@ -213,8 +213,8 @@ impl Workspace {
         }
         let _ = writeln!(
             text,
-            "\nOf the lines of which both say anything they say the same of {:.2} %; of the lines that ran, rkcov's report \
-             has {:.2} %.\n\n| rule | lines |\n| --- | ---: |",
+            "\nOf the lines with a verdict in both reports, they agree on {:.2} %. Of the lines that ran, rkcov's report \
+             covers {:.2} %.\n\n| rule | lines |\n| --- | ---: |",
             comparison.agreement, comparison.found
         );
         for (rule, count) in &comparison.rules {
