@@ -559,7 +559,7 @@ static struct answer memory(void)
 {
 	uint64_t bytes;
 
-	return device_memory(&bytes) ? lacks("memory nobody knows") : value(bytes);
+	return device_memory(&bytes) ? lacks("memory the device does not report it") : value(bytes);
 }
 
 static void describe(struct agent *agent)

@@ -42,7 +42,7 @@ int device_close(int fd);
 /* Records dropped so far: full, stale, no area. -1: not counted. */
 int device_drops(int fd, uint64_t drops[3]);
 
-/* Bytes that the kcov holds. -1: nobody knows. */
+/* Bytes that the kcov holds. -1: unknown. */
 int device_memory(uint64_t *bytes);
 
 /*

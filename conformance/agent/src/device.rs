@@ -90,7 +90,7 @@ pub trait Device: Send + Sync + 'static {
     /// What the kcov holds in memory on behalf of clients.
     ///
     /// # Errors
-    /// If nobody knows.
+    /// If it is unknown.
     fn memory(&self) -> Result<u64, Trouble>;
 
     /// Warnings so far.

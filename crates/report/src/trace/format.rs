@@ -284,7 +284,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// A loss. Of one that a later version wrote nobody knows what it is about.
+    /// A loss. One with a scope of a later version may concern any code.
     pub(super) fn loss(&mut self) -> Result<Loss, Nonsense> {
         let reason = DropReason::from_raw(self.u32()?);
         let count = self.u64()?;

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a recorded PC says of the code around it.
 //!
-//! A compiler calls back once for each basic block at best; clang leaves out blocks that follow
-//! from others, and no block ends at a call. The machine code tells the rest, by one rule: code ran
-//! if all ways that control can have taken to something recorded lead through it, or all ways from
-//! there. Ways that control cannot have taken are those through a callback that was not recorded.
-//! A call may be a way out, unless nothing that can have run in the function that it calls, or in
-//! those that this one calls in turn, is one. What no way leads to did not run; of what is left
-//! nobody knows.
+//! A compiler inserts at most one callback per basic block; clang omits callbacks in blocks whose
+//! execution follows from others, and no block ends at a call. One rule on the machine code decides the
+//! rest. A path is possible unless it goes through a callback that was not recorded. Code is covered if
+//! all possible paths to a recorded callback, or all possible paths from there on, go through it. A call
+//! may leave the function, unless no code that may have run in its callee, or in the callee's callees,
+//! leaves it. Code that no possible path leads to is uncovered. All other code is unknown.
 //!
-//! Taken for granted: a loop with a way out ends, and so does recursion; an instruction does not
-//! fault; nobody kills the process in the middle of a block. `docs/report.md` tells users.
+//! Assumptions: a loop with an exit ends, and so does recursion; instructions do not fault; the process
+//! is not killed in the middle of a block. `docs/report.md` has all of them.
 
 mod callees;
 mod graph;
