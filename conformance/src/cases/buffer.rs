@@ -8,7 +8,7 @@ use rkcov_model::{Map, Need, Task};
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "hostile.pc",
-        text: "word 0 set to every interesting value while PCs are collected",
+        text: "word 0 is set to every special value while PCs are collected",
     },
     Clause {
         id: "hostile.cmp",
@@ -24,27 +24,27 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "hostile.full",
-        text: "a full buffer or area stops recording; only whole records; what is lost is counted exactly",
+        text: "a full buffer or area stops recording; only whole records are written; losses are counted exactly",
     },
     Clause {
         id: "hostile.scribbler",
-        text: "a client that scribbles without end while others collect harms only itself",
+        text: "a client that overwrites its buffer continuously harms only itself",
     },
     Clause {
         id: "unique.once",
-        text: "each PC is collected once; an index beyond the bitmap each time",
+        text: "each PC is recorded once; an index beyond the bitmap is recorded each time",
     },
     Clause {
         id: "unique.enable",
-        text: "UNIQUE_ENABLE answers by the table",
+        text: "UNIQUE_ENABLE returns the documented errors",
     },
     Clause {
         id: "unique.hostile",
-        text: "the bitmap and its count word may hold anything",
+        text: "the bitmap and its count word may have any value",
     },
     Clause {
         id: "reset.empties",
-        text: "RESET_TRACE zeroes the count, and in unique mode the bitmap",
+        text: "RESET_TRACE sets the count, and in unique mode the bitmap, to zero",
     },
     Clause {
         id: "reset.errno",

@@ -11,7 +11,7 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "compare.const",
-        text: "so have those with a constant",
+        text: "comparisons with a constant have their type words",
     },
     Clause {
         id: "compare.switch",
@@ -19,11 +19,11 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "compare.nothing",
-        text: "a switch without cases, or of a bad size, records nothing",
+        text: "a switch without cases, or of an invalid size, records nothing",
     },
     Clause {
         id: "compare.modes",
-        text: "PCs are not recorded among comparisons, nor the other way round",
+        text: "a trace of comparisons has no PCs, and a trace of PCs no comparisons",
     },
 ];
 

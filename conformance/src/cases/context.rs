@@ -7,11 +7,11 @@ use rkcov_model::Need;
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "context.softirq",
-        text: "a softirq's section over a collecting task: the task's state is put back exactly",
+        text: "a softirq's section interrupts a collecting task: the task's state is restored exactly",
     },
     Clause {
         id: "context.hardirq",
-        text: "a hardware interrupt over all that: nothing of it is recorded, nothing is changed",
+        text: "code of a hardware interrupt is not recorded and changes nothing",
     },
     Clause {
         id: "context.failing-start",
@@ -19,19 +19,19 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "context.repeated",
-        text: "a repeated start in one context: one warning, no corruption",
+        text: "a second start in one context: one warning, no corruption",
     },
     Clause {
         id: "context.nested",
-        text: "userspace: the inner section suspends the outer, or local collection; unheard ones too",
+        text: "userspace: an inner section suspends the outer one, or local collection, also if no client listens to it",
     },
     Clause {
         id: "context.deep",
-        text: "userspace: more than eight sections in each other are suspended, unattributed and counted",
+        text: "userspace: sections nested deeper than eight are suspended, unattributed and counted",
     },
     Clause {
         id: "context.signal",
-        text: "userspace: a signal handler's section is one in the task's",
+        text: "userspace: a signal handler's section nests in the task's",
     },
 ];
 

@@ -12,23 +12,23 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "end.killed",
-        text: "so does a process that is killed",
+        text: "a process that is killed frees its handles and descriptors",
     },
     Clause {
         id: "end.interrupted",
-        text: "so does an owner that a softirq's section had interrupted",
+        text: "an owner that ends after a softirq's section interrupted it frees its handles and descriptors",
     },
     Clause {
         id: "end.elsewhere",
-        text: "so does an owner of whose handle a section is running elsewhere",
+        text: "an owner that ends while a section with its handle runs elsewhere frees its handles and descriptors",
     },
     Clause {
         id: "end.in-section",
-        text: "a task that ends inside sections stops them, innermost first",
+        text: "a task that ends inside sections stops them, the innermost first",
     },
     Clause {
         id: "end.exec",
-        text: "exec: Linux goes on collecting in the same task; in userspace the old image ends",
+        text: "exec: Linux continues to collect in the same task; in userspace the old image ends",
     },
     Clause {
         id: "close.enabled",
@@ -36,7 +36,7 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "close.in-section",
-        text: "nor does closing it in the middle of a section",
+        text: "closing the file during a section frees nothing that is in use",
     },
     Clause {
         id: "close.unmap",
@@ -48,7 +48,7 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "close.memory",
-        text: "memory returns to where it was, over 10,000 rounds",
+        text: "no memory leaks over 10,000 rounds",
     },
 ];
 

@@ -10,31 +10,31 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "errno.init",
-        text: "a buffer is made once",
+        text: "a buffer is allocated once",
     },
     Clause {
         id: "errno.enable",
-        text: "collecting needs a buffer, a descriptor that is free, a task that is free, and a known mode, looked at in this order",
+        text: "enabling requires a buffer, a disabled descriptor, a task without such a descriptor, and a known mode, checked in this order",
     },
     Clause {
         id: "errno.disable",
-        text: "only the owner stops, only what it started, with argument 0",
+        text: "only the owner disables, only its own descriptor, with argument 0",
     },
     Clause {
         id: "errno.remote",
-        text: "a remote argument is looked at in the order of the table",
+        text: "a remote argument is checked in the documented order",
     },
     Clause {
         id: "errno.handles",
-        text: "handles have a known subsystem, the right sort, and no stray bits",
+        text: "handles have a known subsystem, the right kind, and no invalid bits",
     },
     Clause {
         id: "errno.unknown",
-        text: "an unknown call is ENOTTY, and changes nothing",
+        text: "an unknown ioctl returns ENOTTY and changes nothing",
     },
     Clause {
         id: "errno.client32",
-        text: "a 32-bit client is served",
+        text: "a 32-bit client can use kcov",
     },
 ];
 

@@ -8,7 +8,7 @@ use rkcov_model::{Map, Need, Task};
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "publish.merged",
-        text: "a client that reads all the time, with acquire, never sees a merged record that was not written",
+        text: "a client that reads continuously, with acquire, never sees a merged record that is not written",
     },
     Clause {
         id: "publish.local",
@@ -16,7 +16,7 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "publish.killed",
-        text: "after kill -9, at most a zero record stands at the tail",
+        text: "after kill -9, at most the last record is zero",
     },
     Clause {
         id: "isolate.stress",
@@ -28,11 +28,11 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "race.one-wins",
-        text: "of two that want the same thing at the same time, one gets it, and all of it",
+        text: "of two simultaneous requests for the same thing, one gets all of it",
     },
     Clause {
         id: "race.stale",
-        text: "sections that run while their listener comes and goes are delivered whole or not at all",
+        text: "sections are delivered completely or not at all while their listener enables and disables",
     },
     Clause {
         id: "server.fork",
@@ -40,7 +40,7 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "dying.each-step",
-        text: "a client that is killed after any step: the next one with its handles gets no EEXIST",
+        text: "a client is killed after any step: the next client with its handles gets no EEXIST",
     },
 ];
 

@@ -11,19 +11,19 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "map.offset",
-        text: "a mapping begins at the buffer's begin",
+        text: "a mapping has offset 0",
     },
     Clause {
         id: "map.before-init",
-        text: "nothing can be mapped before there is a buffer",
+        text: "mmap() fails before there is a buffer",
     },
     Clause {
         id: "map.again",
-        text: "a buffer can be mapped any number of times, after fork too; all see the same words",
+        text: "a buffer can be mapped several times, also after fork; all mappings have the same words",
     },
     Clause {
         id: "map.read-only",
-        text: "a read-only mapping is fine",
+        text: "a read-only mapping is allowed",
     },
 ];
 

@@ -8,31 +8,31 @@ use rkcov_model::{Map, Need, Task};
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "refuse.exist",
-        text: "a handle that is taken, the last of 256",
+        text: "a handle that is registered already, the last of 256, is refused",
     },
     Clause {
         id: "refuse.common",
-        text: "a bad or taken common handle behind good ones",
+        text: "an invalid or registered common handle after valid handles is refused",
     },
     Clause {
         id: "refuse.count",
-        text: "257 handles, and 2^32-1",
+        text: "257 handles, and 2^32-1, are refused",
     },
     Clause {
         id: "refuse.changed",
-        text: "num_handles changed by another thread during the call",
+        text: "num_handles that another thread changes during the call is refused",
     },
     Clause {
         id: "refuse.fault",
-        text: "an argument that cannot be read to its end, at every border",
+        text: "an argument that is only partly readable is refused, at every length",
     },
     Clause {
         id: "refuse.memory",
-        text: "an allocation failure, at each allocation",
+        text: "each allocation failure is reported and changes nothing",
     },
     Clause {
         id: "refuse.task",
-        text: "the caller's common handle and descriptors stay as they were",
+        text: "a refused call leaves the caller's common handle and descriptors unchanged",
     },
 ];
 

@@ -7,19 +7,19 @@ use rkcov_model::Need;
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "section.delivers",
-        text: "a section's records stand in its listener's buffer when it has stopped",
+        text: "after a section has stopped, its records are in its listener's buffer",
     },
     Clause {
         id: "stale.disable",
-        text: "DISABLE between start and stop: nothing is delivered",
+        text: "DISABLE between start and stop: the section is not delivered",
     },
     Clause {
         id: "stale.reenable",
-        text: "DISABLE and ENABLE between start and stop: nothing is delivered to the wrong one",
+        text: "DISABLE and ENABLE between start and stop: the section is not delivered to the wrong client",
     },
     Clause {
         id: "stale.references",
-        text: "references balance after stale sections",
+        text: "reference counts are correct after stale sections",
     },
     Clause {
         id: "common.inherit",
@@ -27,11 +27,11 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "common.clients",
-        text: "two clients with two handles never see each other's",
+        text: "two clients with two handles never get each other's records",
     },
     Clause {
         id: "common.no-op",
-        text: "handle 0, an unknown one, a stale one: start and stop do nothing",
+        text: "with handle 0, an unknown or a stale handle, start and stop do nothing",
     },
     Clause {
         id: "common.task-context",
@@ -39,11 +39,11 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "both.at-once",
-        text: "one task may have one local and one remote descriptor; disabling either leaves the other",
+        text: "a task may have one local and one remote descriptor; disabling one keeps the other",
     },
     Clause {
         id: "both.busy",
-        text: "two of a sort: EBUSY",
+        text: "a second descriptor of the same kind: EBUSY",
     },
 ];
 

@@ -8,7 +8,7 @@ use rkcov_model::Need;
 pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "program.documentation",
-        text: "the kernel documentation's own programs run as they are, and print PCs",
+        text: "the kernel documentation's programs run unchanged, and print PCs",
     },
     Clause {
         id: "subject.usb",
@@ -20,7 +20,7 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "subject.neither",
-        text: "neither is recorded without its handle",
+        text: "USB and vhost code is not recorded without its handle",
     },
 ];
 
