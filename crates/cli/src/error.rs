@@ -32,6 +32,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// An input of `rkcov run --each` is not there.
+    #[error("cannot read the input {}", path.display())]
+    Input {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The runtime's files cannot be unpacked.
     #[error("cannot unpack the runtime")]
     Unpack(#[source] io::Error),
@@ -94,6 +102,7 @@ impl Error {
             | Self::Unpack(_)
             | Self::Memory(_)
             | Self::Trace { .. }
+            | Self::Input { .. }
             | Self::Lost { .. }
             | Self::Report(_)
             | Self::Files(_)

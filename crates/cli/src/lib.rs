@@ -16,6 +16,7 @@ pub mod cache;
 pub mod cargo;
 pub mod cmd;
 pub mod collect;
+pub mod each;
 pub mod error;
 pub mod install;
 pub mod manual;

@@ -2,12 +2,16 @@
 //! Runs a program with a collector at its side, and writes what it recorded into a trace file.
 
 use crate::collect::{self, Totals};
+use crate::each;
 use crate::error::Error;
 use clap::ValueEnum;
 use rkcov::collector::{Bounds, Collector, Options, Process, Recording, MOST_BUFFER_WORDS};
 use rkcov::program::{self, Outcome};
-use rkcov_report::trace::{DropReason, Info, Writer};
+use rkcov_report::trace::{ContextKind, DropReason, Info, Writer};
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -123,16 +127,37 @@ pub fn record(
     directory: PathBuf,
     programs: &[PathBuf],
 ) -> Result<Recorded, Error> {
+    record_work(command, &Work::default(), what, output, directory, programs)
+}
+
+/// How a program's work is named.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// All that is in no other context is in one of this name.
+    pub context: Option<OsString>,
+    /// The program is run for each of these.
+    pub inputs: Option<Vec<OsString>>,
+}
+
+/// [`record`], where the work has names.
+///
+/// # Errors
+/// Those of [`record`].
+pub fn record_work(
+    command: &mut Command,
+    work: &Work,
+    what: What,
+    output: &Path,
+    directory: PathBuf,
+    programs: &[PathBuf],
+) -> Result<Recorded, Error> {
     program::limits_are_errors();
     let failed = |source| Error::Trace {
         path: output.to_owned(),
         source,
     };
     let mut info = Info::new(collect::mode_of(what.mode.recording()));
-    info.command = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(Into::into)
-        .collect();
+    info.command = each::shown(command);
     info.directory = directory;
     let mut writer = Writer::create(output, &info).map_err(failed)?;
 
@@ -144,21 +169,40 @@ pub fn record(
     let mut collector = Collector::new(options).map_err(Error::Memory)?;
     collector.lend();
     let (name, value) = collector.environment();
-    let ended = program::run_apart(command.env(name, value), || {
+    command.env(name, value);
+    let named = match &work.context {
+        Some(name) => collector
+            .name_context(ContextKind::User.raw(), name.as_bytes())
+            .map_err(Error::Memory)?,
+        None => None,
+    };
+    if let Some(context) = named {
+        collector.put_all_into(context);
+    }
+    let collector = RefCell::new(collector);
+    let all = |run: &mut program::RunOne<'_>| match &work.inputs {
+        Some(inputs) => each::run_all(command, inputs, &collector, run),
+        None => run(command),
+    };
+    let ended = program::run_all_apart(all, || {
         // A disk that is full may have room again the next time. It says nothing to the program's
         // user, in the middle of the program's output; nothing is lost by it.
-        let _ = collector.relieve();
+        let _ = collector.borrow_mut().relieve();
     })
     .map_err(|source| Error::Program {
         program: command.get_program().to_owned(),
         source,
     })?;
+    let mut collector = collector.into_inner();
     let patience = match what.wait {
         None => Some(PATIENCE),
         Some(seconds) => seconds.map(Duration::from_secs),
     };
     let running = wait_for_all(&mut collector, patience);
     collector.close();
+    if let Some(context) = named {
+        collector.end_context(context);
+    }
 
     let lost = |source| Error::Lost {
         path: output.to_owned(),
@@ -221,6 +265,12 @@ impl Recorded {
             count(totals.processes as u64, "process", "processes"),
             output.display(),
         ));
+        if totals.contexts > 0 {
+            line(format_args!(
+                "{}, each with what ran in it",
+                count(totals.contexts as u64, "context", "contexts"),
+            ));
+        }
         if totals.dropped > 0 {
             line(format_args!(
                 "{} lost: a thread's buffer was full; more fit with --buffer-words",

@@ -111,6 +111,9 @@ pub fn run(command: &mut Command, tick: impl FnMut()) -> io::Result<(u32, Outcom
     run_masked(command, &Mask::block(&passed_on()), tick)
 }
 
+/// Runs one program of several to its end.
+pub type RunOne<'a> = dyn FnMut(&mut Command) -> io::Result<(u32, Outcome)> + 'a;
+
 /// [`run`], with the signals blocked already.
 fn run_masked(
     command: &mut Command,
@@ -169,7 +172,19 @@ fn run_masked(
 ///
 /// # Errors
 /// The program could not be started, or there can be no child.
-pub fn run_apart(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
+pub fn run_apart(command: &mut Command, tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
+    run_all_apart(|run| run(command), tick)
+}
+
+/// [`run_apart`] for several programs: `all` runs them, by what it is given, in the process between
+/// whoever started us and the programs, and what it answers is answered here.
+///
+/// # Errors
+/// Those of `all`, or there can be no child.
+pub fn run_all_apart(
+    all: impl FnOnce(&mut RunOne<'_>) -> io::Result<(u32, Outcome)>,
+    mut tick: impl FnMut(),
+) -> io::Result<(u32, Outcome)> {
     io::stdout().flush()?;
     let (ours, mut theirs) = UnixStream::pair()?;
     // SAFETY: there is one thread, so the child has all that this process has.
@@ -187,7 +202,7 @@ pub fn run_apart(command: &mut Command, mut tick: impl FnMut()) -> io::Result<(u
             drop(ours);
             // Until the end: the key that ends the program may reach us after the program has ended.
             let mask = Mask::block(&passed_on());
-            let ended = run_masked(command, &mask, || {});
+            let ended = all(&mut |command| run_masked(command, &mask, || {}));
             // A child that is gone needs to know nothing.
             let _ = theirs.write_all(&message(&ended));
             drop(theirs);

@@ -2,8 +2,9 @@
 //! `rkcov run`: runs a program and records what it runs.
 
 use crate::cmd::report::{self, Format};
+use crate::each;
 use crate::error::{self, say, Error};
-use crate::record::{record, Found, Recorded, What};
+use crate::record::{record_work, Found, Recorded, What, Work};
 use crate::toolchain::find;
 use clap::ValueEnum;
 use rkcov::collector::REFUSAL;
@@ -39,6 +40,11 @@ impl FromStr for Report {
 pub struct Args {
     #[command(flatten)]
     what: What,
+    /// A name for all work of the program, and of what it starts, that no other context has
+    #[arg(long, value_name = "NAME")]
+    context: Option<OsString>,
+    #[command(flatten)]
+    each: each::Inputs,
     /// The trace file to write [default: the program's name with .rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -65,7 +71,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let mut command = Command::new(program);
     command.args(arguments);
     let directory = std::env::current_dir().unwrap_or_default();
-    let recorded = record(&mut command, args.what, &output, directory, &[])?;
+    let work = Work {
+        context: args.context.clone(),
+        inputs: args.each.all()?,
+    };
+    let recorded = record_work(&mut command, &work, args.what, &output, directory, &[])?;
     say(summary(args, &output, &recorded).trim_end());
 
     let mut status = ExitCode::from(recorded.outcome.shell_status());

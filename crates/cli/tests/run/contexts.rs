@@ -305,3 +305,169 @@ fn without_a_collector_and_without_the_runtime_a_context_is_nothing() {
     succeed(cc.arg("-o").arg(&plain));
     assert_eq!(said(&plain), "0\n");
 }
+
+#[test]
+fn a_name_for_all_that_has_no_other() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let mut run = lab.run(Mode::Unique);
+    run.command.args(["--context", "the whole"]);
+    // What it starts, without any environment, too.
+    let script = "\"$0\" nested; env -i \"$0\" plain";
+    let ran = run.of(Path::new("sh"), &["-c", script, program.to_str().unwrap()]);
+    let trace = ran.exited(0);
+    let expected: &[(&str, &[&str])] = &[
+        ("inner", &["inner"]),
+        ("outer", &["after_inner", "before_inner"]),
+        ("the whole", &["outside"]),
+    ];
+    assert_eq!(functions(&trace), expect(expected));
+    let whole = &trace.contexts()[0];
+    assert_eq!(
+        (&*whole.name, whole.kind),
+        (&b"the whole"[..], ContextKind::User)
+    );
+    assert!(matches!(whole.ended, Ended::At(_)));
+    let outer = trace
+        .contexts()
+        .iter()
+        .find(|c| c.name == b"outer")
+        .unwrap();
+    let parent = outer.parent.and_then(|id| trace.context(id));
+    assert_eq!(parent, Some(whole));
+    assert!(ran.stderr().contains("5 contexts"), "{}", ran.stderr());
+}
+
+#[test]
+fn each_input_is_a_context_and_a_process() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let lines = lab.path("lines");
+    std::fs::write(&lines, "plain\nkilled\n\nplain\n").unwrap();
+    let mut run = lab.run(Mode::Unique);
+    run.command.arg("--each-line").arg(&lines);
+    let ran = run.of(&program, &["{}"]);
+    // The others run nevertheless.
+    let trace = ran.exited(128 + 9);
+    assert!(
+        ran.stderr().contains("failed for 1 of 3 inputs"),
+        "{}",
+        ran.stderr()
+    );
+    let expected: &[(&str, &[&str])] = &[
+        ("first", &["handle_a", "shared"]),
+        ("plain", &["outside"]),
+        ("second", &["handle_b", "shared"]),
+    ];
+    assert_eq!(functions(&trace), expect(expected));
+    let inputs: Vec<_> = trace
+        .contexts()
+        .iter()
+        .filter(|context| context.kind == ContextKind::Input)
+        .collect();
+    let names: Vec<_> = inputs.iter().map(|context| &*context.name).collect();
+    assert_eq!(names, [&b"plain"[..], b"killed", b"plain"]);
+    assert!(inputs.iter().all(|context| context.ended != Ended::No));
+    assert_eq!(trace.processes().len(), 3);
+
+    // Files of a folder, in order; without a place for it, the input comes last.
+    let folder = lab.path("inputs");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["b", "a"] {
+        std::fs::write(folder.join(name), name).unwrap();
+    }
+    let mut run = lab.run(Mode::Unique);
+    run.command.arg("--each").arg(&folder);
+    let ran = run.of(&program, &["plain"]);
+    let trace = ran.exited(0);
+    let inputs = trace
+        .contexts()
+        .iter()
+        .filter(|c| c.kind == ContextKind::Input);
+    let names: Vec<_> = inputs.map(|context| context.name.clone()).collect();
+    let path = |name: &str| folder.join(name).into_os_string().into_encoded_bytes();
+    assert_eq!(names, [path("a"), path("b")]);
+}
+
+#[test]
+fn an_input_that_is_not_there() {
+    let lab = Lab::new();
+    let output = lab
+        .run(Mode::Unique)
+        .command
+        .args(["--each", "/does/not/exist", "--", "true"])
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("cannot read the input /does/not/exist"),
+        "{said}"
+    );
+}
+
+/// What the documentation says to give to rustc for a client, with the lab's runtime for the installed one.
+fn flags_of_a_client(lab: &Lab) -> Vec<String> {
+    let page = include_str!("../../../../docs/kcov.md");
+    let (_, flags) = page.split_once("$ cargo rustc --bin client -- ").unwrap();
+    let (flags, _) = flags.split_once("```").unwrap();
+    let runtime = lab.path("runtime");
+    let flags = flags.replace("/usr/local/lib/rkcov", runtime.to_str().unwrap());
+    let words = flags.split_whitespace().filter(|word| *word != "\\");
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn requests_of_a_program_in_rust() {
+    let lab = Lab::new();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contexts");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        cargo.env_remove(name);
+    }
+    cargo.args([
+        "rustc",
+        "--quiet",
+        "--package",
+        "rkcov",
+        "--example",
+        "contexts",
+    ]);
+    cargo.arg("--target-dir").arg(&target);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    succeed(cargo.arg("--").args(flags_of_a_client(&lab)));
+    let program = target.join("debug/examples/contexts");
+
+    let ran = lab.run(Mode::Unique).of::<&str>(&program, &[]);
+    let trace = ran.exited(0);
+    let symbols = Symbols::new(&trace);
+    let mut found = BTreeSet::new();
+    for stream in trace.streams() {
+        let context = stream.info().context.and_then(|id| trace.context(id));
+        let name = context.map_or("-".into(), |c| String::from_utf8_lossy(&c.name));
+        for function in symbols.of(stream) {
+            for piece in ["read_user", "delete_user", "send_mail", "between_requests"] {
+                if function.contains(piece) {
+                    found.insert((name.to_string(), piece));
+                }
+            }
+        }
+    }
+    let expected = [
+        ("-", "between_requests"),
+        ("DELETE /users/7", "delete_user"),
+        ("GET /users/7", "read_user"),
+        ("mail", "send_mail"),
+    ];
+    let expected = expected.map(|(name, piece)| (name.to_owned(), piece));
+    assert_eq!(found, BTreeSet::from(expected));
+    assert_eq!(trace.contexts().len(), 5);
+    // The last is over when its future goes.
+    assert!(trace
+        .contexts()
+        .iter()
+        .all(|context| context.ended != Ended::No));
+
+    // Without a collector nothing happens.
+    succeed(&mut Command::new(&program));
+}

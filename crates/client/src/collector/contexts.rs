@@ -2,7 +2,7 @@
 //! Named pieces of work: those of programs, and those that the collector names itself.
 
 use super::{time, Collector};
-use rkcov_region::{Made, CONTEXT_ENVIRONMENT};
+use rkcov_region::{Made, SlotState, CONTEXT_ENVIRONMENT};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,11 +84,28 @@ impl Collector {
         (CONTEXT_ENVIRONMENT, format!("{token:x}:{number}"))
     }
 
-    /// The context's work is over.
+    /// The context's work is over. What threads that are still in it record from now on is in none.
     pub fn end_context(&self, context: u32) {
-        let entry = self.memory.directory().context(context.wrapping_add(1));
-        if let Some(entry) = entry {
-            entry.end(now());
+        let directory = self.memory.directory();
+        let number = context.wrapping_add(1);
+        if !directory.context(number).is_some_and(|it| it.end(now())) {
+            return;
+        }
+        for slot in 0..directory.tickets.touched() {
+            let head = self.head(slot);
+            let open = matches!(head.state(), SlotState::Taken | SlotState::Exiting);
+            if !open || head.context.load(Ordering::Relaxed) != number {
+                continue;
+            }
+            if self.is_gone(head.process.load(Ordering::Relaxed)) {
+                continue;
+            }
+            // Without the number all of it is the context's: as much as is known.
+            let Ok(words) = self.memory.buffer(slot) else {
+                continue;
+            };
+            let count = words.part(0, 1).next().unwrap_or(u64::MAX);
+            head.end_context(number, u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 }
