@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A thread that always runs, with one global handle for each instance: the way of the kernel's
- * thread that serves USB hubs.
+ * A client of a thread that always runs, with one global handle for each instance. The kernel's
+ * USB hub thread works this way.
  *
  * Build: rkcov cc -g -no-pie -fno-pie -I crates/artifacts/include -o hub examples/hub.c
  * Run:   ./hub | grep ^0x | addr2line -f -e hub
@@ -16,13 +16,13 @@
 #define BUSES 2
 #define OUR_BUS 1
 
-/* The hub: events of any bus come to one thread. */
+/* The hub: one thread handles the events of all buses. */
 static int events[BUSES];
 static int working, stop;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
-/* Not inlined: edges are recorded, and inlined this would be none of its own. */
+/* Not inlined: only edges are recorded, and an inlined copy might have no edge. */
 __attribute__((noinline)) static void handle_event(int bus)
 {
 	printf("# an event of bus %d\n", bus);
@@ -38,7 +38,7 @@ static void *hub(void *argument)
 			events[bus]--;
 			working++;
 			pthread_mutex_unlock(&lock);
-			/* What happens now is done for whoever listens to this bus. */
+			/* A section: it is recorded for the client that listens to this bus. */
 			kcov_remote_start_usb(bus);
 			handle_event(bus);
 			kcov_remote_stop();
@@ -81,7 +81,7 @@ int main(void)
 	if (cover == MAP_FAILED)
 		return perror("rkcov_mmap"), 1;
 
-	/* From the sections of one bus, whoever runs them. */
+	/* Collect from sections of one bus, in any thread. */
 	argument = calloc(1, sizeof(*argument) + sizeof(uint64_t));
 	if (!argument)
 		return perror("calloc"), 1;

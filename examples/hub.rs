@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A background thread that always runs, with a global handle for each instance: the way of the
-//! kernel's USB hubs.
+//! A client of a thread that always runs, with one global handle for each instance. The kernel's
+//! USB hub thread works this way.
 //!
-//! It prints the PCs of what the hub did for bus 1. Without instrumentation there are none: see
-//! `docs/kcov.md` on building Rust programs.
+//! It prints the PCs of the hub's sections for bus 1. Without instrumentation there are none:
+//! `docs/kcov.md` describes how to build Rust programs.
 
 use rkcov::kcov::{section, Handle, Kcov, RemoteOptions, Subsystem, TraceMode, Words};
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -12,12 +12,12 @@ use std::{error, thread};
 const BUSES: u32 = 2;
 const OURS: u32 = 1;
 
-/// The handle of a bus, which the hub and its clients agree on.
+/// The handle of a bus. The hub and its clients use the same function.
 fn handle_of(bus: u32) -> Handle {
     Handle::new(Subsystem::USER_FIRST, bus).expect("only common handles can be nothing")
 }
 
-/// An event, and whom to tell that it was handled.
+/// An event, and the channel to report that it was handled.
 struct Event {
     bus: u32,
     done: Sender<()>,
@@ -28,13 +28,13 @@ fn handle_event(bus: u32) {
     println!("# an event of bus {bus}");
 }
 
-/// The hub: one thread for all buses and all clients, for ever.
+/// The hub: one thread for all buses and all clients. It never ends.
 fn hub(events: &Receiver<Event>) {
     for event in events {
         let ours = section(handle_of(event.bus));
         handle_event(event.bus);
         drop(ours);
-        // Who asked may have gone.
+        // The receiver may be gone.
         let _ = event.done.send(());
     }
 }

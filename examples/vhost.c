@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A worker that is started on a client's behalf, with the client's common handle: the way of the
- * kernel's vhost workers.
+ * A client with its own worker thread, which uses the client's common handle. The kernel's vhost
+ * workers work this way.
  *
  * Build: rkcov cc -g -no-pie -fno-pie -I crates/artifacts/include -o vhost examples/vhost.c
  * Run:   ./vhost | grep ^0x | addr2line -f -e vhost
@@ -15,14 +15,14 @@
 #define WORDS 4096
 #define OUR_HANDLE 0x42
 
-/* The device: each owner has a worker of its own, which works for that owner alone. */
+/* The device: each owner has its own worker, which works for this owner only. */
 struct worker {
 	pthread_t thread;
 	uint64_t handle;
 	int packets;
 };
 
-/* Not inlined: edges are recorded, and inlined this would be none of its own. */
+/* Not inlined: only edges are recorded, and an inlined copy might have no edge. */
 __attribute__((noinline)) static void send_packet(int number)
 {
 	printf("# packet %d\n", number);
@@ -42,13 +42,13 @@ static void *run(void *argument)
 
 static int start(struct worker *worker, int packets)
 {
-	/* The caller is the owner: its handle is taken down, for the worker to pass on. */
+	/* The caller is the owner: store its common handle for the worker's sections. */
 	worker->handle = kcov_common_handle();
 	worker->packets = packets;
 	return pthread_create(&worker->thread, NULL, run, worker);
 }
 
-/* An owner that does not collect: its worker runs the same code for nobody. */
+/* An owner that does not collect: its worker runs the same code, which is not recorded. */
 static void *somebody_else(void *argument)
 {
 	struct worker worker;
@@ -80,7 +80,7 @@ int main(void)
 	if (cover == MAP_FAILED)
 		return perror("rkcov_mmap"), 1;
 
-	/* From sections with our handle, which this thread carries from now on. */
+	/* Collect from sections with our handle, which this thread carries from now on. */
 	argument.common_handle = kcov_remote_handle(KCOV_SUBSYSTEM_COMMON, OUR_HANDLE);
 	if (rkcov_ioctl(fd, KCOV_REMOTE_ENABLE, (unsigned long)&argument))
 		return perror("KCOV_REMOTE_ENABLE"), 1;

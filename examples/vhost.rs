@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A worker that is started on a client's behalf, with the client's common handle: the way of the
-//! kernel's vhost workers.
+//! A client with its own worker thread, which uses the client's common handle. The kernel's vhost
+//! workers work this way.
 //!
-//! It prints the PCs of what the client's own worker did. Without instrumentation there are none:
-//! see `docs/kcov.md` on building Rust programs.
+//! It prints the PCs of the worker's sections. Without instrumentation there are none:
+//! `docs/kcov.md` describes how to build Rust programs.
 
 use rkcov::kcov::{
     common_handle, section, CommonHandle, Handle, Kcov, RemoteOptions, Subsystem, TraceMode, Words,
@@ -17,9 +17,9 @@ fn send_packet(number: u32) {
     println!("# packet {number}");
 }
 
-/// The device: each owner has a worker of its own, which works for that owner alone.
+/// The device: each owner has its own worker, which works for this owner only.
 fn start(packets: u32) -> thread::JoinHandle<()> {
-    // The caller is the owner: its handle is taken down, for the worker to pass on.
+    // The caller is the owner: store its common handle for the worker's sections.
     let owner = common_handle();
     thread::spawn(move || {
         for number in 0..packets {
@@ -30,7 +30,7 @@ fn start(packets: u32) -> thread::JoinHandle<()> {
 }
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    // An owner that does not collect: its worker runs the same code for nobody.
+    // An owner that does not collect: its worker runs the same code, which is not recorded.
     let other = thread::spawn(|| start(3).join());
 
     let kcov = Kcov::open()?;

@@ -51,7 +51,7 @@ fn private_temporary_dir() -> io::Result<PathBuf> {
     } else {
         Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("{} belongs to somebody else", path.display()),
+            format!("{} belongs to another user", path.display()),
         ))
     }
 }

@@ -188,7 +188,7 @@ fn losses(from: &Losses) -> Vec<Loss> {
         ..of(DropReason::Refused, *count)
     }));
     losses.extend(strangers.iter().map(|(count, version)| Loss {
-        note: format!("interface {version}, this one has {VERSION}; build again with this one"),
+        note: format!("interface {version}, this rkcov has {VERSION}; rebuild with this rkcov"),
         ..Loss::new(DropReason::Stranger, *count)
     }));
     losses.retain(|loss| loss.count > 0);
@@ -199,11 +199,9 @@ fn losses(from: &Losses) -> Vec<Loss> {
 const fn because(why: Refusal) -> &'static str {
     match why {
         Refusal::NoRoom => "no room to map rkcov's memory (`ulimit -v`)",
-        Refusal::Secure => {
-            "a program with rights that its caller has not (setuid) trusts no file of its caller's"
-        }
+        Refusal::Secure => "a setuid program does not trust files of its caller",
         Refusal::Denied => "it may not open rkcov's memory (another user or user namespace)",
-        Refusal::NoPath => "it does not find rkcov's memory (no /proc, or another one)",
+        Refusal::NoPath => "it cannot find rkcov's memory (no /proc, or another one)",
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Error {
     #[error("cannot unpack the runtime")]
     Unpack(#[source] io::Error),
     /// There is no memory for programs to record into.
-    #[error("cannot make the memory to record into (`ulimit -f` and `ulimit -v` bound it)")]
+    #[error("cannot allocate memory for records (`ulimit -f` and `ulimit -v` limit it)")]
     Memory(#[source] io::Error),
     /// The trace cannot be written.
     #[error("cannot write {}", path.display())]

@@ -18,22 +18,22 @@ const MANIFEST: &str = "share/rkcov/manifest";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A path that pkg-config would take apart.
-    #[error("{} cannot stand in rkcov.pc: it has white space, quotes, $, # or \\ in it", .0.display())]
+    #[error("rkcov.pc cannot contain {}: it has white space, quotes, $, # or \\ in it", .0.display())]
     Path(PathBuf),
     /// A folder of libraries that is not below the prefix.
     #[error("{} is not below the prefix: give --libdir as lib or lib/ARCHITECTURE", .0.display())]
     Outside(PathBuf),
     /// The path of this program is not known.
-    #[error("cannot tell where rkcov is")]
+    #[error("cannot determine the path of the rkcov command")]
     Ourselves(#[source] io::Error),
     /// `cargo-rkcov` is not beside this program.
-    #[error("{} is not there: `cargo build -p rkcov-cli` and `cargo install` make both commands", .0.display())]
+    #[error("{} does not exist: `cargo build -p rkcov-cli` and `cargo install` build both commands", .0.display())]
     Sibling(PathBuf),
     /// The manual pages cannot be made.
     #[error("cannot make the manual pages")]
     Manual(#[source] io::Error),
     /// The working folder is gone.
-    #[error("cannot tell which folder this is")]
+    #[error("cannot determine the current folder")]
     Here(#[source] io::Error),
     /// Nothing was installed there.
     #[error("nothing is installed under {}", .0.display())]

@@ -29,7 +29,7 @@ use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Records which code ran for one piece of work, on whichever threads.
+/// Records which code ran for one piece of work, on all threads.
 #[derive(Debug, Parser)]
 #[command(
     name = "rkcov",

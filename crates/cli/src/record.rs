@@ -22,7 +22,7 @@ use std::time::Duration;
 pub enum Mode {
     /// Each PC once for each thread
     Unique,
-    /// Every PC, in the order in which each thread ran them
+    /// Every PC, in the order in which each thread ran it
     Trace,
     /// The operands of comparisons (for programs built with trace-cmp)
     Cmp,
@@ -53,14 +53,14 @@ pub struct What {
     /// What to record
     #[arg(long, value_enum, default_value = "unique")]
     pub mode: Mode,
-    /// Words of 8 bytes in each thread's buffer; memory is taken as it fills
+    /// Words of 8 bytes in each thread's buffer; only used words take memory
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=i64::from(MOST_BUFFER_WORDS)))]
     pub buffer_words: Option<u32>,
-    /// How long to wait for processes that the program leaves behind, in seconds; without a number,
+    /// After the program has ended, wait up to SECONDS for its child processes; without a number, wait
     /// until all have ended [default: 1]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     pub wait: Option<Option<u64>>,
-    /// Bounds of the tables, for tests: processes,images,modules,bytes of paths,of command lines[,contexts]
+    /// Table sizes, for tests: processes,images,modules,bytes of paths,of command lines[,contexts]
     #[arg(long, value_name = "N,...", hide = true)]
     pub tables: Option<Tables>,
 }
@@ -87,7 +87,7 @@ impl FromStr for Tables {
                 line_bytes: lines.into(),
                 contexts,
             })),
-            _ => Err("five or six numbers".to_owned()),
+            _ => Err("give five or six numbers".to_owned()),
         }
     }
 }
@@ -273,7 +273,7 @@ impl Recorded {
         }
         if totals.dropped > 0 {
             line(format_args!(
-                "{} lost: a thread's buffer was full; more fit with --buffer-words",
+                "{} lost: a thread's buffer was full; set a larger --buffer-words",
                 count(totals.dropped, "record", "records")
             ));
         }
@@ -282,7 +282,7 @@ impl Recorded {
         }
         if totals.dropped > 0 || !totals.losses.is_empty() {
             line(format_args!(
-                "reports mark with ? the lines that may have run there"
+                "reports show lines that may have run there as unknown (?)"
             ));
         }
         text

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("cannot run git")]
     Run(#[from] io::Error),
     /// Git refuses.
-    #[error("git does not say what changed: {0}")]
+    #[error("git cannot show what changed: {0}")]
     Refused(String),
 }
 
@@ -159,7 +159,7 @@ fn git(arguments: &[&str]) -> Result<String, Error> {
     let output = Command::new("git").args(arguments).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next().unwrap_or("it fails without a word");
+        let said = said.lines().next().unwrap_or("it failed without a message");
         return Err(Error::Refused(said.to_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -216,7 +216,7 @@ fn what_cannot_be_installed_or_removed() {
     for (arguments, expect) in [
         (
             vec!["install", "--prefix", "/a b"],
-            "/a b cannot stand in rkcov.pc: it has white space, quotes, $, # or \\ in it",
+            "rkcov.pc cannot contain /a b: it has white space, quotes, $, # or \\ in it",
         ),
         (
             vec!["install", "--libdir", "../lib"],

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a collector uses.
+//! kcov clients, annotations, and collectors of whole programs.
 //!
-//! - [`collector`]: owns the memory that whole programs record into, as `rkcov run` does.
-//! - [`context`]: pieces of work that have a name.
-//! - [`kcov`]: the device itself, that of this process or Linux's, and annotations.
-//! - [`program`]: runs a program as if nobody stood between it and the terminal.
+//! - [`kcov`]: the kcov device, of this process or of Linux, and annotations.
+//! - [`context`]: named pieces of work.
+//! - [`collector`]: the memory that whole programs record into, as in `rkcov run`.
+//! - [`program`]: runs a program transparently, with signals and job control of the terminal.
 
 pub mod collector;
 pub mod context;

@@ -19,7 +19,7 @@ use std::{env, fs, io};
 pub struct Args {
     #[command(flatten)]
     own: Own,
-    /// The compiler's arguments, passed on as they are
+    /// The compiler's arguments, passed on unchanged
     #[arg(
         value_name = "[COMPILER] ARGS",
         trailing_var_arg = true,
@@ -32,26 +32,28 @@ pub struct Args {
 }
 
 const HELP: &str = "\
-rkcov's own options come first; everything from the first argument on that is none of them is the \
-compiler's. The compiler is, in this order: the value of --compiler; the first argument, if it is \
-the name or path of one (gcc, clang-20, aarch64-linux-gnu-g++; ccache and other launchers may come \
-before it); $RKCOV_CC or, for `rkcov c++`, $RKCOV_CXX; cc or c++.
+rkcov's options come first. All arguments from the first one on that is not an option of rkcov are \
+passed to the compiler. rkcov uses the first of these compilers: the value of --compiler; the first \
+argument, if it is the name or path of a compiler (gcc, clang-20, aarch64-linux-gnu-g++; ccache and \
+other launchers may come before it); $RKCOV_CC or, for `rkcov c++`, $RKCOV_CXX; cc or c++.
 
-On x86-64 a check stands at each edge: rkcov makes it of the compiler's call when the assembler is \
-run (-B names a folder with an `as` that runs the real one; clang gets -fno-integrated-as). What is \
-compiled by clang with -flto has calls.
+On x86-64 rkcov replaces the compiler's call at each edge by a check, before the assembler runs: it \
+passes -B with a folder that contains its own `as`, which runs the real one, and passes \
+-fno-integrated-as to clang. Code that clang compiles with -flto keeps its calls.
 
-The user's arguments stay as they are and in their order. Command lines that make no code, are for \
-another machine, have no C library or coverage callbacks of their own are passed on unchanged.
+rkcov adds arguments and does not change or reorder yours. It adds nothing to a command line that \
+compiles no code, compiles for another machine or without a C library, or has its own coverage \
+options.
 
-Sources find <rkcov.h>, behind all other folders: programs can be clients of their own kcov.
+rkcov adds the folder of <rkcov.h> after all other include folders, for programs that are clients of \
+their own kcov.
 
 Environment:
   RKCOV_CC, RKCOV_CXX  The compiler
-  RKCOV_CCFLAGS        rkcov's own options, as if they stood first
-  RKCOV_VERBOSE        If set, print the command that is run, or why nothing was added to it
+  RKCOV_CCFLAGS        Options of rkcov, used before those on the command line
+  RKCOV_VERBOSE        If set, print the command that runs, or why nothing was added to it
 
-A ccache in front of rkcov does not see these variables: with one, use the command line.
+A ccache in front of rkcov ignores these variables. With ccache, use options instead.
 
 Examples:
   make CC='rkcov cc'
@@ -61,17 +63,17 @@ Examples:
 /// rkcov's own options.
 #[derive(Clone, Debug, Default, clap::Args)]
 struct Own {
-    /// Call back at each edge, instead of a check that calls when there is something to record:
-    /// slower; for programs that use the GS register themselves
+    /// Insert a call at each edge instead of a check: slower; for programs that use the GS register
+    /// themselves
     #[arg(long)]
     calls: bool,
-    /// Does nothing any more: there are no gates
+    /// No effect: there are no gates any more
     #[arg(long, hide = true)]
     no_gate: bool,
-    /// Report comparisons too, for `rkcov run --mode cmp`: slower
+    /// Record comparisons too, for `rkcov run --mode cmp`: slower
     #[arg(long)]
     cmp: bool,
-    /// The compiler that is run, by name or path
+    /// The compiler to run, by name or path
     #[arg(long, value_name = "PROGRAM")]
     compiler: Option<OsString>,
 }
@@ -183,7 +185,7 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
         comparisons: own.cmp,
     };
     if own.no_gate {
-        say("rkcov: --no-gate does nothing any more: there are no gates");
+        say("rkcov: --no-gate has no effect: there are no gates any more");
     }
     let compiler = Compiler::of(&program)?;
     let plan = plan(&request, &compiler, env::consts::ARCH, options);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `rkcov diff`: what only one of two traces ran.
+//! `rkcov diff`: the code that only one of two traces covered.
 
 use super::report::Error;
 use crate::error::{say, CLOSED_PIPE};
@@ -13,12 +13,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What a difference looks like.
+/// The format of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Lines and functions by file, for people
+    /// Lines and functions of each file, for people
     Text,
-    /// The same, for programs; docs/diff.schema.json says what stands where
+    /// JSON for programs; docs/diff.schema.json describes it
     Json,
 }
 
@@ -31,22 +31,22 @@ pub struct Args {
     /// The second trace file
     #[arg(value_name = "B")]
     b: PathBuf,
-    /// What the difference looks like
+    /// The output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Exit with status 1 if there is a difference
     #[arg(long)]
     exit_code: bool,
-    /// Compare only sources that match: a path, its end, a folder, a glob; or re:REGEX
+    /// Compare only sources that match: a path, the end of a path, a folder, a glob, or re:REGEX
     #[arg(long, value_name = "PATTERN")]
     filter: Vec<Pattern>,
     /// Do not compare sources that match
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<Pattern>,
-    /// Compare system headers, Rust's own libraries and crates of others, too
+    /// Also compare system headers, Rust's standard libraries and other crates
     #[arg(long, visible_alias = "include-deps")]
     all_sources: bool,
-    /// Look for executables and libraries that have moved in this folder
+    /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR")]
     binaries: Vec<PathBuf>,
 }

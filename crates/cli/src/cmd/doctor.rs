@@ -125,7 +125,7 @@ fn c_programs() -> Part {
                 }
                 None => part.line(
                     State::Without,
-                    format!("{path}: {compiler}: no instrumentation that rkcov knows"),
+                    format!("{path}: {compiler}: no known instrumentation"),
                 ),
             },
             Err(error) => part.line(State::Without, format!("{path}: {}", Chain(&error))),
@@ -139,8 +139,8 @@ fn c_programs() -> Part {
     }
     if !checks {
         let text =
-            "code that costs little: x86-64, and gcc or clang with an assembler, as by apt-get \
-                    install binutils";
+            "checks instead of calls, which are faster: they need x86-64, and gcc or clang with an \
+                    assembler: apt-get install binutils";
         part.line(State::Without, text);
     }
     part
@@ -157,7 +157,7 @@ fn rust_programs() -> Part {
             }
             _ => part.line(
                 State::Without,
-                format!("{program}: rustup installs it, and so does apt-get install {program}"),
+                format!("{program}: install it with rustup, or by apt-get install {program}"),
             ),
         }
     }
@@ -180,7 +180,7 @@ fn linux(workshop: &Workshop) -> Result<Page, Error> {
             }
             let remedies = workshop.remedies(&items);
             if !remedies.is_empty() {
-                let how = "\"rkcov linux setup\", as root, installs what is missing. By hand:";
+                let how = "\"rkcov linux setup\", as root, installs what is missing. Or run:";
                 needs.notes.push(how.into());
                 let commands = remedies.iter().map(|(_, command)| words(command));
                 needs.notes.extend(commands.map(|line| format!("  {line}")));
@@ -189,7 +189,7 @@ fn linux(workshop: &Workshop) -> Result<Page, Error> {
         Err(error) => needs.line(
             State::Missing,
             format!(
-                "Debian, or what is made from it, whose packages the build is made of: {}",
+                "Debian or a derivative, because the build uses Debian packages: {}",
                 Chain(&error)
             ),
         ),
@@ -201,32 +201,32 @@ fn linux(workshop: &Workshop) -> Result<Page, Error> {
 
 fn kvm(kvm: Kvm) -> (State, &'static str) {
     match kvm {
-        Kvm::Works => (State::Here, "KVM: a guest was seen to run with it"),
+        Kvm::Works => (State::Here, "KVM: works, tested with a guest"),
         Kvm::Absent => (
             State::Without,
-            "KVM: there is no /dev/kvm; guests are emulated, which takes longer",
+            "KVM: there is no /dev/kvm; guests are emulated, which is slower",
         ),
         Kvm::Denied => (
             State::Without,
-            "KVM: /dev/kvm is not for this user, as the group kvm is; guests are emulated",
+            "KVM: this user may not open /dev/kvm (the group kvm may); guests are emulated",
         ),
         Kvm::Fails => (
             State::Without,
-            "KVM: a guest was tried and did not run with /dev/kvm; guests are emulated",
+            "KVM: a test guest did not run with /dev/kvm; guests are emulated",
         ),
         Kvm::Untried => (
             State::Without,
-            "KVM: there is /dev/kvm, which is tried with the first kernel that is built",
+            "KVM: /dev/kvm exists; the first kernel that is built tests it",
         ),
     }
 }
 
 fn kept(root: &Path, kept: &[Kept]) -> Part {
-    let mut part = Part::new(format!("kept in {}, to be removed at will", root.display()));
+    let mut part = Part::new(format!("cached in {}; safe to delete", root.display()));
     for kept in kept {
         let state = match kept.current {
             Some(true) => ": boots at once",
-            Some(false) => ": of another rkcov or kernel, is built anew",
+            Some(false) => ": of another rkcov or kernel, will be rebuilt",
             None => "",
         };
         let text = format!("{}{state}", kept.name.display());
@@ -234,7 +234,7 @@ fn kept(root: &Path, kept: &[Kept]) -> Part {
         part.notes.push(format!("{size:>8} {text}"));
     }
     if kept.is_empty() {
-        part.notes.push("nothing yet".into());
+        part.notes.push("empty".into());
     }
     part
 }
@@ -323,9 +323,9 @@ mod tests {
         )]);
         assert_eq!(
             page.to_string(),
-            "kept in /cache/linux, to be removed at will\n\
+            "cached in /cache/linux; safe to delete\n\
              \x20  1.5 GiB 6.12/build/uml\n\
-             \x20   80 MiB 6.12/image/uml-c: of another rkcov or kernel, is built anew\n\
+             \x20   80 MiB 6.12/image/uml-c: of another rkcov or kernel, will be rebuilt\n\
              \x20   81 MiB 6.12/image/uml-rust: boots at once\n"
         );
         let page = Page(vec![kept(root, &[])]).to_string();

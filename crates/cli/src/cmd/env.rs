@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `rkcov env`: what a build system has to be told.
+//! `rkcov env`: the compiler variables for a build system.
 
 use crate::error::{say, Error};
 use std::io::{self, Write};
@@ -14,19 +14,19 @@ pub struct Args {
     /// How to write the variables
     #[arg(long, value_enum, default_value_t = Format::Sh)]
     format: Format,
-    /// The C compiler behind rkcov
+    /// The C compiler that rkcov runs
     #[arg(long, value_name = "PROGRAM")]
     cc: Option<String>,
-    /// The C++ compiler behind rkcov
+    /// The C++ compiler that rkcov runs
     #[arg(long, value_name = "PROGRAM")]
     cxx: Option<String>,
-    /// Build with calls at each edge, as `rkcov cc --calls`
+    /// Insert a call at each edge, like `rkcov cc --calls`
     #[arg(long)]
     calls: bool,
-    /// Does nothing any more: there are no gates
+    /// No effect: there are no gates any more
     #[arg(long, hide = true)]
     no_gate: bool,
-    /// Build with comparisons, as `rkcov cc --cmp`
+    /// Record comparisons too, like `rkcov cc --cmp`
     #[arg(long)]
     cmp: bool,
 }
@@ -49,7 +49,7 @@ enum Format {
     Cmake,
     /// A native file of Meson
     Meson,
-    /// An object of strings
+    /// A JSON object of strings
     Json,
 }
 
@@ -58,7 +58,7 @@ enum Format {
 pub enum Failure {
     /// Build systems split the variables at white space, quotes or not.
     #[error(
-        "{} cannot stand in CC: there is white space in it; --format cmake and meson can say it",
+        "CC cannot contain {}: the path has white space; use --format cmake or meson",
         .0.display()
     )]
     WhiteSpace(PathBuf),
@@ -66,7 +66,7 @@ pub enum Failure {
     #[error("{} is not Unicode", .0.display())]
     NotUnicode(PathBuf),
     /// The path of this program is not known.
-    #[error("cannot tell where rkcov is")]
+    #[error("cannot determine the path of the rkcov command")]
     Ourselves(#[source] io::Error),
 }
 
@@ -76,7 +76,7 @@ pub enum Failure {
 /// Standard output cannot be written to, or this program's path cannot stand in a variable.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     if args.no_gate {
-        say("rkcov: --no-gate does nothing any more: there are no gates");
+        say("rkcov: --no-gate has no effect: there are no gates any more");
     }
     let program = env::current_exe().map_err(Failure::Ourselves)?;
     let compilers = [

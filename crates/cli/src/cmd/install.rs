@@ -14,10 +14,10 @@ use std::process::ExitCode;
 pub struct Args {
     #[command(flatten)]
     place: Place,
-    /// The folder of libraries, below the prefix
+    /// The library folder, below the prefix
     #[arg(long, value_name = "DIR", default_value = "lib")]
     libdir: PathBuf,
-    /// Install the runtime only: no commands, manual pages and completions
+    /// Install only the runtime: no commands, manual pages or completions
     #[arg(long)]
     no_command: bool,
 }
@@ -25,33 +25,33 @@ pub struct Args {
 /// Where files are installed.
 #[derive(Debug, clap::Args)]
 pub struct Place {
-    /// The folder that has, or gets, bin, include, lib and share
+    /// The folder that contains bin, include, lib and share
     #[arg(long, value_name = "DIR", default_value = "/usr/local")]
     prefix: PathBuf,
-    /// A folder that stands for the root of the system: for those who make packages
+    /// Install below this folder instead of /, to build a package
     #[arg(long, value_name = "DIR")]
     destdir: Option<PathBuf>,
 }
 
 const HELP: &str = "\
-`rkcov cc` needs none of this: it brings the runtime along. It is for programs that are clients of
-their own kcov and are built by other means.
+`rkcov cc` works without this command: it contains the runtime. Use `rkcov install` for programs that
+are clients of their own kcov and are not built with `rkcov cc`.
 
   bin/rkcov, bin/cargo-rkcov     the commands
-  include/rkcov.h                the interface, for C and C++
+  include/rkcov.h                the interface for C and C++
   lib/librkcov.so.0, librkcov.a  the runtime
-  lib/pkgconfig/rkcov.pc         how to compile and link with it
-  lib/rkcov/                     the runtime as objects, and the library for LD_PRELOAD
+  lib/pkgconfig/rkcov.pc         compiler and linker flags
+  lib/rkcov/                     the runtime as object files, and the library for LD_PRELOAD
   share/man/man1/                a manual page for each command
   share/                         completions for bash, zsh and fish
-  share/rkcov/manifest           what was installed, for `rkcov uninstall`
+  share/rkcov/manifest           the list of installed files, for `rkcov uninstall`
 
 Examples:
   rkcov install && ldconfig
   cc -fsanitize-coverage=trace-pc client.c $(pkg-config --cflags --libs rkcov)
   cc -static -fsanitize-coverage=trace-pc client.c $(pkg-config --static --cflags --libs rkcov)
 
-  docs/kcov.md says under 'Building a client' what Rust programs need.
+  docs/kcov.md describes the flags for Rust programs under 'Building a client'.
 
   rkcov install --prefix ~/.local
   export PKG_CONFIG_PATH=~/.local/lib/pkgconfig LD_LIBRARY_PATH=~/.local/lib";

@@ -18,22 +18,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What to do with a Linux.
+/// A subcommand of `rkcov linux`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Put rkcov into a kernel tree, or bring what is there up to date
+    /// Add rkcov to a kernel tree, or update it there
     Install(Tree),
-    /// Take rkcov out of a kernel tree: every file is then as it was
+    /// Remove rkcov from a kernel tree and restore every file
     Uninstall(Tree),
-    /// Say what this machine has of what building and booting a kernel needs
+    /// List what building and booting a kernel needs, and what is missing on this machine
     Doctor,
-    /// Install what this machine lacks: Debian's packages, and bindgen
+    /// Install what is missing: Debian packages, and bindgen
     Setup,
     /// Build a kernel
     Build(Kernel),
     /// Boot a kernel, run a program in it, and show the kernel code that it ran
     Run(Run),
-    /// Be the first process of a guest
+    /// Run as the first process of a guest
     #[command(hide = true)]
     Guest,
 }
@@ -48,16 +48,17 @@ pub struct Tree {
 /// Which kernel.
 #[derive(Debug, clap::Args)]
 pub struct Kernel {
-    /// What it runs on: a PC under QEMU, or User Mode Linux
+    /// The guest: a PC under QEMU, or User Mode Linux
     #[arg(long, value_name = "x86-64|uml", default_value = "x86-64")]
     arch: Arch,
-    /// Which implementation of kcov it has
+    /// The implementation of kcov in the kernel
     #[arg(long, value_name = "rust|c", default_value = "rust")]
     kcov: Kcov,
-    /// What it checks: nothing, memory and locks, data races; or real-time preemption
+    /// The kernel's checks: none; memory and locks (KASAN); data races (KCSAN); or, with rt, real-time
+    /// preemption
     #[arg(long, value_name = "plain|kasan|kcsan|rt", default_value = "plain")]
     checks: Checks,
-    /// First install what this machine lacks
+    /// First install what is missing
     #[arg(long)]
     setup: bool,
 }
@@ -67,25 +68,25 @@ pub struct Kernel {
 pub struct Run {
     #[command(flatten)]
     kernel: Kernel,
-    /// Only run the program, collect nothing
+    /// Run the program without recording
     #[arg(long)]
     no_coverage: bool,
     /// The trace file to write [default: the program's name with .linux.rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// A file or folder that the program needs, under the same path in the guest
+    /// A file or folder that the program needs; it has the same path in the guest
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
     /// Memory of the guest in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
-    /// Seconds after which the guest is ended
+    /// Seconds after which the guest is stopped
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// Fail if the kernel complains of anything
+    /// Fail if the kernel prints a warning or an error
     #[arg(long)]
     strict: bool,
-    /// With --strict, not of messages that have this in them: the program provokes them
+    /// With --strict, accept kernel messages that contain TEXT, because the program provokes them
     #[arg(long, value_name = "TEXT", requires = "strict")]
     allow: Vec<String>,
     /// The program and its arguments
@@ -114,7 +115,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
             let files = install::uninstall(tree)?;
             writeln!(
                 io::stdout(),
-                "{}: rkcov is gone, {files} files put back",
+                "{}: rkcov is removed, {files} files restored",
                 tree.display()
             )?;
         }

@@ -19,30 +19,30 @@ use std::process::ExitCode;
 /// A command with its arguments.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Compile and link C, instrumented: use it in a compiler's place
+    /// Compile and link C with instrumentation; use it instead of the compiler
     Cc(cc::Args),
-    /// Compile and link C++, instrumented: use it in a compiler's place
+    /// Compile and link C++ with instrumentation; use it instead of the compiler
     #[command(name = "c++")]
     Cxx(cc::Args),
-    /// Print what a build system has to be told: CC and CXX
+    /// Print the compiler variables for a build system: CC and CXX
     Env(env::Args),
-    /// Say what this machine has for rkcov, and how to get what is missing
+    /// List what rkcov needs on this machine, and how to install what is missing
     Doctor(doctor::Args),
-    /// Run a program and record what it, its threads and the programs it starts run
+    /// Run a program; record the code that it, its threads and its child processes run
     Run(run::Args),
-    /// Run a program that was written for the kernel's kcov, with one of its own process
+    /// Run a client of the kernel's kcov with a kcov of its own process instead
     Preload(preload::Args),
-    /// Say what trace files recorded: files, functions and lines
+    /// Report the files, functions and lines that traces covered
     Report(Box<report::Args>),
-    /// Say what only one of two traces ran
+    /// Show the code that only one of two traces covered
     Diff(diff::Args),
-    /// Put the runtime, its header and this command where compilers and pkg-config find them
+    /// Install the commands, the runtime, its header, manual pages and completions
     Install(install::Args),
-    /// Remove what `rkcov install` put there
+    /// Remove the files that `rkcov install` installed
     Uninstall(install::Place),
-    /// Print a shell's completions of this command
+    /// Print shell completions for this command
     Completions(completions::Args),
-    /// Build and boot a Linux that has the Rust kcov, and run programs in it
+    /// Build and boot Linux with the Rust kcov, and run programs in it
     #[command(subcommand)]
     Linux(linux::Command),
 }
@@ -51,7 +51,7 @@ impl Command {
     /// Runs the command and gives its exit status.
     ///
     /// # Errors
-    /// Whatever kept the command from doing what it was asked.
+    /// The command failed.
     pub fn run(self) -> Result<ExitCode, Error> {
         match self {
             Self::Cc(args) => cc::run(args, cc::Language::C),

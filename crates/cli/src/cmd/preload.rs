@@ -25,10 +25,10 @@ pub struct Args {
 }
 
 const HELP: &str = "\
-The program finds a kcov of its own process at /sys/kernel/debug/kcov, and needs no change and no
-root. What it collects is what instrumented code in its process runs: its own, and that of the
-libraries that it loads. Static programs, and those that call the system without libc, still see
-the kernel's.
+When the program opens /sys/kernel/debug/kcov, it gets a kcov of its own process. It needs no change
+and no root. This kcov records instrumented code in the process: the program's and that of the
+libraries that it loads. Static programs, and programs that make system calls without libc, still
+open the kernel's kcov.
 
 Example:
   rkcov cc -shared -fPIC -o libthing.so thing.c && rkcov preload ./fuzzer-of-libthing";
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     {
         let shown = Path::new(program).display();
         say(format_args!(
-            "rkcov: {shown} {obstacle}: it will not find a kcov of its own"
+            "rkcov: {shown} {obstacle}: it will not get a kcov of its own process"
         ));
     }
     let others = env::var_os(VARIABLE).unwrap_or_default();
@@ -85,7 +85,7 @@ fn obstacle(path: &Path) -> io::Result<Option<&'static str>> {
     }
     let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
     if (head[4], head[5], half(18)) != (CLASS64, LITTLE_ENDIAN, MACHINE) {
-        return Ok(Some("is a program for 32 bits, or for another machine"));
+        return Ok(Some("is a 32-bit program, or for another machine"));
     }
     let at = u64::from_le_bytes(head[32..40].try_into().unwrap_or_default());
     let (size, count) = (u64::from(half(54)), u64::from(half(56)));
@@ -103,9 +103,7 @@ fn obstacle(path: &Path) -> io::Result<Option<&'static str>> {
     let (file, us) = (file.metadata()?, fs::metadata("/proc/self")?);
     let is_set = |bit: u32| file.mode() & bit != 0;
     if (is_set(0o4000) && file.uid() != us.uid()) || (is_set(0o2000) && file.gid() != us.gid()) {
-        return Ok(Some(
-            "has rights of its own (setuid or setgid) and loads no library of another's choice",
-        ));
+        return Ok(Some("is setuid or setgid and ignores LD_PRELOAD"));
     }
     Ok(None)
 }

@@ -48,7 +48,7 @@ pub struct Args {
     /// The trace file to write [default: the program's name with .rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Report at the end, as `rkcov report` does: text, lcov, json or pcs, to PATH or to standard output
+    /// Write a report at the end, like `rkcov report`: text, lcov, json or pcs, to PATH or standard output
     #[arg(long, value_name = "FORMAT[=PATH]")]
     report: Vec<Report>,
     /// The program and its arguments
@@ -107,13 +107,13 @@ fn summary(args: &Args, output: &Path, recorded: &Recorded) -> String {
     let hint = match recorded.found() {
         Found::Coverage | Found::Strangers | Found::Refused => String::new(),
         Found::NoInstrumentation if has_runtime(program) => format!(
-            "rkcov: {shown} has the runtime, but was not recorded: it has rights of its own (setuid), \
-             or whoever started it closed its files and changed its user or its environment\n"
+            "rkcov: {shown} has the runtime, but was not recorded: it is setuid, or the process that \
+             started it closed its files and changed its user or its environment\n"
         ),
         Found::NoInstrumentation => format!(
-            "rkcov: {shown} is not instrumented, and neither is any program that it ran; build it \
-             with CC=\"rkcov cc\", on make's command line if the makefile sets CC itself, or by \
-             `cargo rkcov build`\n"
+            "rkcov: {shown} is not instrumented, and it ran no instrumented program; build it with \
+             CC=\"rkcov cc\" (on make's command line if the makefile sets CC), or with `cargo rkcov \
+             build`\n"
         ),
         Found::NothingRan => {
             format!("rkcov: {shown} has the runtime, but ran no instrumented code\n")

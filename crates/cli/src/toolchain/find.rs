@@ -33,7 +33,7 @@ pub enum NotFound {
     #[error("{}: not found", .0.display())]
     Missing(PathBuf),
     /// There is a file, but it may not be run, or it is rkcov itself.
-    #[error("{}: not a program that can be run here", .0.display())]
+    #[error("{}: not an executable program", .0.display())]
     NotExecutable(PathBuf),
 }
 

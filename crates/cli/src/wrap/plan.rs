@@ -39,11 +39,11 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCode => f.write_str("no code comes of it"),
+            Self::NoCode => f.write_str("it compiles no code"),
             Self::Relocatable => f.write_str("it joins object files into one"),
             Self::Internal => f.write_str("it calls the compiler's own parts"),
-            Self::OwnCoverage => f.write_str("it asks for coverage callbacks of its own"),
-            Self::Freestanding => f.write_str("the code has no C library under it"),
+            Self::OwnCoverage => f.write_str("it has its own coverage options"),
+            Self::Freestanding => f.write_str("the code has no C library"),
             Self::OtherTarget(target) => write!(f, "the code is for {target}"),
             Self::NoInstrumentation => f.write_str("the compiler cannot instrument"),
         }

@@ -139,15 +139,15 @@ fn full_tables_make_lines_unknown() {
         (
             "4,999,9999,99999,99999",
             Says::Unknown,
-            "processes not known: there was no room",
+            "processes unknown: no room",
         ),
         // The program is the first of its images.
-        ("999,1,9999,99999,99999", Says::Ran, "modules not known"),
-        ("999,999,9999,5,99999", Says::Unknown, "modules not known"),
+        ("999,1,9999,99999,99999", Says::Ran, "modules unknown"),
+        ("999,999,9999,5,99999", Says::Unknown, "modules unknown"),
         (
             "999,999,8,99999,99999",
             Says::Unknown,
-            "not known: the code that ran in them has no name (/",
+            "unknown: PCs in them cannot be resolved (/",
         ),
     ] {
         case.run(&["--tables", tables], "$P many 10");
@@ -280,7 +280,7 @@ fn a_program_with_rights_of_its_own_says_that_it_does_not_come() {
         &[],
         "cp $P plain; ./plain; setpriv --reuid=65534 --clear-groups $P late",
     );
-    case.says("1 process not recorded: a program with rights");
+    case.says("1 process not recorded: a setuid program");
     assert_eq!(case.late(), Says::Unknown);
 }
 
@@ -292,7 +292,7 @@ fn a_daemon_is_waited_for_or_said_to_run_on() {
     case.lost_nothing();
     case.run(&["--wait=0"], "$P daemon");
     assert_eq!(case.late(), Says::Unknown);
-    case.says("1 process still running: what they run from now on is not in the trace");
+    case.says("1 process still running: code that they run from now on is not in the trace");
 }
 
 #[test]

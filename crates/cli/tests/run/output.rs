@@ -171,7 +171,7 @@ fn limits_of_the_shell_are_said_and_the_program_has_them_too() {
     for limit in ["-f 1", "-v 100000"] {
         let output = run(limit, "echo ran");
         assert_eq!(output.status.code(), Some(1), "{limit}: {}", said(&output));
-        let expect = "rkcov: cannot make the memory to record into";
+        let expect = "rkcov: cannot allocate memory for records";
         assert!(
             said(&output).starts_with(expect),
             "{limit}: {}",

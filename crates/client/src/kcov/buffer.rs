@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory that a client shares with a kcov.
+//! The buffer that a client shares with a kcov.
 
 use super::device::File;
 use super::error::Error;
@@ -11,8 +11,8 @@ const PAGE: usize = 4096;
 
 /// A mapped buffer.
 ///
-/// Records of sections may be read at any time. Of a thread that collects from itself, only that
-/// thread, or who reads after it has stopped, may rely on the last one.
+/// Records of sections may be read at any time. For local records, only the recording thread may
+/// rely on the last record; another thread must wait until that thread has stopped collecting.
 #[derive(Debug)]
 pub struct Buffer {
     at: NonNull<AtomicU64>,
@@ -35,7 +35,7 @@ impl Buffer {
         })
     }
 
-    /// All its words.
+    /// All words of the buffer.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: that many words are mapped while `self` lives; whoever else writes them does so
@@ -63,7 +63,7 @@ impl Buffer {
             })
     }
 
-    /// Unique mode: the bits that are set in a bitmap of this size.
+    /// Unique mode: the indices of the bits that are set in a bitmap of `bitmap` words.
     pub fn bits(&self, bitmap: Words) -> impl Iterator<Item = u64> + '_ {
         let words = self.words().iter().take(bitmap.get() as usize);
         words.enumerate().flat_map(|(n, word)| {
@@ -72,7 +72,7 @@ impl Buffer {
         })
     }
 
-    /// Unique mode: the PCs in the trace behind a bitmap of this size.
+    /// Unique mode: the recorded PCs, which follow a bitmap of `bitmap` words.
     pub fn pcs_behind(&self, bitmap: Words) -> impl Iterator<Item = u64> + '_ {
         let trace = self.words().get(bitmap.get() as usize..).unwrap_or(&[]);
         let records = trace.get(1..).unwrap_or(&[]);
@@ -82,7 +82,7 @@ impl Buffer {
             .map(|pc| pc.load(Ordering::Relaxed))
     }
 
-    /// Empties the trace, by a store to the count word; any client may do so at any time.
+    /// Sets the count word to 0. A client may do this at any time.
     pub fn clear(&self) {
         if let Some(count) = self.words().first() {
             count.store(0, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Buffer {
     }
 }
 
-/// What the count word says. It can say anything: the client's memory is everybody's.
+/// The value of the count word. It may be any value, because clients can write to the buffer.
 fn count(trace: &[AtomicU64]) -> usize {
     let count = trace.first().map_or(0, |word| word.load(Ordering::Acquire));
     usize::try_from(count).unwrap_or(usize::MAX)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two kcovs, and files of theirs.
+//! The two kcovs, and their open files.
 
 use super::error::Error;
 use super::Drops;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-/// What the runtime of this process offers: see `rkcov.h`.
+/// The runtime's functions in this process: see `rkcov.h`.
 #[derive(Debug)]
 pub(super) struct Device {
     open: unsafe extern "C" fn() -> c_int,
@@ -24,7 +24,7 @@ pub(super) struct Device {
     pub(super) common_handle: unsafe extern "C" fn() -> u64,
 }
 
-/// A function of the process that has this name.
+/// Looks up a function of this process by name.
 ///
 /// # Safety
 /// `F` is a pointer to functions, and those of this name have its type.
@@ -36,7 +36,7 @@ pub(crate) unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
 }
 
 impl Device {
-    /// That of this process. A runtime that is loaded later, by `dlopen()`, is found later.
+    /// The runtime of this process. If `dlopen()` loads it later, a later call finds it.
     pub(super) fn of_process() -> Result<&'static Self, Error> {
         static FOUND: OnceLock<Device> = OnceLock::new();
         if let Some(device) = FOUND.get() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a kcov answers.
+//! Errors of kcov calls.
 
 use rkcov_abi::Errno;
 use std::io;
@@ -7,16 +7,16 @@ use std::io;
 /// Why a call on a kcov failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no runtime in this process.
-    #[error("this program has no rkcov runtime in it; link it with \"rkcov cc\"")]
+    /// This process has no runtime.
+    #[error("this program does not contain the rkcov runtime; link it with \"rkcov cc\"")]
     NoRuntime,
-    /// The device refused.
+    /// The device returned an error.
     #[error("{call}: {}", Errno::from_raw(*errno).map_or_else(
         || io::Error::from_raw_os_error(*errno).to_string(),
         |errno| errno.to_string(),
     ))]
     Call {
-        /// The call, by its name in C.
+        /// The name of the call in C.
         call: &'static str,
         /// The error number.
         errno: i32,
@@ -28,13 +28,13 @@ impl Error {
         Self::Call { call, errno }
     }
 
-    /// What errno says of a call that has just failed.
+    /// The error of a call that has just failed, from errno.
     pub(super) fn last(call: &'static str) -> Self {
         let errno = io::Error::last_os_error().raw_os_error();
         Self::call(call, errno.unwrap_or(libc::EIO))
     }
 
-    /// The error number, if the device refused.
+    /// The error number, if the device returned one.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
@@ -43,7 +43,7 @@ impl Error {
         }
     }
 
-    /// The error, if it is one of those that the interface names.
+    /// The error as an [`Errno`], if the interface defines it.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         self.raw_os_error().and_then(Errno::from_raw)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kcov device, for programs that are its client themselves.
+//! The kcov device, for programs that are clients of it.
 //!
-//! Two kcovs answer the same calls: that of this process ([`Kcov::open`]), which records what
-//! instrumented code in it runs, and that of Linux ([`Kcov::open_linux`]), which records what the
-//! kernel runs for it.
+//! There are two kcovs with the same calls. The kcov of this process ([`Kcov::open`]) records
+//! instrumented code in the process. Linux's kcov ([`Kcov::open_linux`]) records the kernel code that
+//! runs for it.
 //!
 //! ```no_run
 //! use rkcov::kcov::{Kcov, TraceMode, Words};
@@ -21,7 +21,7 @@
 //! # Ok::<(), rkcov::kcov::Error>(())
 //! ```
 //!
-//! What instrumented code does for somebody else it puts into a [`section`].
+//! Code that does work for another thread marks it as a [`section`].
 //!
 //! # References
 //! `Documentation/dev-tools/kcov.rst` in Linux, and `docs/kcov.md` here.
@@ -45,10 +45,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Where Linux has its kcov.
+/// The path of Linux's kcov.
 pub const LINUX_DEVICE: &str = "/sys/kernel/debug/kcov";
 
-/// An open descriptor, which any thread may use:
+/// An open descriptor. Any thread may use it:
 ///
 /// ```
 /// fn goes_elsewhere<T: Send + Sync>() {}
@@ -56,40 +56,39 @@ pub const LINUX_DEVICE: &str = "/sys/kernel/debug/kcov";
 /// goes_elsewhere::<rkcov::kcov::Buffer>();
 /// ```
 ///
-/// It is closed when dropped; whoever it collects from goes on until the end
-/// of its [`Collecting`].
+/// Dropping it closes it. Collection continues until the [`Collecting`] is dropped.
 #[derive(Debug)]
 pub struct Kcov {
     file: File,
     words: OnceLock<Words>,
 }
 
-/// What [`Kcov::remote_enable`] listens to.
+/// The argument of [`Kcov::remote_enable`].
 #[derive(Clone, Debug)]
 pub struct RemoteOptions {
-    /// What is recorded.
+    /// What sections record.
     pub mode: TraceMode,
-    /// Words of the private area that each section gets, its count word included: at least one
-    /// record.
+    /// Words of each section's private area, including its count word. At least one record must
+    /// fit.
     pub area: Words,
-    /// Global handles: at most 256, none of the common subsystem.
+    /// Global handles to listen to: at most 256, none of the common subsystem.
     pub handles: Vec<Handle>,
-    /// The handle that the calling thread and the children it makes from now on carry, so that
-    /// work on their behalf can be annotated with it. `None`: they carry none.
+    /// The common handle: the calling thread, and the children that it creates from now on, carry
+    /// it, and sections that work for them use it. `None`: no common handle.
     pub common: Option<CommonHandle>,
 }
 
-/// What could not be delivered, since the descriptor was opened.
+/// Losses since the descriptor was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Drops {
-    /// Records that found a buffer or an area full.
+    /// Records for which a buffer or an area had no room.
     pub full: u64,
-    /// Records of sections whose descriptor was disabled meanwhile.
+    /// Records of sections whose descriptor was disabled before they stopped.
     pub stale: u64,
     /// Sections that got no area.
     pub no_area: u64,
-    /// Sections nested too deep, of all descriptors.
+    /// Sections that were nested too deep, of all descriptors.
     pub deep: u64,
 }
 
@@ -97,7 +96,7 @@ impl Kcov {
     /// Opens the kcov of this process.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`] if there is none in it, ENOMEM.
+    /// [`Error::NoRuntime`] if this process has no runtime; ENOMEM.
     pub fn open() -> Result<Self, Error> {
         Self::on(Device::of_process()?.open()?)
     }
@@ -105,7 +104,7 @@ impl Kcov {
     /// Opens Linux's kcov, at [`LINUX_DEVICE`].
     ///
     /// # Errors
-    /// Those of `open()`: ENOENT in a kernel without it, EACCES for all but root.
+    /// Those of `open()`: ENOENT if the kernel has no kcov, EACCES without root.
     pub fn open_linux() -> Result<Self, Error> {
         Self::open_at(Path::new(LINUX_DEVICE))
     }
@@ -125,7 +124,7 @@ impl Kcov {
         })
     }
 
-    /// `KCOV_INIT_TRACE`: makes the buffer, once.
+    /// `KCOV_INIT_TRACE`: allocates the buffer, once.
     ///
     /// # Errors
     /// EINVAL for fewer than two words, EBUSY the second time, ENOMEM.
@@ -136,7 +135,7 @@ impl Kcov {
         Ok(())
     }
 
-    /// Maps the buffer, any number of times. It outlives the descriptor.
+    /// Maps the buffer. You may map it several times. A mapping outlives the descriptor.
     ///
     /// # Errors
     /// EINVAL before [`Kcov::init`]; those of `mmap()`.
@@ -144,41 +143,41 @@ impl Kcov {
         Buffer::map(&self.file, self.words.get().copied().unwrap_or(Words::MIN))
     }
 
-    /// `KCOV_ENABLE`: collects from the calling thread, until the end of what is answered.
+    /// `KCOV_ENABLE`: records the code that the calling thread runs, until the returned guard is
+    /// dropped.
     ///
     /// # Errors
-    /// EINVAL before [`Kcov::init`] and while the descriptor is enabled; EBUSY if another one
-    /// collects from the thread in this way; ENOTSUPP for comparisons in a kernel without them.
+    /// EINVAL before [`Kcov::init`] and while the descriptor is enabled; EBUSY if the thread has
+    /// another local descriptor; ENOTSUPP for comparisons in a kernel without them.
     pub fn enable(&self, mode: TraceMode) -> Result<Collecting<'_>, Error> {
         self.ioctl(Command::Enable, mode.raw() as usize)?;
         Ok(Collecting::new(self))
     }
 
-    /// `KCOV_UNIQUE_ENABLE`: as [`Kcov::enable`], each PC once. `bitmap` words at the buffer's
-    /// beginning become a bitmap; the words behind it are the trace.
+    /// `KCOV_UNIQUE_ENABLE`: like [`Kcov::enable`], but records each PC once. The first `bitmap`
+    /// words of the buffer become a bitmap; the count word and the records follow it.
     ///
     /// # Errors
-    /// As [`Kcov::enable`]; EINVAL for a bitmap that is empty or leaves no room for a record;
-    /// ENOTSUPP in a kernel without it.
+    /// Those of [`Kcov::enable`]; EINVAL for a bitmap that is empty or leaves no room for a record;
+    /// ENOTSUPP in a kernel without unique mode.
     pub fn unique(&self, bitmap: Words) -> Result<Collecting<'_>, Error> {
         self.ioctl(Command::UniqueEnable, bitmap.get() as usize)?;
         Ok(Collecting::new(self))
     }
 
-    /// `KCOV_REMOTE_ENABLE`: collects from sections, on whichever thread, until the end of what is
-    /// answered.
+    /// `KCOV_REMOTE_ENABLE`: records sections of any thread, until the returned guard is dropped.
     ///
     /// # Errors
-    /// EINVAL for bad handles and areas, before [`Kcov::init`] and while the descriptor is enabled;
-    /// EBUSY if the thread has a remote descriptor already; EEXIST if somebody else listens to one
-    /// of the handles; ENOMEM. No failure leaves a trace.
+    /// EINVAL for invalid handles or area sizes, before [`Kcov::init`] and while the descriptor is
+    /// enabled; EBUSY if the thread has a remote descriptor; EEXIST if another descriptor listens to
+    /// one of the handles; ENOMEM. A call that fails changes nothing.
     pub fn remote_enable(&self, options: &RemoteOptions) -> Result<Collecting<'_>, Error> {
         let argument = options.words()?;
         self.ioctl(Command::RemoteEnable, argument.as_ptr().expose_provenance())?;
         Ok(Collecting::new(self))
     }
 
-    /// `KCOV_RESET_TRACE`: empties the buffer, and the bitmap in unique mode.
+    /// `KCOV_RESET_TRACE`: sets the count word, and the bitmap in unique mode, to zero.
     ///
     /// # Errors
     /// EINVAL if the descriptor is not enabled.
@@ -186,7 +185,7 @@ impl Kcov {
         self.ioctl(Command::ResetTrace, 0)
     }
 
-    /// What could not be delivered. `None` on Linux's kcov, which has no call for it.
+    /// Reads the loss counters. `None` for Linux's kcov, which has no call for them.
     ///
     /// # Errors
     /// EBADF.
@@ -206,7 +205,7 @@ impl AsRawFd for Kcov {
 }
 
 impl RemoteOptions {
-    /// `struct kcov_remote_arg`, its handles behind it.
+    /// A `struct kcov_remote_arg`, followed by its handles.
     fn words(&self) -> Result<Vec<u64>, Error> {
         let pair = |low: u32, high: u32| {
             let [a, b, c, d] = low.to_ne_bytes();
@@ -226,14 +225,15 @@ impl RemoteOptions {
     }
 }
 
-/// A descriptor that is enabled. Only the thread that enabled it may disable it, so it stays there.
+/// A guard for an enabled descriptor. Dropping it disables the descriptor. Only the thread that
+/// enabled the descriptor may disable it, so the guard cannot move to another thread.
 ///
 /// ```compile_fail,E0277
 /// fn goes_elsewhere<T: Send>() {}
 /// goes_elsewhere::<rkcov::kcov::Collecting<'static>>();
 /// ```
 ///
-/// Forgotten (`std::mem::forget`), it collects until the thread ends.
+/// After `std::mem::forget`, collection continues until the thread ends.
 #[derive(Debug)]
 #[must_use = "dropped at once, it collects nothing"]
 pub struct Collecting<'k> {
@@ -252,7 +252,7 @@ impl<'k> Collecting<'k> {
     /// `KCOV_DISABLE`.
     ///
     /// # Errors
-    /// EINVAL if this is not the thread's any more, as in a forked child.
+    /// EINVAL if the calling thread is not the owner, as in a forked child.
     pub fn disable(self) -> Result<(), Error> {
         let kcov = self.kcov;
         std::mem::forget(self);

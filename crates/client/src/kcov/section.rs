@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What instrumented code says of itself.
+//! Annotations of instrumented code.
 
 use super::device::Device;
 use rkcov_abi::{CommonHandle, Handle};
 use std::marker::PhantomData;
 
-/// `kcov_remote_start()`: until the end of what is answered, what the calling thread runs is
-/// recorded for the client that listens to `handle`, if there is one. Sections nest.
+/// `kcov_remote_start()`: begins a section. Until the returned guard is dropped, the code that the
+/// calling thread runs is recorded for the client that listens to `handle`, if there is one.
+/// Sections nest.
 ///
 /// In a process without a runtime it does nothing.
 pub fn section(handle: impl Into<Handle>) -> Section {
@@ -21,8 +22,8 @@ pub fn section(handle: impl Into<Handle>) -> Section {
     }
 }
 
-/// The handle that work on the calling thread's behalf is to be annotated with: threads and forked
-/// children inherit it.
+/// The calling thread's common handle, for sections that do work for this thread. Threads and
+/// forked children inherit it.
 #[must_use]
 pub fn common_handle() -> Option<CommonHandle> {
     let device = Device::of_process().ok()?;
@@ -30,8 +31,8 @@ pub fn common_handle() -> Option<CommonHandle> {
     Handle::from_raw(unsafe { (device.common_handle)() }).and_then(CommonHandle::new)
 }
 
-/// A section, which ends when this is dropped, also by a panic. It belongs to its thread; several
-/// are dropped in the reverse order of their beginnings.
+/// A guard for a section. Dropping it ends the section, also during a panic. It cannot move to
+/// another thread. Drop nested guards in reverse order.
 ///
 /// ```compile_fail,E0277
 /// fn goes_elsewhere<T: Send>() {}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is not in a trace, and of whom.
+//! Losses: what is missing in a trace, and where.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,29 +8,29 @@ use super::{BuildId, DropReason, ProcessId};
 
 /// Something that ran, or may have run, and is not in the trace.
 ///
-/// Whatever is lost, for whatever reason, is one of these; [`Trace::losses`](super::Trace::losses)
-/// has them all. A report takes no code that a loss is about for code that did not run.
+/// [`Trace::losses`](super::Trace::losses) has all losses. A report never shows code in the scope of
+/// a loss as uncovered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Why.
+    /// The reason.
     pub reason: DropReason,
-    /// How much, in the unit of the reason.
+    /// The amount, in the unit of the reason.
     pub count: u64,
-    /// Of whom.
+    /// The code or records that the loss concerns.
     pub scope: Scope,
-    /// What else there is to say, for people; may be empty.
+    /// More information, for people; may be empty.
     pub note: String,
 }
 
-/// What a [`Loss`] is about.
+/// What a [`Loss`] concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Nobody knows: any code may have run.
+    /// Not known: any code may have run.
     #[default]
     Trace,
     /// The code that this process had loaded.
     Process(ProcessId),
-    /// What this stream recorded: its place in [`Trace::streams`](super::Trace::streams).
+    /// The code of this stream: its index in [`Trace::streams`](super::Trace::streams).
     Stream(usize),
     /// The code of one file, in any process.
     Module {
@@ -42,7 +42,7 @@ pub enum Scope {
 }
 
 impl Loss {
-    /// A loss of which nobody knows what it is about.
+    /// A loss that may concern any code.
     #[must_use]
     pub const fn new(reason: DropReason, count: u64) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Loss {
 }
 
 impl fmt::Display for Loss {
-    /// How much was lost and why: a part of a sentence, without a name of who lost it.
+    /// The amount and the reason: a part of a sentence, without the name of the thread or process.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (one, many) = self.reason.unit();
         let unit = if self.count == 1 { one } else { many };
@@ -71,7 +71,7 @@ impl fmt::Display for Loss {
 }
 
 impl DropReason {
-    /// What losses of this reason are counted in: one, and many.
+    /// The unit of losses of this reason, in singular and plural.
     #[must_use]
     pub const fn unit(self) -> (&'static str, &'static str) {
         match self {
@@ -88,8 +88,8 @@ impl DropReason {
         }
     }
 
-    /// Whether it is one of records, sections or threads that a larger buffer, or less of them, would
-    /// have kept.
+    /// Whether records, sections or threads were dropped for want of room: a larger buffer, or fewer
+    /// of them, would have avoided the loss.
     #[must_use]
     pub const fn is_drop(self) -> bool {
         matches!(
@@ -98,23 +98,25 @@ impl DropReason {
         )
     }
 
-    /// What became of that, behind its number and unit.
+    /// The text after the number and the unit.
     const fn what_became(self) -> &'static str {
         match self {
             Self::Full => "lost: a thread's buffer was full",
-            Self::Stale => "lost: the client had stopped before the section ended",
-            Self::NoArea => "lost: there was no memory for them",
-            Self::NoSlot => "not recorded: there was no room for more threads",
-            Self::TooDeep => "lost: they nested too deeply",
-            Self::UnknownModule => "not known: the code that ran in them has no name",
-            Self::UnknownProcess => "not known: there was no room for more processes",
+            Self::Stale => "lost: the client disabled before the section stopped",
+            Self::NoArea => "lost: no memory",
+            Self::NoSlot => "not recorded: no room for more threads",
+            Self::TooDeep => "lost: nested too deeply",
+            Self::UnknownModule => "unknown: PCs in them cannot be resolved",
+            Self::UnknownProcess => "unknown: no room for more processes",
             Self::Refused => "not recorded",
             Self::Stranger => "not recorded: built with another version of rkcov",
-            Self::Unseen => "not recorded: instrumented, but without a way to rkcov",
-            Self::StillRunning => "still running: what they run from now on is not in the trace",
-            Self::NoStores => "not recorded: there was no room for what its stores say",
-            Self::NoContext => "not known: there was no room for more, or they nested too deeply",
-            Self::OfOthers => "recorded for another client, and not here",
+            Self::Unseen => "not recorded: instrumented, but could not find rkcov's memory",
+            Self::StillRunning => {
+                "still running: code that they run from now on is not in the trace"
+            }
+            Self::NoStores => "not recorded: no room for the records of stores",
+            Self::NoContext => "unknown: no room for more, or nested too deeply",
+            Self::OfOthers => "recorded for another client",
             Self::Other(_) => "lost for a reason that this version of rkcov does not know",
         }
     }

@@ -311,9 +311,9 @@ fn all_losses_are_in_one_place() {
         said,
         [
             "2 processes not recorded: another user",
-            "1 process still running: what they run from now on is not in the trace",
-            "4 modules not known: the code that ran in them has no name (/src/lib.so)",
-            "1 thread not recorded: there was no room for more threads",
+            "1 process still running: code that they run from now on is not in the trace",
+            "4 modules unknown: PCs in them cannot be resolved (/src/lib.so)",
+            "1 thread not recorded: no room for more threads",
         ]
     );
 }
