@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Runs a program as if nobody stood between it and whoever started us.
+//! Runs a program transparently: its parent sees the signals and the status that it would see without
+//! this process in between.
 //!
-//! The program stays in our process group, so the terminal's signals reach it without us, and job
-//! control works on both together. What other processes send us is passed on.
+//! The program stays in our process group. So it gets the terminal's signals directly, and job control
+//! works on both processes together. Signals that other processes send to us are passed on.
 //!
-//! Programs kill their whole group to clean up, by a signal that nobody can hold back. So who looks
-//! after what the program recorded is another process, in a group of its own: see [`run_apart`].
+//! Some programs kill their whole process group to clean up, by a signal that cannot be blocked. So
+//! another process, in its own group, handles the records: see [`run_apart`].
 
 use std::io::{self, Read, Write};
 use std::mem::{zeroed, MaybeUninit};
@@ -16,7 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a program's collector looks after its memory.
+/// The period in which a program's collector checks its memory.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// How a program ended.
@@ -39,7 +40,7 @@ impl Outcome {
     }
 }
 
-/// Signals that a program causes itself, and those that nobody can hold back: not passed on.
+/// Signals that are not passed on: a program causes them itself, or they cannot be blocked.
 const NOT_PASSED_ON: [i32; 9] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -88,9 +89,8 @@ fn passed_on() -> libc::sigset_t {
 /// Whether [`limits_are_errors`] has changed what a signal does.
 static CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// From now on a file that would pass the limit of sizes (`ulimit -f`) is an error of whoever writes
-/// it in this process, as a full disk is, and not its end. Programs that are [`run`] start as if
-/// this had not been called.
+/// From now on, a write beyond the file size limit (`ulimit -f`) fails in this process like a write to
+/// a full disk, instead of killing the process. Programs started by [`run`] are not affected.
 pub fn limits_are_errors() {
     // SAFETY: no handler is set; what the signal would have done, nobody relies on.
     let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -99,11 +99,12 @@ pub fn limits_are_errors() {
     }
 }
 
-/// Starts `command` and waits for its end; gives its process id, and how it ended. Meanwhile signals that other processes send to us go to
-/// it, and when it stops at the terminal's wish, so do we. About every [`TICK`], `tick` is called.
+/// Starts `command` and waits for its end; returns its process id and how it ended. Meanwhile it passes
+/// on signals that other processes send to us. When the terminal stops the program, this process stops
+/// too. It calls `tick` about every [`TICK`].
 ///
-/// To be called in the only thread of a process: signals that another thread does not block
-/// would take their usual course there.
+/// Call it in the only thread of a process: another thread that does not block signals would handle
+/// them itself.
 ///
 /// # Errors
 /// The program could not be started.
@@ -162,13 +163,13 @@ fn run_masked(
     }
 }
 
-/// As [`run`], with this process in two: what called this goes on in a child, which has a process
-/// group of its own until the program has ended; this process is between whoever started us and the
-/// program, as it was. It ends when the child ends, with its status.
+/// Like [`run`], but splits this process: the caller continues in a forked child, which has its own
+/// process group until the program has ended. This process stays the parent of the program, and ends
+/// with the status of the child when the child ends.
 ///
-/// If this process is killed, the child sees it: the program is then process 0, killed by SIGKILL.
+/// If this process is killed, the child detects it: the result is then process 0, killed by SIGKILL.
 ///
-/// To be called in the only thread of a process.
+/// Call it in the only thread of a process.
 ///
 /// # Errors
 /// The program could not be started, or there can be no child.
@@ -254,8 +255,8 @@ fn told(mut from: UnixStream, tick: &mut impl FnMut()) -> io::Result<(u32, Outco
     }
 }
 
-/// Goes into the process group of the parent, where the terminal's keys are for us too. If that is
-/// not possible, what we say goes to the terminal nevertheless.
+/// Joins the parent's process group, so that the terminal's keys reach us too. If that is not possible,
+/// our messages still go to the terminal.
 fn join_parent() {
     // SAFETY: these touch no memory.
     unsafe {
@@ -266,7 +267,7 @@ fn join_parent() {
     }
 }
 
-/// Waits for the child and gives the status to end with. Who wants us to end, wants it to end.
+/// Waits for the child and returns the status to end with. Signals to end are passed to the child.
 fn status_of(child: libc::pid_t) -> i32 {
     let set = passed_on();
     let _mask = Mask::block(&set);
@@ -293,10 +294,10 @@ fn status_of(child: libc::pid_t) -> i32 {
     }
 }
 
-/// Calls `done` about every [`TICK`] until it says so, `patience` is over, or somebody wants this
+/// Calls `done` about every [`TICK`] until it returns `true`, `patience` is over, or a signal asks this
 /// process to end. Other signals wait meanwhile.
 ///
-/// To be called in the only thread of a process.
+/// Call it in the only thread of a process.
 pub fn wait_until(patience: Option<Duration>, mut done: impl FnMut() -> bool) {
     let _mask = Mask::block(&passed_on());
     let began = Instant::now();
@@ -321,7 +322,7 @@ pub fn wait_until(patience: Option<Duration>, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Looks at what became of the child; the outcome if it has ended.
+/// Checks the state of the child; returns the outcome if it has ended.
 fn changed(child: libc::pid_t) -> Option<Outcome> {
     loop {
         let mut status = 0;

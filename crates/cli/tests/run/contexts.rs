@@ -266,7 +266,7 @@ fn contexts_for_which_there_is_no_room_are_said_and_their_work_is_nobodys() {
     ];
     assert_eq!(functions(&trace), expect(expected));
     assert!(
-        ran.stderr().contains("2 contexts not known"),
+        ran.stderr().contains("2 contexts unknown"),
         "{}",
         ran.stderr()
     );

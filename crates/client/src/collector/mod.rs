@@ -2,8 +2,8 @@
 //! Owns the memory that whole programs record into.
 //!
 //! A program that is linked with the runtime finds the collector by an environment variable
-//! ([`Collector::environment`]), and so do the programs that it runs. Since the memory is ours, a
-//! program that is killed loses nothing that it recorded.
+//! ([`Collector::environment`]). So do the programs that it runs. The memory belongs to this process,
+//! so a program that is killed loses no records.
 
 mod alive;
 mod contexts;
@@ -32,12 +32,12 @@ pub use region::{Bounds, Recording, Refusal, REFUSAL, VERSION};
 use stream::Spool;
 pub use stream::{Stream, StreamInfo};
 
-/// From so many slots in use on, those of threads and contexts that have ended are emptied.
+/// If this many slots are in use, the slots of threads and contexts that have ended are emptied.
 const MANY_SLOTS: u64 = 512;
-/// From so many bytes of memory on, likewise.
+/// The same, for bytes of memory.
 const MUCH_MEMORY: u64 = 256 << 20;
 
-/// Most words of a buffer, as of any kcov.
+/// The largest buffer in words, as in any kcov.
 pub const MOST_BUFFER_WORDS: u32 = rkcov_abi::Words::MAX.get();
 
 /// What to collect.
@@ -48,7 +48,7 @@ pub struct Options {
     /// Words of each thread's buffer: the count word and the records. Only words that are written
     /// take memory.
     pub buffer_words: u32,
-    /// How large the tables may become.
+    /// The sizes of the tables.
     pub bounds: Bounds,
 }
 
@@ -79,21 +79,21 @@ pub struct Collector {
 /// A process image that recorded, or could have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Where it stands among all; streams name it by this.
+    /// Its index; streams refer to it by this.
     pub index: u32,
-    /// Its process id, as it sees it.
+    /// Its process id in its own namespace.
     pub pid: u32,
     /// Its parent's.
     pub parent: u32,
     /// The process that it was forked from, if it has not called `exec` since.
     pub forked_from: Option<u32>,
-    /// When it came.
+    /// When it started to record.
     pub start: SystemTime,
     /// Its executable.
     pub exe: PathBuf,
     /// Its command line.
     pub command: Vec<OsString>,
-    /// Modules of the process that it was forked from with an index below this are its own too.
+    /// Modules with an index below this of the process that it was forked from are its own too.
     inherited_modules: u32,
 }
 
@@ -115,7 +115,7 @@ pub struct Module {
     process: u32,
     /// What it is.
     pub image: Arc<Image>,
-    /// What was added to the addresses in the file.
+    /// The address in memory minus the address in the file.
     pub bias: u64,
 }
 
@@ -130,31 +130,31 @@ impl Module {
     }
 }
 
-/// What was not recorded, apart from what streams dropped.
+/// Losses, apart from records that streams dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Threads that found no slot.
     pub threads_without_slot: u32,
-    /// What those threads would have recorded.
+    /// The records that those threads lost.
     pub records_without_slot: u64,
     /// Processes with a runtime of another version, and the version of the last of them.
     pub strangers: Option<(u64, u32)>,
-    /// Processes that were invited and did not come, by why.
+    /// Processes that found the memory and could not use it, by reason.
     pub refused: Vec<(Refusal, u32)>,
-    /// Processes that found no place in the table; their streams have an unknown process.
+    /// Processes for which the table had no room; their streams have an unknown process.
     pub processes: u32,
-    /// Modules of processes of which nobody knows what they are.
+    /// Unknown modules of processes.
     pub unknown_modules: u32,
     /// Modules, or threads in them, whose stores are not recorded.
     pub stores: u32,
     /// Contexts, or times that a thread entered one, for which there was no room.
     pub contexts: u32,
-    /// Images for which processes found no place in the table, and how many those are.
+    /// Images whose loaded modules found no room in the table, and the number of such modules.
     pub unplaced: Vec<(Image, u32)>,
 }
 
 impl Collector {
-    /// Memory for programs that are yet to start.
+    /// Allocates memory for programs that start later.
     ///
     /// # Errors
     /// The system has no memory files, or no address space.
@@ -180,7 +180,7 @@ impl Collector {
         })
     }
 
-    /// The environment variable, and its value, that invites a program to record here.
+    /// The environment variable, and its value, that tells a program to record here.
     #[must_use]
     pub fn environment(&self) -> (&'static str, String) {
         let token = &self.memory.directory().header.prefix.token;
@@ -189,17 +189,17 @@ impl Collector {
         (region::ENVIRONMENT, format!("{token:x}:{path}"))
     }
 
-    /// From now on programs that this process starts inherit the memory, as a file descriptor: so they
-    /// find it without the environment, as another user, and where there is no `/proc`.
+    /// From now on, programs that this process starts inherit the memory as a file descriptor. So they
+    /// find it without the environment variable, as another user, and without `/proc`.
     ///
-    /// Only one collector of a process can do so at a time.
+    /// Only one collector of a process can do this at a time.
     pub fn lend(&mut self) {
         if self.lent.is_none() {
             self.lent = self.memory.lend();
         }
     }
 
-    /// From now on no thread begins to record here. Those that do go on.
+    /// From now on, no new thread begins to record here. Threads that record already continue.
     pub fn close(&self) {
         let closed = &self.memory.directory().header.closed;
         closed.store(1, Ordering::Relaxed);
@@ -277,7 +277,7 @@ impl Collector {
         OsString::from_vec(paths.get(piece).collect()).into()
     }
 
-    /// What every thread recorded so far.
+    /// The records of all threads so far.
     ///
     /// # Errors
     /// A slot cannot be mapped.
@@ -318,12 +318,11 @@ impl Collector {
         Stream::in_slot(head, buffer, stored, self.options.recording)
     }
 
-    /// If many slots or much memory are in use, moves what threads recorded that have ended, or have left
-    /// a context, into a file, and lets others use their slots. To be called now and then while a program
-    /// runs.
+    /// If many slots or much memory are in use, moves the records of threads that have ended, or have
+    /// left a context, into a file, and frees their slots. Call it periodically while a program runs.
     ///
     /// # Errors
-    /// The file cannot be made or written. Nothing is lost by that; slots or memory may run out.
+    /// The file cannot be created or written. No records are lost, but slots or memory may run out.
     pub fn relieve(&mut self) -> io::Result<()> {
         let tickets = &self.memory.directory().tickets;
         if tickets.in_use() < MANY_SLOTS && self.memory.bytes()? < MUCH_MEMORY {
@@ -375,8 +374,8 @@ impl Collector {
             && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
     }
 
-    /// The processes that have not ended, each by its last image if it called `exec`; and how many
-    /// others may record and have not begun.
+    /// The processes that have not ended, each with its last image if it called `exec`; and the number
+    /// of others that may record and have not begun.
     #[must_use]
     pub fn running(&self) -> (Vec<Process>, usize) {
         /// One look may miss a process whose parent has ended between the list and its entry.
@@ -414,7 +413,7 @@ impl Collector {
         (running, newcomers)
     }
 
-    /// What was not recorded so far.
+    /// The losses so far.
     #[must_use]
     pub fn losses(&self) -> Losses {
         let header = &self.memory.directory().header;
