@@ -55,12 +55,10 @@ pub enum Error {
     #[error("cargo cannot read the project")]
     Metadata(u8),
     /// Cargo says something that nobody understands.
-    #[error("cannot understand what cargo says of the project")]
+    #[error("cannot understand cargo's description of the project")]
     Json(#[from] serde_json::Error),
     /// Code for another machine.
-    #[error(
-        "rkcov has no runtime for {target}, only for {host}; leave --target away, or name that"
-    )]
+    #[error("rkcov has no runtime for {target}, only for {host}; omit --target, or give {host}")]
     Target {
         /// What was asked for.
         target: String,
@@ -68,7 +66,7 @@ pub enum Error {
         host: String,
     },
     /// A package that is not there.
-    #[error("--include {0}: the project has no such package, and depends on none")]
+    #[error("--include {0}: no such package in the project or its dependencies")]
     NoPackage(String),
     /// A package of cargo's `-p` that is not one of the workspace's.
     #[error("-p {0}: the workspace has no such package")]
@@ -77,7 +75,7 @@ pub enum Error {
     #[error("no package of the workspace is left to instrument")]
     NothingLeft,
     /// A gate for what does not run.
-    #[error("--no-run runs nothing that --fail-under-lines could judge")]
+    #[error("--fail-under-lines does not work with --no-run, which runs nothing")]
     NothingToJudge,
     /// A folder or file of ours.
     #[error("cannot use {}", path.display())]

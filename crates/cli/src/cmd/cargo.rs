@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-/// Records which code of a cargo project ran, with nothing changed in the project.
+/// Records which code of a cargo project ran, without changes to the project.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo-rkcov",
@@ -34,8 +34,8 @@ struct Cli {
 }
 
 const HELP: &str = "\
-Every option that is none of rkcov's is cargo's, and means what it always means: --release, \
---features, --package, --test, --no-fail-fast, --target, --profile ...
+All options that are not rkcov's own are passed to cargo: --release, --features, --package, --test, \
+--no-fail-fast, --target, --profile ...
 
 Examples:
   cargo rkcov test
@@ -46,22 +46,22 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 enum Sub {
-    /// Build, instrumented; run what comes of it under `rkcov run`
+    /// Build with instrumentation, for `rkcov run`
     #[command(visible_alias = "b")]
     Build(Build),
-    /// Run a binary or example, and report what it ran
+    /// Run a binary or example, and report the code that ran
     #[command(visible_alias = "r")]
     Run(Collect),
-    /// Run the tests, those in documentation too, and report what they ran
+    /// Run the tests, including documentation tests, and report the code that ran
     #[command(visible_alias = "t")]
     Test(Collect),
-    /// Run the benchmarks, and report what they ran
+    /// Run the benchmarks, and report the code that ran
     Bench(Collect),
-    /// Run the tests by cargo-nextest, and report what they ran
+    /// Run the tests with cargo-nextest, and report the code that ran
     Nextest(Collect),
-    /// Report once more what the last run recorded
+    /// Report the last run again
     Report(Again),
-    /// Remove what was built and recorded here
+    /// Remove instrumented builds and traces
     Clean(About),
 }
 
@@ -85,35 +85,35 @@ const NOT_OFFERED: [&str; 12] = [
 struct Which {
     #[command(flatten)]
     packages: Packages,
-    /// Cargo's options, and behind another `--` the program's
+    /// Cargo's options; the program's arguments after another `--`
     #[arg(last = true, hide = true)]
     cargo: Vec<OsString>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Packages {
-    /// Instrument this package too: a dependency, from wherever it comes
+    /// Also instrument this package, a dependency from any source
     #[arg(long, value_name = "SPEC", help_heading = "Packages")]
     include: Vec<String>,
     /// Do not instrument this package [default: all of the workspace, or those of --package]
     #[arg(long, value_name = "SPEC", help_heading = "Packages")]
     exclude_from_report: Vec<String>,
-    /// Instrument C and C++ that build scripts compile, too
+    /// Also instrument C and C++ code that build scripts compile
     #[arg(long, alias = "include-ffi", help_heading = "Packages")]
     with_c: bool,
-    /// Leave out functions that nothing calls, as rustc does, instead of counting them as not run
+    /// Omit functions that nothing calls, like rustc, instead of reporting them as uncovered
     #[arg(long, help_heading = "Packages")]
     without_dead_code: bool,
 }
 
 /// What cargo is told of the project: for commands for which no cargo reads it.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Project, as cargo has it")]
+#[command(next_help_heading = "Project options, as in cargo")]
 struct About {
     /// The project's manifest
     #[arg(long, value_name = "PATH")]
     manifest_path: Option<PathBuf>,
-    /// Where it was built [default: rkcov in cargo's target folder]
+    /// The target folder [default: rkcov in cargo's target folder]
     #[arg(long, value_name = "DIR")]
     target_dir: Option<PathBuf>,
     /// Only this package
@@ -122,31 +122,31 @@ struct About {
     /// All packages of the workspace
     #[arg(long, alias = "all")]
     workspace: bool,
-    /// Not this package
+    /// Without this package
     #[arg(long, value_name = "SPEC")]
     exclude: Vec<String>,
-    /// The machine that it was built for: this one
+    /// The target triple: this machine's
     #[arg(long, value_name = "TRIPLE")]
     target: Vec<String>,
-    /// Features, which may bring dependencies
+    /// Features to enable
     #[arg(short = 'F', long, value_name = "FEATURES")]
     features: Vec<String>,
     /// All features
     #[arg(long)]
     all_features: bool,
-    /// Not the default feature
+    /// Without the default feature
     #[arg(long)]
     no_default_features: bool,
-    /// A setting of cargo's
+    /// A setting of cargo
     #[arg(long, value_name = "KEY=VALUE|PATH")]
     config: Vec<OsString>,
     /// The lock file
     #[arg(long, value_name = "PATH")]
     lockfile_path: Option<PathBuf>,
-    /// An unstable option of cargo's
+    /// An unstable option of cargo
     #[arg(short = 'Z', value_name = "FLAG")]
     unstable: Vec<String>,
-    /// Leave the lock file as it is
+    /// Do not change the lock file
     #[arg(long)]
     locked: bool,
     /// Use no network
@@ -215,13 +215,13 @@ struct Collect {
     what: What,
     #[command(flatten)]
     shown: Shown,
-    /// Keep what earlier runs recorded, and report all together
+    /// Keep the traces of earlier runs, and report all runs together
     #[arg(long)]
     no_clean: bool,
-    /// Do not report now; `cargo rkcov report` does. Implies --no-clean
+    /// Only record; report later with `cargo rkcov report`. Implies --no-clean
     #[arg(long, conflicts_with = "fail_under_lines")]
     no_report: bool,
-    /// Run all tests although some fail, and be content with them
+    /// Run all tests even if some fail, and ignore test failures in the exit status
     #[arg(long)]
     ignore_run_fail: bool,
 }
@@ -515,7 +515,7 @@ impl Place {
         self.choose_sources(&mut args, which, shown);
         for package in packages_left_out(&self.target) {
             say(format_args!(
-                "rkcov: functions that nothing calls are not counted of {package}: with them it does not link"
+                "rkcov: {package}: functions that nothing calls are not counted, because it does not link with them"
             ));
         }
         Ok(report::run(&args)?)
@@ -710,9 +710,9 @@ fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, E
 fn why_nothing(found: Found) -> &'static str {
     match found {
         Found::NothingRan => "none of the instrumented code ran",
-        Found::Refused => "what ran could not map rkcov's memory",
-        Found::Strangers => "what ran was built with another version of rkcov",
-        Found::NoInstrumentation | Found::Coverage => "nothing that ran is instrumented",
+        Found::Refused => "no program that ran could map rkcov's memory",
+        Found::Strangers => "the programs that ran were built with another version of rkcov",
+        Found::NoInstrumentation | Found::Coverage => "no program that ran is instrumented",
     }
 }
 

@@ -329,6 +329,6 @@ mod tests {
              \x20   81 MiB 6.12/image/uml-rust: boots at once\n"
         );
         let page = Page(vec![kept(root, &[])]).to_string();
-        assert!(page.ends_with("\n  nothing yet\n"), "{page}");
+        assert!(page.ends_with("\n  empty\n"), "{page}");
     }
 }

@@ -25,28 +25,28 @@ use std::str::FromStr;
 /// Columns of a report that does not go to a terminal.
 const WIDTH: usize = 100;
 
-/// What a report looks like.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// A table of files, functions and lines, for people
     Text,
     /// An lcov tracefile, for genhtml and editors
     Lcov,
-    /// All of it, for programs; docs/report.schema.json says what stands where
+    /// JSON for programs; docs/report.schema.json describes it
     Json,
-    /// The bare PCs, one a line, as PATH+0xOFFSET
+    /// The PCs only, one per line, as PATH+0xOFFSET
     Pcs,
     /// Pages for a browser: a folder, or one file if PATH ends with .html
     Html,
-    /// Cobertura's XML, for CI services
+    /// Cobertura XML, for CI services
     Cobertura,
-    /// DynamoRIO's drcov, for plugins of disassemblers
+    /// DynamoRIO's drcov format, for disassembler plugins
     Drcov,
-    /// Annotations for a workflow of GitHub, and its summary if there is a GITHUB_STEP_SUMMARY
+    /// Annotations for a GitHub workflow, and its summary if GITHUB_STEP_SUMMARY is set
     Github,
-    /// Sums and a table of files, in Markdown
+    /// Totals and a table of files, in Markdown
     Markdown,
-    /// A picture of the share of lines that ran, in SVG
+    /// An SVG badge with the line coverage
     Badge,
 }
 
@@ -68,7 +68,7 @@ impl FromStr for Wanted {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (format, path) = match text.split_once('=') {
-            Some((_, "")) => return Err("there is no path behind the =".to_owned()),
+            Some((_, "")) => return Err("there is no path after the =".to_owned()),
             Some((format, path)) => (format, Some(path.into())),
             None => (text, None),
         };
@@ -78,7 +78,7 @@ impl FromStr for Wanted {
             .map(|value| value.get_name().to_owned())
             .collect();
         let format = Format::from_str(format, false)
-            .map_err(|_| format!("a report is one of {}", all.join(", ")))?;
+            .map_err(|_| format!("the formats are {}", all.join(", ")))?;
         Ok(Self { format, path })
     }
 }
@@ -99,7 +99,7 @@ impl FromStr for Remap {
                 from: from.into(),
                 to: to.into(),
             }),
-            _ => Err("two folders, as FROM=TO"),
+            _ => Err("give two folders, as FROM=TO"),
         }
     }
 }
@@ -127,23 +127,23 @@ enum Color {
 /// The arguments of `rkcov report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Trace files, reported as one
+    /// Trace files; several give one report
     #[arg(required_unless_present = "pcs", value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// What the report looks like: text, a table for people; lcov, a tracefile for genhtml and
-    /// editors; json, all of it, for programs (docs/report.schema.json); pcs, the bare PCs, one a
-    /// line, as PATH+0xOFFSET; html, pages for a browser: a folder, or one file if PATH ends with .html;
-    /// cobertura, XML for CI services; drcov, for plugins of disassemblers; github, annotations for a
-    /// workflow, and its summary if there is a GITHUB_STEP_SUMMARY; markdown, sums and a table of
-    /// files; badge, a picture of the share of lines that ran, in SVG.
-    /// With PATH it goes there, and there may be several [default: text]
+    /// The report's format: text, a table for people; lcov, a tracefile for genhtml and editors; json,
+    /// everything, for programs (docs/report.schema.json); pcs, the PCs only, one per line, as
+    /// PATH+0xOFFSET; html, pages for a browser: a folder, or one file if PATH ends with .html;
+    /// cobertura, XML for CI services; drcov, for disassembler plugins; github, annotations for a GitHub
+    /// workflow, and its summary if GITHUB_STEP_SUMMARY is set; markdown, totals and a table of files;
+    /// badge, an SVG badge with the line coverage. With PATH, the report is written to PATH. May be
+    /// repeated [default: text]
     #[arg(long, value_name = "FORMAT[=PATH]")]
     format: Vec<Wanted>,
-    /// Write the report whose format has no PATH to this file
+    /// Write the report to this file; for the format without its own PATH
     #[arg(short, long, value_name = "PATH")]
     pub(super) output: Option<PathBuf>,
-    /// Report a list of PCs, return addresses as kcov has them: hexadecimal numbers with white space
-    /// or commas between them
+    /// Report a list of PCs instead of a trace: return addresses as kcov records them, in hexadecimal,
+    /// separated by white space or commas
     #[arg(
         long,
         value_name = "LIST",
@@ -151,49 +151,49 @@ pub struct Args {
         requires = "image"
     )]
     pcs: Option<PathBuf>,
-    /// The program or vmlinux that the PCs of --pcs are of
+    /// The program or vmlinux that contains the PCs of --pcs
     #[arg(long, value_name = "ELF", requires = "pcs")]
     image: Option<PathBuf>,
-    /// How far from its addresses in the file the image of --pcs lay, in hexadecimal
+    /// For --pcs: the image's load address minus its address in the file, in hexadecimal
     #[arg(long, value_name = "HEX", requires = "pcs", value_parser = hexadecimal)]
     load_offset: Option<u64>,
-    /// Succeed even if a program or a library that ran is gone or is another one now
+    /// Succeed even if a program or a library that ran is missing or was rebuilt
     #[arg(long)]
     pub(super) allow_missing: bool,
-    /// Read the whole part of a trace that is cut or damaged
+    /// Report the valid part of a truncated or damaged trace
     #[arg(long)]
     salvage: bool,
 
-    /// Say of each file only how many of its lines and functions ran
+    /// For each file, print only how many of its lines and functions ran
     #[arg(long, conflicts_with_all = ["functions", "source", "full", "uncovered"])]
     summary_only: bool,
-    /// Fail, with exit status 1, if fewer of the lines ran: of 100, with two decimals at most
+    /// Exit with status 1 if line coverage is below PERCENT: 0 to 100, at most two decimals
     #[arg(long, value_name = "PERCENT", conflicts_with = "exclusive")]
     fail_under_lines: Option<Percent>,
-    /// The same of the lines that --since shows
+    /// The same for the lines that --since shows
     #[arg(long, value_name = "PERCENT", requires = "since")]
     #[arg(conflicts_with_all = ["exclusive", "fail_under_lines"])]
     fail_under_patch: Option<Percent>,
 
-    /// Show only sources that match: a path, its end, a folder, a glob; or re:REGEX
+    /// Show only sources that match: a path, the end of a path, a folder, a glob, or re:REGEX
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
     pub(super) filter: Vec<Pattern>,
     /// Do not show sources that match
     #[arg(long, value_name = "PATTERN", help_heading = "Sources")]
     pub(super) exclude: Vec<Pattern>,
-    /// Show system headers, Rust's own libraries and crates of others, too
+    /// Also show system headers, Rust's standard libraries and other crates
     #[arg(long, visible_alias = "include-deps", help_heading = "Sources")]
     pub(super) all_sources: bool,
-    /// Sources below the folder FROM are below TO now, as after a run in a container
+    /// Replace the folder FROM by TO in source paths, for example after a run in a container
     #[arg(long, value_name = "FROM=TO", help_heading = "Sources")]
     remap: Vec<Remap>,
-    /// Sources below this folder are of the project, too, wherever it lies
+    /// Treat sources below this folder as part of the project, too
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     pub(super) project: Vec<PathBuf>,
     /// Folders that debug information has instead of those in which the sources are.
     #[arg(skip)]
     pub(super) moved: Vec<(PathBuf, PathBuf)>,
-    /// Show only lines that changed since this revision of git, in the folder where this is called
+    /// Show only lines that changed since this git revision, in the current folder
     #[arg(
         long,
         value_name = "REV",
@@ -201,36 +201,36 @@ pub struct Args {
         conflicts_with = "summary_only"
     )]
     since: Option<String>,
-    /// Look for executables and libraries that have moved in this folder
+    /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     binaries: Vec<PathBuf>,
-    /// Look for separate debug information in this folder, too
+    /// Also search this folder for separate debug information
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     debug_dir: Vec<PathBuf>,
 
-    /// Show what these threads ran: main, workers, a thread's id or name
+    /// Show only the code that these threads ran: main, workers, a thread's id or name
     #[arg(long, value_name = "THREAD", help_heading = "Threads")]
     thread: Vec<Thread>,
-    /// Of the threads that are chosen, show only what ran on no other one
+    /// Show only code that no other threads ran; needs --thread or --by-thread
     #[arg(long, help_heading = "Threads")]
     exclusive: bool,
-    /// One report for each thread (text and lcov)
+    /// Write one report for each thread (text and lcov)
     #[arg(long, help_heading = "Threads")]
     by_thread: bool,
 
     /// List the functions of each file
     #[arg(long, help_heading = "Text")]
     functions: bool,
-    /// Print the lines with their text
+    /// Print the source text of the lines
     #[arg(long, help_heading = "Text")]
     source: bool,
-    /// Print all line numbers, however many
+    /// Print all line numbers, even if there are many
     #[arg(long, help_heading = "Text")]
     full: bool,
-    /// Print the lines that did not run instead of those that did
+    /// Print uncovered lines instead of covered ones
     #[arg(long, alias = "show-missing-lines", help_heading = "Text")]
     uncovered: bool,
-    /// Colour; auto is colour on a terminal unless NO_COLOR is set
+    /// When to use colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(
         long,
         value_enum,
@@ -239,7 +239,7 @@ pub struct Args {
         help_heading = "Text"
     )]
     color: Color,
-    /// PCs as they were recorded: addresses in memory, in order, however often
+    /// Print PCs as they were recorded: memory addresses, in order, with repetitions
     #[arg(long, help_heading = "PCs")]
     raw: bool,
 }
@@ -305,7 +305,7 @@ pub enum Error {
     #[error(transparent)]
     Thread(#[from] UnknownThread),
     /// Fewer lines ran than should have.
-    #[error("{ran} of {known} lines ran, {share}: --fail-under-lines asks for {least}")]
+    #[error("{ran} of {known} lines ran, {share}: --fail-under-lines requires {least}")]
     TooFew {
         /// Lines that ran.
         ran: usize,
@@ -325,16 +325,16 @@ pub enum Error {
         why: String,
     },
     /// Several reports would go to one place.
-    #[error("of several formats all but one need a path, as in --format lcov=PATH")]
+    #[error("with several formats, all but one need a path, as in --format lcov=PATH")]
     OnePlace,
     /// There is no report that could go to the path.
-    #[error("--output {}: each format has a path of its own", .0.display())]
+    #[error("--output {}: all formats have a path already", .0.display())]
     NothingLeft(PathBuf),
     /// Nothing is exclusive to all threads.
-    #[error("--exclusive says which of the threads matter only with --thread or --by-thread")]
+    #[error("--exclusive needs --thread or --by-thread")]
     Exclusive,
     /// A list of PCs that is none.
-    #[error("{}: {word:?} is no hexadecimal number", path.display())]
+    #[error("{}: {word:?} is not a hexadecimal number", path.display())]
     NoPc {
         /// The list.
         path: PathBuf,
@@ -372,7 +372,7 @@ pub enum Error {
     },
     /// Files that ran are not there.
     #[error(
-        "the report is not whole: {} of what ran {} not there any more, see above; --allow-missing accepts that",
+        "the report is incomplete: {} that ran {} missing, see above; --allow-missing accepts this",
         if *count == 1 { "1 file".to_owned() } else { format!("{count} files") },
         if *count == 1 { "is" } else { "are" }
     )]
@@ -384,7 +384,7 @@ pub enum Error {
     #[error(transparent)]
     Since(#[from] since::Error),
     /// The pages show whole files.
-    #[error("--since is not for --format html, which shows whole files")]
+    #[error("--since does not work with --format html, which shows whole files")]
     SinceHtml,
     /// The report cannot be written.
     #[error("cannot write {}", path.display())]
@@ -769,7 +769,7 @@ impl<'a> Reporter<'a> {
             return match least {
                 Some(least) => Err(Error::NotJudged {
                     least,
-                    why: "PCs are not lines; use another format".to_owned(),
+                    why: "the format pcs has no lines; use another format".to_owned(),
                 }),
                 None => Ok(()),
             };
@@ -778,7 +778,7 @@ impl<'a> Reporter<'a> {
             let (ran, all) = (view.lines_ran(), view.lines_all());
             match Percent::of(ran, all) {
                 Some(share) => warn(&format_args!("{ran} of {all} changed lines ran, {share}")),
-                None => warn(&"no line with code changed"),
+                None => warn(&"no changed line has code"),
             }
         }
         warn_of_changes(view);
@@ -816,7 +816,7 @@ fn warn_of_changes(view: &View<'_>) {
         n => format!(" and {n} more"),
     };
     warn(&format_args!(
-        "{}{more} changed after what ran was built: lines may stand elsewhere now; build and \
+        "{}{more} changed after the program was built: line numbers may be wrong; rebuild and \
          record again",
         named.join(", ")
     ));
@@ -837,7 +837,7 @@ fn summary(view: &View<'_>) -> io::Result<()> {
 fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
     let not_judged = |why: String| Err(Error::NotJudged { least, why });
     if !view.is_complete() {
-        return not_judged("what did not run is not known of all files".to_owned());
+        return not_judged("uncovered lines cannot be determined for all files".to_owned());
     }
     let coverage = view.coverage;
     let losses = coverage.losses(&view.selection);
@@ -853,11 +853,11 @@ fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
             .map(|loss| format!(" ({loss})"))
             .unwrap_or_default();
         return not_judged(format!(
-            "records were lost{why}, so what did not run is not known"
+            "records were lost{why}, so uncovered lines cannot be determined"
         ));
     }
     if coverage.mode == Mode::Cmp {
-        return not_judged("comparisons do not say what did not run".to_owned());
+        return not_judged("a trace of comparisons has no uncovered lines".to_owned());
     }
     let (ran, known) = (view.lines_ran(), view.lines_all());
     match Percent::of(ran, known) {

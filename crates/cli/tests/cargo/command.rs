@@ -72,7 +72,7 @@ fn too_few_lines_are_a_failure() {
     let output = project.run("test --ignore-run-fail --summary-only --fail-under-lines 100");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
-        said(&output).contains("--fail-under-lines asks for 100 %"),
+        said(&output).contains("--fail-under-lines requires 100 %"),
         "{}",
         said(&output)
     );
@@ -160,7 +160,7 @@ fn what_makes_no_sense_is_said() {
         (
             "test --include nobody",
             2,
-            "--include nobody: the project has no such package",
+            "--include nobody: no such package in the project",
         ),
         (
             "test --exclude small --workspace",

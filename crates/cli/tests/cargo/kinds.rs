@@ -301,7 +301,7 @@ fn what_does_not_link_with_them_links_without() {
     let output = project.run("test --lcov --output-path lcov.info");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    let note = "rkcov: functions that nothing calls are not counted of untouched: with them it does not link";
+    let note = "rkcov: untouched: functions that nothing calls are not counted, because it does not link with them";
     assert!(said.contains(note), "{said}");
     let coverage = project.read_lcov(&project.path("lcov.info"));
     project.assert_marks(&coverage, "src/main.rs");

@@ -49,7 +49,7 @@ impl Scene {
             .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         // A report that lacks what a file ran is written all the same, and is a failure.
-        let lacks = said.contains("the report is not whole");
+        let lacks = said.contains("the report is incomplete");
         assert_eq!(lacks, said.contains("`--binaries DIR`"), "{said}");
         let status = if lacks { 1 } else { 0 };
         assert_eq!(output.status.code(), Some(status), "{said}");
@@ -258,8 +258,8 @@ fn a_source_that_was_changed_since() {
         .set_modified(later)
         .unwrap();
     let said = report();
-    let changed = "LAB/line.c changed after what ran was built: lines may stand elsewhere now; \
-                   build and record again";
+    let changed = "LAB/line.c changed after the program was built: line numbers may be wrong; \
+                   rebuild and record again";
     assert!(said.contains(changed), "{said}");
 }
 
@@ -292,9 +292,8 @@ fn what_is_missing_is_a_failure_unless_that_is_allowed() {
     assert_eq!(status(&[]).0, Some(0));
     fs::rename(&scene.program, scene.path("old")).unwrap();
     let (gone, said) = status(&[]);
-    let last =
-        "rkcov: the report is not whole: 1 file of what ran is not there any more, see above; \
-                --allow-missing accepts that\n";
+    let last = "rkcov: the report is incomplete: 1 file that ran is missing, see above; \
+                --allow-missing accepts this\n";
     assert_eq!(gone, Some(1));
     assert!(said.ends_with(last), "{said}");
     assert_eq!(status(&["--allow-missing"]).0, Some(0));
@@ -319,7 +318,7 @@ fn something_else_in_a_programs_place() {
     fs::remove_file(&scene.program).unwrap();
     fs::create_dir(&scene.program).unwrap();
     said += &scene.has_no_lines(&[]);
-    let of_mix = |line: &&str| !line.contains("the report is not whole");
+    let of_mix = |line: &&str| !line.contains("the report is incomplete");
     let warnings: Vec<&str> = said.lines().filter(of_mix).collect();
     assert_eq!(warnings.len(), 6, "{said}");
     for warning in warnings {

@@ -97,7 +97,7 @@ fn exclusive_is_of_some_threads() {
     let built = threads();
     let (status, said) = fails(&built, "t.rkcov --exclusive");
     assert_eq!(status, Some(1));
-    assert!(said.contains("only with --thread or --by-thread"), "{said}");
+    assert!(said.contains("needs --thread or --by-thread"), "{said}");
     built.report("--exclusive --thread main");
     built.report("--exclusive --by-thread");
 }
@@ -127,9 +127,9 @@ fn several_reports_at_once() {
     assert_eq!(read("b.lcov"), read("a.lcov"));
     for (options, why) in [
         ("--format text --format lcov", "all but one need a path"),
-        ("--format lcov=a -o b", "each format has a path of its own"),
-        ("--format html5", "a report is one of text, lcov, json"),
-        ("--format lcov=", "no path behind the ="),
+        ("--format lcov=a -o b", "all formats have a path already"),
+        ("--format html5", "the formats are text, lcov, json"),
+        ("--format lcov=", "no path after the ="),
         ("--remap x", "FROM=TO"),
     ] {
         let (status, said) = fails(&built, &format!("t.rkcov {options}"));
@@ -198,7 +198,7 @@ fn pcs_are_places_of_files_that_are_the_same_in_each_run() {
         ),
         (
             "--pcs wrong --image p",
-            "\"twelve\" is no hexadecimal number",
+            "\"twelve\" is not a hexadecimal number",
         ),
         ("--pcs list", "--image"),
         (

@@ -156,7 +156,7 @@ fn too_few_lines_are_a_failure_and_say_so() {
     }
     let more = format!("{:.2}", percent + 0.01);
     let message = format!(
-        "rkcov: {} of {} lines ran, {percent:.2} %: --fail-under-lines asks for {more} %\n",
+        "rkcov: {} of {} lines ran, {percent:.2} %: --fail-under-lines requires {more} %\n",
         totals["ran"], totals["all"]
     );
     // Who asks has the report all the same.
@@ -167,7 +167,7 @@ fn too_few_lines_are_a_failure_and_say_so() {
     assert!(path.exists());
 
     for (arguments, status, why) in [
-        (&["--format", "pcs"][..], 1, "PCs are not lines"),
+        (&["--format", "pcs"][..], 1, "the format pcs has no lines"),
         (&["--filter", "none.c"], 1, "there are no lines"),
         (&["--exclusive"], 2, "cannot be used with '--exclusive'"),
     ] {

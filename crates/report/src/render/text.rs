@@ -565,8 +565,8 @@ impl Page<'_> {
             });
             for image in without {
                 let text = format!(
-                    "what did not run is not known of {}: no call of the instrumentation was found \
-                     in its code",
+                    "uncovered lines of {} cannot be determined: its code has no call of the \
+                     instrumentation",
                     harmless(&shown(&image.path)),
                 );
                 self.paragraph(&text, Role::Aside)?;
@@ -630,10 +630,7 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
     let count = |what: fn(&StreamSummary) -> u64| selected.iter().map(|s| what(s)).sum::<u64>();
     let lost = count(|stream| stream.lost.nowhere + stream.lost.ambiguous);
     if lost > 0 {
-        alarms.push(format!(
-            "{} belong to no module that is known",
-            plural(lost, "PC")
-        ));
+        alarms.push(format!("{} belong to no known module", plural(lost, "PC")));
     }
     let unknown: u64 = coverage.images.iter().map(|image| image.unknown).sum();
     if unknown > 0 {
@@ -645,7 +642,7 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
     let overwritten = count(|stream| stream.count_lost.into());
     if overwritten > 0 {
         alarms.push(format!(
-            "the program wrote over the buffers of {}: what they say may be wrong",
+            "the program overwrote the buffers of {}: their records may be wrong",
             plural(overwritten, "thread")
         ));
     }
@@ -658,7 +655,7 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
     });
     if unwritten > 0 {
         alarms.push(format!(
-            "{} of finished threads are blank: the program wrote over their buffers",
+            "{} of finished threads are blank: the program overwrote their buffers",
             plural(unwritten, "record")
         ));
     }
