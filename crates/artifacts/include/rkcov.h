@@ -96,13 +96,13 @@ void kcov_remote_stop_softirq(void);
  * thread. Threads and forked children inherit it. */
 uint64_t kcov_common_handle(void);
 
-/* Contexts: pieces of work that have a name. "rkcov run" records each for itself.
+/* Contexts: named pieces of work. "rkcov run" records each context separately.
  *
- * A program that has these in it links and runs without the runtime, too; they do nothing then. While
- * nobody collects, each is a load and a branch. */
+ * A program that calls these functions also links and runs without the runtime; then they do nothing.
+ * While nobody collects, each call is a load and a branch. */
 
-/* A context: a handle of RKCOV_SUBSYSTEM_USER, for KCOV_REMOTE_ENABLE as others are. 0 if nobody
- * collects, or if there is no room. */
+/* A context: a handle of RKCOV_SUBSYSTEM_USER, which KCOV_REMOTE_ENABLE accepts like any other. 0 if
+ * nobody collects, or if there is no room. */
 typedef uint64_t rkcov_context_t;
 
 enum rkcov_kind {
@@ -113,7 +113,7 @@ enum rkcov_kind {
 	RKCOV_USER = 5,
 };
 
-/* What the runtime has of them; for languages without headers, too. */
+/* The runtime's functions, also for languages that cannot use this header. */
 #define RKCOV_WEAK __attribute__((weak))
 RKCOV_WEAK uint64_t __rkcov_context(uint32_t kind, const char *name, size_t length);
 RKCOV_WEAK int __rkcov_contexts_wanted(void);
@@ -122,14 +122,14 @@ RKCOV_WEAK void __rkcov_leave(void);
 RKCOV_WEAK void __rkcov_end(uint64_t context);
 #undef RKCOV_WEAK
 
-/* 1 if a context gets a number: for programs to which a name costs something. */
+/* Returns 1 if contexts are collected: then build the name. */
 static inline int rkcov_contexts_wanted(void)
 {
 	return __rkcov_contexts_wanted && __rkcov_contexts_wanted();
 }
 
-/* A new context. Its name may have any bytes, and up to 1 MiB of them. Two contexts of one name are two.
- * It is a part of the context that the calling thread is in. */
+/* Creates a context. The name may contain any bytes, up to 1 MiB. Contexts with the same name are
+ * different contexts. The parent is the context that the calling thread is in. */
 static inline rkcov_context_t rkcov_context_bytes(enum rkcov_kind kind, const void *name, size_t length)
 {
 	return __rkcov_context ? __rkcov_context((uint32_t)kind, (const char *)name, length) : 0;
@@ -140,23 +140,24 @@ static inline rkcov_context_t rkcov_context(enum rkcov_kind kind, const char *na
 	return rkcov_contexts_wanted() ? rkcov_context_bytes(kind, name, strlen(name)) : 0;
 }
 
-/* Begins a section of the context on the calling thread, whose work is the context's until
- * rkcov_leave(). Any number of threads may be in a context, each any number of times. Threads that are
- * made there begin in it. For 0, and a context that has ended, the work is nobody's. */
+/* Begins a section of the context on the calling thread. Until rkcov_leave(), the code that the thread
+ * runs is recorded for the context. Any number of threads may be in a context, each any number of
+ * times. Threads that are created there begin in it. For 0, and for a context that has ended, the code
+ * is unattributed. */
 static inline void rkcov_enter(rkcov_context_t context)
 {
 	if (__rkcov_enter)
 		__rkcov_enter(context);
 }
 
-/* Ends the section that the calling thread began last. Without one it does nothing. */
+/* Ends the calling thread's innermost section. Without a section it does nothing. */
 static inline void rkcov_leave(void)
 {
 	if (__rkcov_leave)
 		__rkcov_leave();
 }
 
-/* The work is over. What threads that are still in it run from now on is nobody's. */
+/* Ends the context. Code that threads still run in it afterwards is unattributed. */
 static inline void rkcov_end(rkcov_context_t context)
 {
 	if (__rkcov_end)

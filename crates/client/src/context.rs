@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pieces of work that have a name.
+//! Contexts: named pieces of work.
 //!
-//! `rkcov run` records each for itself, so that a report can say what a test or a request ran. In a
-//! process of which nobody collects a context has no number, its name is not put together, and entering
-//! it does nothing.
+//! `rkcov run` records each context separately, so that a report can show the code of one test or
+//! request. If nobody collects in this process, a context has no number, its name is not built, and
+//! entering it does nothing.
 //!
 //! ```
 //! # fn answer(path: &str) -> usize { path.len() }
@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{self, Poll};
 
-/// What the runtime of this process has of contexts: see `rkcov.h`.
+/// The runtime's functions for contexts in this process: see `rkcov.h`.
 #[derive(Debug)]
 struct Runtime {
     context: unsafe extern "C" fn(u32, *const c_char, usize) -> u64,
@@ -34,7 +34,7 @@ struct Runtime {
 }
 
 impl Runtime {
-    /// That of this process. Who loads one later, by `dlopen()`, has to do so before the first context.
+    /// The runtime of this process. If `dlopen()` loads it, that must happen before the first context.
     fn of_process() -> Option<&'static Self> {
         static FOUND: OnceLock<Option<Runtime>> = OnceLock::new();
         FOUND.get_or_init(Self::find).as_ref()
@@ -53,14 +53,14 @@ impl Runtime {
         }
     }
 
-    /// That of this process, if somebody collects.
+    /// The runtime of this process, if somebody collects.
     fn collecting() -> Option<&'static Self> {
         // SAFETY: takes nothing.
         Self::of_process().filter(|runtime| unsafe { (runtime.are_wanted)() } != 0)
     }
 }
 
-/// What sort of work a context is.
+/// The kind of work that a context is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Kind {
@@ -76,9 +76,9 @@ pub enum Kind {
     User = 5,
 }
 
-/// A named piece of work. Clones are the same piece; when the last of them goes, and with it what was
-/// [wrapped](Context::wrap) or [instrumented](Context::instrument), the work is over: what threads that
-/// are still in it run from then on is nobody's.
+/// A named piece of work. Clones refer to the same context. It ends when the last clone is dropped,
+/// including everything that was [wrapped](Context::wrap) or [instrumented](Context::instrument). Code
+/// that threads still run in it afterwards is unattributed.
 #[derive(Clone, Debug)]
 pub struct Context {
     work: Option<Arc<Work>>,
@@ -98,8 +98,8 @@ impl Drop for Work {
 }
 
 impl Context {
-    /// A context of this kind. Its name is put together only if somebody collects. Two of one name are
-    /// two. It is a part of the context that the calling thread is in.
+    /// Creates a context of this kind. The name is built only if somebody collects. Contexts with the
+    /// same name are different contexts. The parent is the context that the calling thread is in.
     #[must_use]
     pub fn new(kind: Kind, name: impl fmt::Display) -> Self {
         let Some(runtime) = Runtime::collecting() else {
@@ -137,15 +137,15 @@ impl Context {
         Self::new(Kind::Input, name)
     }
 
-    /// Its handle, for a client that collects it alone. `None` if nobody collected when it was made, or
-    /// there was no room for it.
+    /// Its handle, for a client that collects only this context. `None` if nobody collected when the
+    /// context was created, or if there was no room for it.
     #[must_use]
     pub fn handle(&self) -> Option<Handle> {
         Handle::from_raw(self.work.as_ref()?.handle)
     }
 
-    /// Until the end of what is answered, what the calling thread runs is this context's. Threads that it
-    /// makes meanwhile begin in the context.
+    /// Enters the context: until the returned guard is dropped, the code that the calling thread runs is
+    /// recorded for this context. Threads that it creates meanwhile begin in the context.
     pub fn enter(&self) -> Entered<'_> {
         if let Some(work) = &self.work {
             // SAFETY: takes any number.
@@ -163,13 +163,13 @@ impl Context {
         f()
     }
 
-    /// `f`, which carries the context to the thread that runs it: for queues of thread pools.
+    /// Wraps `f` so that it runs in the context on any thread: for queues of thread pools.
     pub fn wrap<F: FnOnce() -> R, R>(&self, f: F) -> impl FnOnce() -> R + use<F, R> {
         let context = self.clone();
         move || context.run(f)
     }
 
-    /// A future that is polled in the context, whichever thread polls it, and dropped there.
+    /// Wraps a future so that it is polled and dropped in the context, on any thread.
     pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
         Instrumented {
             future: Some(future),
@@ -177,7 +177,7 @@ impl Context {
         }
     }
 
-    /// The work is over, whoever else has the context.
+    /// Ends the context, even if other clones exist.
     pub fn end(self) {
         if let Some(work) = &self.work {
             // SAFETY: takes any number.
@@ -186,8 +186,8 @@ impl Context {
     }
 }
 
-/// The calling thread is in a context until this is dropped, also by a panic. It belongs to its thread;
-/// several are dropped in the reverse order of their beginnings.
+/// A guard: the calling thread is in a context until it is dropped, also during a panic. It cannot move
+/// to another thread. Drop nested guards in reverse order.
 ///
 /// ```compile_fail,E0277
 /// fn goes_elsewhere<T: Send>() {}
