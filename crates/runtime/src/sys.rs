@@ -250,6 +250,29 @@ pub(crate) fn thread_id() -> u32 {
     unsafe { syscall(libc::SYS_gettid, [0; 6]) }.unwrap_or(0) as u32
 }
 
+/// Where the kernel finds the calling thread's robust mutexes: what libc told it.
+pub(crate) fn robust_list() -> Option<usize> {
+    let (mut head, mut length) = (0_usize, 0_usize);
+    let args = [
+        0,
+        ptr::from_mut(&mut head).expose_provenance(),
+        ptr::from_mut(&mut length).expose_provenance(),
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes to both words.
+    unsafe { syscall(libc::SYS_get_robust_list, args) }.ok()?;
+    (head != 0 && length == 3 * size_of::<usize>()).then_some(head)
+}
+
+/// Wakes one of those who wait for a change of `word`, in any process.
+pub(crate) fn wake_one(word: &AtomicU32) {
+    let at = ptr::from_ref(word).expose_provenance();
+    // SAFETY: the kernel does not touch the word.
+    let _ = unsafe { syscall(libc::SYS_futex, [at, libc::FUTEX_WAKE as usize, 1, 0, 0, 0]) };
+}
+
 pub(crate) fn yield_now() {
     // SAFETY: touches no memory.
     let _ = unsafe { syscall(libc::SYS_sched_yield, [0; 6]) };

@@ -95,8 +95,12 @@ fn make_key() -> u32 {
 
 /// Has [`ended`] called at the end of the calling thread, whose block is `tls`.
 pub(crate) fn announce_end(tls: &Tls) {
+    if tls.announced.load(Ordering::Relaxed) != 0 {
+        return;
+    }
     let key = KEY.load(Ordering::Relaxed);
     if key < KEYS_WITHOUT_ALLOCATION {
+        tls.announced.store(1, Ordering::Relaxed);
         // SAFETY: the key exists, and its value is never null.
         unsafe { libc::pthread_setspecific(key, ptr::from_ref(tls).cast()) };
     }
@@ -106,6 +110,8 @@ pub(crate) fn announce_end(tls: &Tls) {
 /// may run instrumented code until the last.
 unsafe extern "C" fn ended(_value: *mut c_void) {
     let tls = tls::current();
+    // libc has forgotten it.
+    tls.announced.store(0, Ordering::Relaxed);
     let round = tls.ends.load(Ordering::Relaxed) + 1;
     tls.ends.store(round, Ordering::Relaxed);
     if round < last_round() {

@@ -77,6 +77,10 @@ pub(crate) struct Tls {
     pub(crate) outer: AtomicPtr<Outer>,
     /// How often the thread's end was announced.
     pub(crate) ends: AtomicU32,
+    /// The thread's number as libc has it, or 0 if that was not needed yet.
+    pub(crate) number: AtomicU32,
+    /// The thread's end is announced.
+    pub(crate) announced: AtomicU32,
     /// How deep the thread is inside the rules; signal handlers stay out of them meanwhile.
     inside: AtomicU32,
     /// When the thread began, as `/proc` has it, or 0 if nobody has asked yet.

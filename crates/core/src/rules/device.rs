@@ -182,6 +182,7 @@ impl<H: Host> Kcov<H> {
     fn copy_request(&self, descriptor: &Ref<H>, address: usize) -> Result<Request<H>, Errno> {
         const HEAD: usize = size_of::<RemoteArg>();
         const WORD: usize = size_of::<u64>();
+        const SOME: usize = 32;
         let at = |offset: usize| address.checked_add(offset).ok_or(Errno::Fault);
 
         let mut num = [0; size_of::<u32>()];
@@ -199,11 +200,27 @@ impl<H: Host> Kcov<H> {
         let copy = || -> Result<RemoteArg, Errno> {
             let mut head = [0; HEAD];
             self.host().read_client(address, &mut head)?;
-            for i in 0..num as usize {
-                let mut handle = [0; WORD];
-                let offset = i.wrapping_mul(WORD).wrapping_add(HEAD);
-                self.host().read_client(at(offset)?, &mut handle)?;
-                handles.set(i, u64::from_ne_bytes(handle));
+            let mut done = 0_usize;
+            while done < num as usize {
+                // Some at a time: each reading is a system call in userspace.
+                let mut some = [0; SOME.wrapping_mul(WORD)];
+                let left = (num as usize).saturating_sub(done).wrapping_mul(WORD);
+                let offset = done.wrapping_mul(WORD).wrapping_add(HEAD);
+                let mut words: &[u8] = match some.get_mut(..left) {
+                    Some(last) => {
+                        self.host().read_client(at(offset)?, last)?;
+                        last
+                    }
+                    None => {
+                        self.host().read_client(at(offset)?, &mut some)?;
+                        &some
+                    }
+                };
+                while let Some((handle, rest)) = words.split_first_chunk() {
+                    handles.set(done, u64::from_ne_bytes(*handle));
+                    done = done.wrapping_add(1);
+                    words = rest;
+                }
             }
             let arg = RemoteArg::from_ne_bytes(head);
             if arg.num_handles != num {

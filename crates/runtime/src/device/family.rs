@@ -6,6 +6,7 @@ use super::buffers::Names;
 use super::files::Place;
 use super::host::Userspace;
 use super::mark::Mark;
+use super::robust;
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -63,6 +64,7 @@ pub(crate) fn found() -> Option<&'static Family> {
         Kcov::init(ptr::addr_of_mut!((*slot).kcov).cast(), Userspace);
     }
     Mark::Device.make(&lock);
+    robust::learn();
     // Last: a section of another thread may find it from here on.
     FAMILY.store(slot, Ordering::Release);
     drop(lock);

@@ -88,6 +88,8 @@ pub(crate) fn thread_ended(tls: &'static Tls) {
 
 /// The calling thread is the only one of a forked child.
 pub(crate) fn forked(tls: &'static Tls) {
+    // While the mark is wiped out, nobody uses the number.
+    tls.number.store(0, Ordering::Relaxed);
     Mark::Device.set();
     let common = tls.task.common(&Userspace);
     tls.started.store(0, Ordering::Relaxed);
