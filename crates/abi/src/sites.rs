@@ -58,6 +58,13 @@ pub struct Check {
 impl Check {
     /// Bytes of a check.
     pub const LEN: u64 = 14;
+    /// Where its second instruction begins.
+    pub const SECOND: usize = ACCESS;
+    /// What makes a check call always, in the place of the first bytes of its first instruction: a jump
+    /// to the second one. The distance to its byte stays where it is.
+    pub const SKIP: [u8; 2] = [0xeb, ACCESS as u8 - 2];
+    /// What makes a jump without a condition of its second instruction, as long as that is.
+    pub const ALWAYS: [u8; 2] = [0x90, 0xe9];
 
     /// The check that `code` begins with; the code lies at `at`.
     #[must_use]
@@ -159,6 +166,15 @@ pub enum Site {
 }
 
 impl Site {
+    /// Where its first instruction begins.
+    #[must_use]
+    pub const fn at(self) -> u64 {
+        match self {
+            Self::Check(check) => check.at,
+            Self::Store(store) => store.at,
+        }
+    }
+
     /// What is recorded.
     #[must_use]
     pub const fn pc(self) -> u64 {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Turns what a collector holds into a trace file.
 
-use rkcov::collector::{Collector, Inheritance, Losses, Process, Recording, Refusal, VERSION};
+use rkcov::collector::{
+    Collector, Inheritance, Losses, Lost, Process, Recording, Refusal, VERSION,
+};
 use rkcov::program::Outcome;
 use rkcov_report::image::build_id_of;
 use rkcov_report::trace::{
@@ -164,8 +166,8 @@ fn losses(from: &Losses) -> Vec<Loss> {
         refused,
         processes,
         unknown_modules,
-        stores,
         contexts,
+        lost,
         unplaced,
     } = from;
     let of = |reason, count: u32| Loss::new(reason, count.into());
@@ -173,9 +175,15 @@ fn losses(from: &Losses) -> Vec<Loss> {
         of(DropReason::NoSlot, *threads_without_slot),
         of(DropReason::UnknownProcess, *processes),
         of(DropReason::UnknownModule, *unknown_modules),
-        of(DropReason::NoStores, *stores),
         of(DropReason::NoContext, *contexts),
     ];
+    losses.extend(lost.iter().map(|(what, count)| {
+        let (reason, note) = reason(*what);
+        Loss {
+            note: note.to_owned(),
+            ..of(reason, *count)
+        }
+    }));
     losses.extend(unplaced.iter().map(|(image, count)| Loss {
         scope: Scope::Module {
             path: image.path.clone(),
@@ -195,13 +203,24 @@ fn losses(from: &Losses) -> Vec<Loss> {
     losses
 }
 
+/// Why it was lost, and what there is to say of it.
+const fn reason(what: Lost) -> (DropReason, &'static str) {
+    match what {
+        Lost::Stores => (DropReason::NoStores, ""),
+        Lost::Checks => (DropReason::NoChecks, ""),
+        Lost::Base => (DropReason::OwnBase, "build it with `rkcov cc --calls`"),
+        Lost::Place => (
+            DropReason::UnknownModule,
+            "loaded at the addresses of closed modules",
+        ),
+    }
+}
+
 /// Why a process that was invited did not come.
 const fn because(why: Refusal) -> &'static str {
     match why {
         Refusal::NoRoom => "no room to map rkcov's memory (`ulimit -v`)",
         Refusal::Secure => "a setuid program does not trust files of its caller",
-        Refusal::Denied => "it may not open rkcov's memory (another user or user namespace)",
-        Refusal::NoPath => "it cannot find rkcov's memory (no /proc, or another one)",
     }
 }
 

@@ -20,6 +20,7 @@ const LAYOUTS: &[(u32, u64)] = &[
     (3, 0xc4d8_22a0_0697_ea1a),
     (4, 0x9c66_8d9a_5e84_38ad),
     (5, 0x3c3c_bafa_e555_b65a),
+    (6, 0),
 ];
 
 /// Writes down where each field of a type is. A field that is not named here does not compile.
@@ -42,7 +43,7 @@ fn layout() -> String {
     let mut text = String::new();
     fields!(text, Prefix: magic version stranger_version strangers token);
     fields!(text, Header: prefix recording buffer_words closed processes loaded unknown_modules
-        threads_without_slot records_without_slot refused lines bounds path stores_lost contexts
+        threads_without_slot records_without_slot refused lines bounds path lost contexts
         context contexts_lost names);
     fields!(text, Directory: header tickets slots processes images loaded paths stores_used stores
         contexts);
@@ -72,6 +73,9 @@ fn layout() -> String {
     writeln!(text, "{INHERITED_FD} {link} {HOME_MAX}").unwrap();
     for refusal in Refusal::ALL {
         writeln!(text, "{refusal:?} {}", refusal as u32).unwrap();
+    }
+    for lost in Lost::ALL {
+        writeln!(text, "{lost:?} {}", lost as u32).unwrap();
     }
     writeln!(
         text,

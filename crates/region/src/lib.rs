@@ -57,7 +57,7 @@ pub const HOME_MAX: usize = 64;
 
 /// The version of everything in this crate. A process whose runtime has another version only adds
 /// itself to [`Prefix::strangers`].
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What a process says that is invited and cannot come, before it says why. So it stands in every
 /// file that has the runtime in it.
@@ -257,8 +257,8 @@ pub struct Header {
     pub threads_without_slot: AtomicU32,
     /// What those threads would have recorded.
     pub records_without_slot: AtomicU64,
-    /// Modules, or threads in them, whose stores are not recorded.
-    pub stores_lost: AtomicU32,
+    /// What else was lost, by the number of a [`Lost`].
+    pub lost: [AtomicU32; LOST],
     /// Processes that recorded nothing, by the number of a [`Refusal`].
     pub refused: [AtomicU32; REFUSALS],
     /// Bytes of the command lines that were taken; may pass [`Bounds::line_bytes`].
@@ -275,7 +275,30 @@ pub struct Header {
     path: [AtomicU8; HOME_MAX],
 }
 
-/// Why a process that was invited did not come.
+/// What a process that records could not record, or may not have recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Lost {
+    /// Modules, or threads in them, whose stores are not recorded: there was no room.
+    Stores = 0,
+    /// Modules whose checks may not have called: there was no room to remember where threads were.
+    Checks = 1,
+    /// Threads in which checks and stores lead elsewhere: the program has set GS's base for itself.
+    Base = 2,
+    /// Modules that came to lie where another one had been, so that their PCs are taken for its.
+    Place = 3,
+}
+
+/// How many [`Lost`]s there are.
+pub const LOST: usize = 4;
+
+impl Lost {
+    /// All of them.
+    pub const ALL: [Self; LOST] = [Self::Stores, Self::Checks, Self::Base, Self::Place];
+}
+
+/// Why a process that was invited did not come. One that finds no way to the memory cannot say so here:
+/// it says so on its standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Refusal {
@@ -283,18 +306,14 @@ pub enum Refusal {
     NoRoom = 0,
     /// It has rights that who started it has not (setuid), and trusts nobody.
     Secure = 1,
-    /// It may not open the memory: another user, or another user namespace.
-    Denied = 2,
-    /// The path of the memory leads nowhere: there is no `/proc`, or another one.
-    NoPath = 3,
 }
 
 /// How many [`Refusal`]s there are.
-pub const REFUSALS: usize = 4;
+pub const REFUSALS: usize = 2;
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; REFUSALS] = [Self::NoRoom, Self::Secure, Self::Denied, Self::NoPath];
+    pub const ALL: [Self; REFUSALS] = [Self::NoRoom, Self::Secure];
 }
 
 /// How much of the tables is used. Never more than there is.
@@ -377,6 +396,11 @@ impl Header {
     #[must_use]
     pub fn path(&self) -> [u8; HOME_MAX] {
         core::array::from_fn(|i| self.path[i].load(Ordering::Relaxed))
+    }
+
+    /// Counts one of what is lost.
+    pub fn lose(&self, what: Lost) {
+        self.lost[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How much of the tables is used.

@@ -4,7 +4,9 @@
 //! A module that `dlclose()` unloads goes as it does without us: its destructors run, and it is
 //! loaded anew when it is opened again. What threads recorded in it are addresses, so the next module
 //! must not come to lie where it was. When our `dlclose()` has called the real one, it looks for
-//! modules that are gone, and maps nothing (`PROT_NONE`) where they were.
+//! modules that are gone, and maps nothing (`PROT_NONE`) where they were. Where another thread was faster
+//! and had a module loaded there, that is counted as a loss (see `modules::add()`). Before it calls the
+//! real one it takes down what came without a word: gcc's modules that the wrapper has not linked.
 //!
 //! A program whose `dlclose()` is not ours (its executable was not linked with the runtime) has its
 //! modules kept instead: they stay loaded until the process ends. So do those that come while the
@@ -48,9 +50,13 @@ pub(crate) fn watch(_lock: &lock::Held, mapped: &Range<u64>) -> bool {
 /// As `dlclose()`.
 #[cfg_attr(rkcov_object, no_mangle)]
 pub unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
+    let somebody_collects = modules::is_known_now();
+    if somebody_collects {
+        modules::scan_again();
+    }
     // SAFETY: the caller's contract.
     let result = unsafe { linkage::close_it(handle) };
-    if modules::is_known_now() && has_unloaded() {
+    if somebody_collects && has_unloaded() {
         reserve();
     }
     result
@@ -59,7 +65,7 @@ pub unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
 /// Whether the dynamic linker has unloaded anything since this was asked last.
 fn has_unloaded() -> bool {
     static BEFORE: AtomicU64 = AtomicU64::new(0);
-    let now = modules::unloaded();
+    let now = modules::changes().unloaded;
     BEFORE.swap(now, Ordering::Relaxed) != now
 }
 

@@ -19,6 +19,7 @@ pub mod linkage;
 mod lock;
 pub mod maps;
 pub mod modules;
+mod patch;
 pub mod preload;
 mod record;
 mod run;

@@ -17,7 +17,7 @@ use crate::{closing, linkage, maps, run, sys};
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use rkcov_region::BUILD_ID_MAX;
+use rkcov_region::{Lost, BUILD_ID_MAX};
 
 /// What a module says about itself, in its own data.
 #[derive(Debug)]
@@ -47,6 +47,10 @@ pub(crate) struct Range {
     sites_end: AtomicU64,
     /// Not 0 if code lies on the sites' pages, too.
     sites_among_code: AtomicU32,
+    /// Not 0 if maps have no bytes of its own for it.
+    is_not_mapped: AtomicU32,
+    /// Tells it from another one that comes to lie in the same place.
+    key: AtomicU64,
 }
 
 pub(crate) mod offsets {
@@ -68,6 +72,8 @@ impl Range {
             sites_start: AtomicU64::new(0),
             sites_end: AtomicU64::new(0),
             sites_among_code: AtomicU32::new(0),
+            is_not_mapped: AtomicU32::new(0),
+            key: AtomicU64::new(0),
         }
     }
 
@@ -82,6 +88,7 @@ impl Range {
         self.sites_end.store(found.sites.end, Ordering::Relaxed);
         let among_code = u32::from(found.sites_among_code);
         self.sites_among_code.store(among_code, Ordering::Relaxed);
+        self.key.store(found.key, Ordering::Relaxed);
     }
 
     /// Where its text is, and how many bytes it has.
@@ -107,6 +114,20 @@ impl Range {
             self.sites_end.load(Ordering::Relaxed),
             self.sites_among_code.load(Ordering::Relaxed) != 0,
         )
+    }
+
+    pub(crate) fn has_sites(&self) -> bool {
+        let (start, end, _) = self.sites();
+        start < end
+    }
+
+    /// Maps have no bytes of its own for the module.
+    pub(crate) fn is_not_mapped(&self) {
+        self.is_not_mapped.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.is_not_mapped.load(Ordering::Relaxed) == 0
     }
 
     /// A range without a byte, for threads that have met none yet.
@@ -196,6 +217,8 @@ pub(crate) struct Found {
     pub(crate) build_id: [u8; BUILD_ID_MAX],
     pub(crate) build_id_len: usize,
     name: *const c_char,
+    /// A number that another module would have only by chance.
+    key: u64,
     /// The sites of its checks.
     sites: core::ops::Range<u64>,
     sites_among_code: bool,
@@ -210,6 +233,7 @@ impl Found {
         build_id: [0; BUILD_ID_MAX],
         build_id_len: 0,
         name: ptr::null(),
+        key: 0,
         sites: 0..0,
         sites_among_code: false,
     };
@@ -242,8 +266,8 @@ impl Found {
             if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
                 found.text_start = found.text_start.min(start);
                 found.text_end = found.text_end.max(start.wrapping_add(header.p_memsz));
-            } else if header.p_type == libc::PT_NOTE {
-                // SAFETY: a note segment of a loaded module is mapped and readable.
+            } else if header.p_type == libc::PT_NOTE && is_loaded_part(headers, header) {
+                // SAFETY: within a segment that the dynamic linker has mapped, and that can be read.
                 let notes = unsafe {
                     core::slice::from_raw_parts(
                         ptr::with_exposed_provenance::<u8>(start as usize),
@@ -267,6 +291,13 @@ impl Found {
             header.p_type == libc::PT_LOAD
                 && header.p_flags & libc::PF_X != 0
                 && on_one_page(&(start..start.wrapping_add(header.p_memsz)), &found.sites)
+        });
+        let id = found.build_id.get(..found.build_id_len).unwrap_or(&[]);
+        let size = found.mapped.end.wrapping_sub(found.mapped.start);
+        // FNV-1a. The name is there as long as the dynamic linker waits for us.
+        let bytes = id.iter().chain(found.name());
+        found.key = bytes.fold(size ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
         });
         (found.text_start < found.text_end).then_some(found)
     }
@@ -328,6 +359,17 @@ fn sites(body: &[u8]) -> Option<core::ops::Range<u64>> {
     (start < end).then_some(start..end)
 }
 
+/// Whether a segment lies in one that is in memory and can be read: headers may tell of others, too.
+fn is_loaded_part(headers: &[libc::Elf64_Phdr], part: &libc::Elf64_Phdr) -> bool {
+    headers.iter().any(|header| {
+        let offset = part.p_vaddr.wrapping_sub(header.p_vaddr);
+        header.p_type == libc::PT_LOAD
+            && header.p_flags & libc::PF_R != 0
+            && offset < header.p_filesz
+            && part.p_memsz <= header.p_filesz - offset
+    })
+}
+
 fn on_one_page(a: &core::ops::Range<u64>, b: &core::ops::Range<u64>) -> bool {
     let page = |at: u64| at / sys::PAGE as u64;
     b.start < b.end
@@ -368,15 +410,8 @@ impl Search {
     /// `info` is what `dl_iterate_phdr()` passes to its callback.
     unsafe fn visit(&mut self, info: &libc::dl_phdr_info) -> c_int {
         if let Some(address) = self.address {
-            // SAFETY: the module's program headers, as many as it says.
-            let headers = unsafe {
-                core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum))
-            };
-            let inside = headers.iter().any(|header| {
-                let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
-                header.p_type == libc::PT_LOAD && address.wrapping_sub(start) < header.p_memsz
-            });
-            if !inside {
+            // SAFETY: the caller's contract.
+            if !unsafe { has(info, address) } {
                 return 0;
             }
         } else if self.skip > 0 {
@@ -424,8 +459,11 @@ fn scan_at(moment: Moment) {
         let mut search = Search::new(None, skip);
         search.run();
         for found in search.found() {
-            // What was there before us is not closed while it is used, and at exit nothing is.
-            let _ = add(found, moment);
+            let is_watched = add(found, moment, false);
+            // What is closed without our knowledge must stay. At exit nothing is.
+            if !is_watched && moment == Moment::Now {
+                linkage::pin(found.name, true);
+            }
         }
         if search.len < search.found.len() {
             return;
@@ -439,60 +477,142 @@ pub(crate) fn add_containing(address: u64) {
     let mut search = Search::new(Some(address), 0);
     search.run();
     if let [found] = search.found() {
-        let is_watched = add(found, Moment::Now);
+        let is_watched = add(found, Moment::Now, true);
         let always = !is_watched || OPEN.load(Ordering::Relaxed);
         linkage::pin(found.name, always);
     }
 }
 
-/// How many modules the dynamic linker has unloaded; musl's unloads none.
-pub(crate) fn unloaded() -> u64 {
+/// Takes down what came without a word since this was called last, before any of it can go.
+pub(crate) fn scan_again() {
+    static BEFORE: AtomicU64 = AtomicU64::new(0);
+    let now = changes().loaded;
+    if BEFORE.load(Ordering::Acquire) != now {
+        scan();
+        BEFORE.store(now, Ordering::Release);
+    }
+    // Another thread may be about to read the name of a module that the caller closes.
+    drop(crate::lock::take());
+}
+
+/// How many modules the dynamic linker has loaded and unloaded; musl's unloads none.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Changes {
+    pub(crate) loaded: u64,
+    pub(crate) unloaded: u64,
+}
+
+pub(crate) fn changes() -> Changes {
     /// # Safety
-    /// `count` points to a `u64` that nobody else uses.
+    /// `changes` points to a `Changes` that nobody else uses.
     unsafe extern "C" fn first(
         info: *mut libc::dl_phdr_info,
         _size: usize,
-        count: *mut c_void,
+        changes: *mut c_void,
     ) -> c_int {
         // SAFETY: what `dl_iterate_phdr()` promises, and what is passed below.
-        unsafe { count.cast::<u64>().write((*info).dlpi_subs) };
+        unsafe {
+            changes.cast::<Changes>().write(Changes {
+                loaded: (*info).dlpi_adds,
+                unloaded: (*info).dlpi_subs,
+            });
+        }
         1
     }
-    let mut count = 0_u64;
-    // SAFETY: `first` matches, and `count` lives across the call.
-    unsafe { libc::dl_iterate_phdr(Some(first), ptr::from_mut(&mut count).cast()) };
-    count
+    let mut changes = Changes::default();
+    // SAFETY: `first` matches, and `changes` lives across the call.
+    unsafe { libc::dl_iterate_phdr(Some(first), ptr::from_mut(&mut changes).cast()) };
+    changes
 }
 
 /// Whether a module is loaded that has `address`.
 pub(crate) fn is_loaded(address: u64) -> bool {
-    let mut search = Search::new(Some(address), 0);
-    search.run();
-    search.len != 0
+    let mut is = false;
+    while_loaded(address, || is = true);
+    is
 }
 
-/// `false` if nobody would learn that the module goes.
-fn add(found: &Found, moment: Moment) -> bool {
-    if found.text_end == 0 || range_of(found.text_start).is_some() {
+/// Calls `f` if a module is loaded that has `address`. It stays loaded meanwhile: the dynamic linker takes
+/// nothing away while it tells what there is.
+pub(crate) fn while_loaded<F: FnMut()>(address: u64, f: F) {
+    /// # Safety
+    /// `data` points to what `while_loaded()` passes, which nobody else uses.
+    unsafe extern "C" fn visit<F: FnMut()>(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: what `dl_iterate_phdr()` promises, and the caller's contract.
+        let (info, (address, f)) = unsafe { (&*info, &mut *data.cast::<(u64, F)>()) };
+        // SAFETY: `info` comes from `dl_iterate_phdr()`.
+        let found = unsafe { has(info, *address) };
+        if found {
+            f();
+        }
+        found.into()
+    }
+    let mut data = (address, f);
+    // SAFETY: `visit` matches, and `data` lives across the call.
+    unsafe { libc::dl_iterate_phdr(Some(visit::<F>), ptr::from_mut(&mut data).cast()) };
+}
+
+/// Whether the module has `address`.
+///
+/// # Safety
+/// `info` is what `dl_iterate_phdr()` passes to its callback.
+unsafe fn has(info: &libc::dl_phdr_info, address: u64) -> bool {
+    if info.dlpi_phdr.is_null() {
+        return false;
+    }
+    // SAFETY: the module's program headers, as many as it says.
+    let headers =
+        unsafe { core::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+    headers.iter().any(|header| {
+        let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
+        header.p_type == libc::PT_LOAD && address.wrapping_sub(start) < header.p_memsz
+    })
+}
+
+/// The module that was found is taken down already, or lies where one was that is gone.
+fn is_known(found: &Found) -> bool {
+    let text = found.text_start..found.text_end;
+    let Some(range) = ranges().iter().find(|range| {
+        let (start, len) = range.text();
+        start < text.end && text.start < start.wrapping_add(len)
+    }) else {
+        return false;
+    };
+    // It came before we could keep the place free. Its PCs are taken for those of the other one.
+    if range.key.load(Ordering::Relaxed) != found.key {
+        range.key.store(found.key, Ordering::Relaxed);
+        run::lose(Lost::Place);
+    }
+    true
+}
+
+/// `false` if nobody would learn that the module goes. If it `is_new`, none of its code has run.
+fn add(found: &Found, moment: Moment, is_new: bool) -> bool {
+    if found.text_end == 0 || is_known(found) {
         return true;
     }
     let mut lock = match moment {
         Moment::Now => crate::lock::take(),
         Moment::Exit => crate::lock::take_at_exit(),
     };
-    if range_of(found.text_start).is_some() {
+    if is_known(found) {
         return true;
     }
     let at = LEN.load(Ordering::Relaxed);
-    if let Some(range) = RANGES.get(at) {
-        range.describe(found);
-        note_place(found);
-        // At exit it makes no difference any more, and would take system calls.
-        if moment == Moment::Now {
-            maps::meet(&lock, range);
-        }
-        LEN.store(at + 1, Ordering::Release);
+    // Where the table is full, the module is known to the collector and to maps all the same.
+    let unlisted = Range::new();
+    let range = RANGES.get(at).unwrap_or(&unlisted);
+    range.describe(found);
+    note_place(found);
+    match moment {
+        Moment::Now => maps::meet(&lock, range, is_new),
+        Moment::Exit => maps::meet_at_exit(range),
     }
+    LEN.store((at + 1).min(MAX), Ordering::Release);
     let is_watched = closing::watch(&lock, &found.mapped);
     run::add_module(&mut lock, found, moment);
     is_watched

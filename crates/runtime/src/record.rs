@@ -8,7 +8,8 @@ use crate::modules::{self, range_of, reserve_indices, Range};
 use crate::tls::{self, Tls, COPIES, UNATTACHED};
 use crate::{maps, run, stores};
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU8, Ordering};
+use rkcov_abi::sites::Check;
 use rkcov_abi::{CmpType, Comparison};
 use rkcov_core::append::{append_cmp, append_pc, append_unique, Appended};
 use rkcov_core::hot::{Mode, MODE_BITS};
@@ -25,40 +26,37 @@ fn mode(tls: &Tls) -> u32 {
     tls.hot.mode.load(Ordering::Relaxed) & MODE_BITS
 }
 
-/// Appends by `put`, which gets the count word, how many records fit behind it, and the bits of the
-/// bitmap before it. A slot of `rkcov run` grows first if it is full.
-fn append(tls: &Tls, put: impl Fn(*mut Word, u32, u64) -> Appended) {
-    let once = || {
-        put(
-            tls.hot.area.load(Ordering::Relaxed),
-            tls.hot.limit.load(Ordering::Relaxed),
-            tls.task.bitmap_bits.load(Ordering::Relaxed),
-        )
-    };
-    let mut did = once();
-    if did == Appended::Full && is_on_tape(tls) && run::grow(tls) {
-        did = once();
-    }
-    if did == Appended::Full {
-        tls.task.count_full();
-    }
+/// Where records go: to whoever the thread records for, or to the collector that gets copies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Client,
+    Collector,
 }
 
-/// The same for the collector's copy.
-fn append_copy(tls: &Tls, put: impl Fn(*mut Word, u32, u64) -> Appended) {
+/// Appends by `put`, which gets the count word, how many records fit behind it, and the bits of the
+/// bitmap before it. A slot of `rkcov run` grows first if it is full.
+fn append(tls: &Tls, to: To, put: impl Fn(*mut Word, u32, u64) -> Appended) {
     let once = || {
+        let (area, limit, bits) = match to {
+            To::Client => (&tls.hot.area, &tls.hot.limit, &tls.task.bitmap_bits),
+            To::Collector => (&tls.tape.area, &tls.tape.limit, &tls.tape.bits),
+        };
         put(
-            tls.tape.area.load(Ordering::Relaxed),
-            tls.tape.limit.load(Ordering::Relaxed),
-            tls.tape.bits.load(Ordering::Relaxed),
+            area.load(Ordering::Relaxed),
+            limit.load(Ordering::Relaxed),
+            bits.load(Ordering::Relaxed),
         )
     };
     let mut did = once();
-    if did == Appended::Full && run::grow(tls) {
+    let may_grow = to == To::Collector || is_on_tape(tls);
+    if did == Appended::Full && may_grow && run::grow(tls) {
         did = once();
     }
     if did == Appended::Full {
-        run::count_full(tls);
+        match to {
+            To::Client => tls.task.count_full(),
+            To::Collector => run::count_full(tls),
+        }
     }
 }
 
@@ -68,11 +66,12 @@ fn is_on_tape(tls: &Tls) -> bool {
         && tls.hot.area.load(Ordering::Relaxed) == tls.tape.area.load(Ordering::Relaxed)
 }
 
-/// What a PC without a guard or a check comes from.
+/// What a PC comes from.
 #[derive(Clone, Copy)]
 enum Origin<'a> {
-    /// A check, which knows whether the thread has not been there before.
-    Check(&'a dyn Fn() -> bool),
+    /// A check or a store, which knows whether the thread has not been there before, or that it has no
+    /// byte for that.
+    Site(&'a dyn Fn() -> Option<bool>),
     /// A call, with the index that its site has in a bitmap.
     Call(u64),
 }
@@ -82,86 +81,115 @@ fn copy_pc(tls: &Tls, origin: Origin<'_>, pc: u64) {
     if tls.hot.mode.load(Ordering::Relaxed) & COPIES == 0 {
         return;
     }
-    let origin = match origin {
-        Origin::Check(_) if !has_marks(tls) => Origin::Call(text_index(tls, pc)),
-        origin => origin,
-    };
     let mode = tls.tape.mode.load(Ordering::Relaxed);
     if mode == Mode::Unique as u32 {
-        match origin {
-            Origin::Call(index) => {
+        let (is_first, index) = match origin {
+            Origin::Site(is_first) => match is_first() {
+                Some(is_first) => (Some(is_first), NO_INDEX),
+                None => (None, text_index(tls, pc)),
+            },
+            Origin::Call(index) => (None, index),
+        };
+        match is_first.or_else(|| is_first_call(tls, index, pc)) {
+            Some(true) => {}
+            Some(false) => return,
+            None => {
                 run::need_bitmap(tls);
                 // SAFETY: whoever set the tape's mode vouches for its area and bitmap.
-                append_copy(tls, |area, limit, bits| unsafe {
+                append(tls, To::Collector, |area, limit, bits| unsafe {
                     append_unique(area, limit, bits, index, pc)
                 });
                 return;
             }
-            Origin::Check(is_first) if !is_first() => return,
-            Origin::Check(_) => {}
         }
     } else if mode != Mode::Pc as u32 {
         return;
     }
     // SAFETY: as above.
-    append_copy(tls, |area, limit, _| unsafe { append_pc(area, limit, pc) });
+    append(tls, To::Collector, |area, limit, _| unsafe {
+        append_pc(area, limit, pc)
+    });
+}
+
+/// Whether the thread has not been at a call before that has no index, by its byte in the thread's map,
+/// which is marked. So are calls of a module that came without a word, or for which indices ran out.
+/// `None` if the call has an index, or no byte.
+fn is_first_call(tls: &Tls, index: u64, pc: u64) -> Option<bool> {
+    if index != NO_INDEX {
+        return None;
+    }
+    let byte = byte_of_call(tls, pc)?;
+    Some(byte.swap(1, Ordering::Relaxed) == 0)
+}
+
+fn byte_of_call(tls: &Tls, pc: u64) -> Option<&'static AtomicU8> {
+    maps::byte_of_call(pc, tls.map.load(Ordering::Relaxed))
 }
 
 /// Appends in trace mode.
 fn trace(tls: &Tls, pc: u64) {
     // SAFETY: whoever set the mode vouches for the area.
-    append(tls, |area, limit, _| unsafe { append_pc(area, limit, pc) });
+    append(tls, To::Client, |area, limit, _| unsafe {
+        append_pc(area, limit, pc)
+    });
 }
 
 /// Appends in unique mode.
 fn unique(tls: &Tls, index: u64, pc: u64) {
     if is_on_tape(tls) {
-        run::need_bitmap(tls);
+        match is_first_call(tls, index, pc) {
+            Some(true) => return trace(tls, pc),
+            Some(false) => return,
+            None => run::need_bitmap(tls),
+        }
     }
     // SAFETY: whoever set the mode vouches for the area and the bitmap.
-    append(tls, |area, limit, bits| unsafe {
+    append(tls, To::Client, |area, limit, bits| unsafe {
         append_unique(area, limit, bits, index, pc)
     });
 }
 
-/// Marks a check in the thread's map. Answers whether the thread has not been there before.
-fn is_first(tls: &Tls, pc: u64) -> bool {
-    // SAFETY: `pc` is behind a check's jump, at whose end the distance to its target stands; the
-    // comparison before it has a distance to the site, from where the jump begins, and an operand of
-    // one byte.
-    let site = unsafe {
-        let jump = (pc as *const u8).wrapping_sub(CHECK_JUMP);
-        let distance = jump.wrapping_sub(1 + 4).cast::<i32>().read_unaligned();
-        (jump as u64).wrapping_add_signed(distance.into())
+/// Whether the thread has not been at a check before, which is marked in its map. `None` if the module has
+/// no bytes in maps, so that all its checks call.
+fn is_first_check(tls: &Tls, pc: u64) -> Option<bool> {
+    // SAFETY: `pc` is behind a check, as whoever rewrites calls and `patch` leave it.
+    let (begin, second) = unsafe {
+        let check = (pc as *const u8).wrapping_sub(Check::LEN as usize);
+        let code = check.cast::<[u8; Check::SECOND]>().read();
+        (code, check.wrapping_add(Check::SECOND))
     };
+    let [first, _, _, distance @ .., _] = begin;
+    if first == Check::SKIP[0] {
+        return None;
+    }
+    let site = (second as u64).wrapping_add_signed(i32::from_le_bytes(distance).into());
     // SAFETY: the site of a check that was just run.
     unsafe { maps::mark(site, tls.map.load(Ordering::Relaxed)) }
 }
-
-/// Bytes of the jump of a check.
-const CHECK_JUMP: usize = 6;
 
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 /// A check whose byte is 0, in any mode. `pc` is where it goes on.
 pub(crate) extern "C" fn hit(pc: u64) {
     let tls = tls::current();
+    site(tls, pc, &|| is_first_check(tls, pc));
+}
+
+/// A site that is recorded where `is_first` says that the thread has not been there before, in any mode.
+fn site(tls: &Tls, pc: u64, is_first: &dyn Fn() -> Option<bool>) {
+    // Asked for before the map, which the thread may get only now.
     match mode(tls) {
         m if m == Mode::Pc as u32 => trace(tls, pc),
         m if m == Mode::Unique as u32 => {
-            if !is_on_tape(tls) || !has_marks(tls) {
-                unique(tls, text_index(tls, pc), pc);
-            } else if is_first(tls, pc) {
-                trace(tls, pc);
+            let is_first = if is_on_tape(tls) { is_first() } else { None };
+            match is_first {
+                Some(true) => trace(tls, pc),
+                Some(false) => {}
+                None => unique(tls, text_index(tls, pc), pc),
             }
         }
         _ => {}
     }
-    copy_pc(tls, Origin::Check(&|| is_first(tls, pc)), pc);
-}
-
-/// Whether a map says where the thread has been; otherwise the bitmap of its slot does.
-fn has_marks(tls: &Tls) -> bool {
-    maps::has_marks(tls.map.load(Ordering::Relaxed))
+    copy_pc(tls, Origin::Site(is_first), pc);
 }
 
 /// The index of a guard's site.
@@ -186,6 +214,11 @@ pub(crate) extern "C" fn unique_index(index: u64, pc: u64) {
 /// Unique mode, a PC outside of the thread's last range.
 pub(crate) extern "C" fn unique_elsewhere(pc: u64) {
     let tls = tls::current();
+    // No index has to be looked for to know that the thread has been there.
+    let been = |byte: &AtomicU8| byte.load(Ordering::Relaxed) != 0;
+    if is_on_tape(tls) && byte_of_call(tls, pc).is_some_and(been) {
+        return;
+    }
     unique(tls, text_index(tls, pc), pc);
 }
 
@@ -231,30 +264,11 @@ pub(crate) extern "C" fn pc_guard(guard: u32, pc: u64) {
 
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 /// A call with a guard of a module in which other calls are stores, in any mode.
-///
-/// # Safety
-/// `guard` is such a guard.
-pub(crate) unsafe extern "C" fn store(guard: u64, pc: u64) {
+pub(crate) extern "C" fn store(guard: u64, pc: u64) {
     let tls = tls::current();
-    // Asked for before the map, which the thread may get only now.
-    let mode = mode(tls);
-    let is_first = || {
-        let base = tls.map.load(Ordering::Relaxed);
-        // SAFETY: the caller's contract.
-        unsafe { stores::is_first_call(guard, base) }
-    };
-    match mode {
-        m if m == Mode::Pc as u32 => trace(tls, pc),
-        m if m == Mode::Unique as u32 => {
-            if !is_on_tape(tls) || !has_marks(tls) {
-                unique(tls, text_index(tls, pc), pc);
-            } else if is_first() {
-                trace(tls, pc);
-            }
-        }
-        _ => {}
-    }
-    copy_pc(tls, Origin::Check(&is_first), pc);
+    site(tls, pc, &|| {
+        stores::is_first_call(guard, tls.map.load(Ordering::Relaxed))
+    });
 }
 
 /// A guard in which a thread without a map has stored: the collector gets its address.
@@ -294,14 +308,14 @@ pub(crate) extern "C" fn compare(arg1: u64, arg2: u64, pc: u64, kind: u64) {
 fn append_comparison(tls: &Tls, records: bool, cmp: Comparison) {
     if records {
         // SAFETY: whoever set the mode vouches for the area.
-        append(tls, |area, limit, _| unsafe {
+        append(tls, To::Client, |area, limit, _| unsafe {
             append_cmp(area, limit, cmp)
         });
     }
     let copies = tls.hot.mode.load(Ordering::Relaxed) & COPIES != 0;
     if copies && tls.tape.mode.load(Ordering::Relaxed) == Mode::Cmp as u32 {
         // SAFETY: whoever set the tape's mode vouches for its area.
-        append_copy(tls, |area, limit, _| unsafe {
+        append(tls, To::Collector, |area, limit, _| unsafe {
             append_cmp(area, limit, cmp)
         });
     }

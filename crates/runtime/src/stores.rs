@@ -14,13 +14,12 @@
 //! Where every PC is recorded, in order, stores become calls again when the module comes, before its
 //! code runs.
 
-use crate::modules::{self, Range};
+use crate::modules;
 use crate::tls::Tls;
-use crate::{lock, maps, run, sys};
+use crate::{lock, maps, patch, run, sys};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicU8, AtomicUsize, Ordering};
-use rkcov_abi::sites::Store;
-use rkcov_region::{Geometry, Guards, GUARD};
+use rkcov_region::{Geometry, Guards, Lost, GUARD};
 
 /// The guards of a module, and where their bytes are in a slot.
 struct Module {
@@ -79,11 +78,11 @@ pub(crate) unsafe extern "C" fn init(start: *mut u32, stop: *mut u32) {
     if !run::is_active() {
         return;
     }
-    if run::wants_each_once() {
+    if run::wants_each_once() && maps::serve(start..end) {
         add(start, end);
         run::attach(crate::tls::current());
-    } else if !make_calls(start, end) {
-        run::lose_stores();
+    } else if !patch::make_calls(start, end) {
+        run::lose(Lost::Stores);
     }
 }
 
@@ -100,7 +99,7 @@ fn add(start: u64, end: u64) {
         MODULES.get(number),
         at.wrapping_add(len) <= Geometry::STORES_BYTES,
     ) else {
-        run::lose_stores();
+        run::lose(Lost::Stores);
         return;
     };
     USED.store(at.wrapping_add(len), Ordering::Relaxed);
@@ -134,19 +133,26 @@ fn show(module: &Module, base: u64, slot: u32) {
     let bytes = into.wrapping_add(len).next_multiple_of(page);
     let to = start.wrapping_sub(into).wrapping_add(base);
     if !run::map_stores(slot, offset.wrapping_sub(into), to as usize, bytes as usize) {
-        run::lose_stores();
+        run::lose(Lost::Stores);
     }
 }
 
-/// The byte that says whether a call with this guard has been recorded, in the map with this base.
-///
-/// # Safety
-/// The guard is one of a module with stores, and the base is the calling thread's.
-pub(crate) unsafe fn is_first_call(guard: u64, base: u64) -> bool {
+/// Whether the thread whose map has this base has not been at the call with this guard, which is marked.
+/// `None` if the guard is not of a module in which other calls are stores, or if the thread has no marks.
+pub(crate) fn is_first_call(guard: u64, base: u64) -> Option<bool> {
+    let is_of = |module: &&Module| {
+        let Guards { start, len, .. } = module.guards(0);
+        guard.wrapping_sub(start) < len
+    };
+    modules()
+        .iter()
+        .find(is_of)
+        .filter(|_| maps::has_marks(base))?;
     let at = guard.wrapping_add(base).wrapping_add(1) as usize;
-    // SAFETY: the caller's contract: maps have bytes for all of a module, and a guard has four.
+    // SAFETY: maps have bytes for all guards of such a module, and so has the module itself, whose base
+    // is 0; a guard has four bytes.
     let byte = unsafe { &*ptr::with_exposed_provenance::<AtomicU8>(at) };
-    byte.swap(1, Ordering::Relaxed) == 0
+    Some(byte.swap(1, Ordering::Relaxed) == 0)
 }
 
 /// The context of the thread whose map has this base has ended: what it stored until now goes into the
@@ -172,75 +178,14 @@ pub(crate) fn renew(base: u64) {
 pub(crate) fn stored_in_place(tls: &Tls, mut tell: impl FnMut(&Tls, u64)) {
     for module in modules() {
         let Guards { start, len, .. } = module.guards(0);
-        if !modules::is_loaded(start) {
-            continue;
-        }
-        for guard in (start..start.wrapping_add(len)).step_by(GUARD as usize) {
-            // SAFETY: a guard of a module that is loaded.
-            let byte = unsafe { &*ptr::with_exposed_provenance::<AtomicU8>(guard as usize) };
-            if byte.load(Ordering::Relaxed) != 0 {
-                tell(tls, guard);
-            }
-        }
-    }
-}
-
-/// Makes calls of all stores into the guards between `start` and `end`: in a module that was taken
-/// down, whose code does not run yet.
-fn make_calls(start: u64, end: u64) -> bool {
-    let around = |range: &&Range| {
-        let (first, last) = range.bounds();
-        (first..last).contains(&start)
-    };
-    let Some((text, len)) = modules::ranges().iter().find(around).map(Range::text) else {
-        return false;
-    };
-    let page = sys::PAGE as u64;
-    let first = text & !(page - 1);
-    let pages = text
-        .wrapping_add(len)
-        .next_multiple_of(page)
-        .wrapping_sub(first) as usize;
-    let callback = run::store_callback();
-    if sys::protect(
-        first as usize,
-        pages,
-        libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-    )
-    .is_err()
-    {
-        return false;
-    }
-    // SAFETY: the module's text, readable and now writable; nobody runs it yet.
-    let code = unsafe {
-        core::slice::from_raw_parts_mut(
-            ptr::with_exposed_provenance_mut::<u8>(text as usize),
-            len as usize,
-        )
-    };
-    let mut whole = true;
-    let mut at = 0;
-    while let Some(rest) = code.get_mut(at..).filter(|rest| !rest.is_empty()) {
-        let store = Store::read(rest, text.wrapping_add(at as u64))
-            .filter(|store| (start..end).contains(&store.guard));
-        let Some(store) = store else {
-            at += 1;
-            continue;
-        };
-        at += match store.call(callback) {
-            Some(bytes) => {
-                let len = store.pc().wrapping_sub(store.at) as usize;
-                for (to, from) in rest.iter_mut().zip(bytes).take(len) {
-                    *to = from;
+        modules::while_loaded(start, || {
+            for guard in (start..start.wrapping_add(len)).step_by(GUARD as usize) {
+                // SAFETY: a guard of a module that is loaded, and stays so.
+                let byte = unsafe { &*ptr::with_exposed_provenance::<AtomicU8>(guard as usize) };
+                if byte.load(Ordering::Relaxed) != 0 {
+                    tell(tls, guard);
                 }
-                len
             }
-            None => {
-                whole = false;
-                1
-            }
-        };
+        });
     }
-    let _ = sys::protect(first as usize, pages, libc::PROT_READ | libc::PROT_EXEC);
-    whole
 }

@@ -2,20 +2,20 @@
 //! What is lost is said, and no line that ran is said not to have run, in any format.
 
 use crate::support::{succeed, Compiler, Lab, RKCOV};
-use rkcov_report::trace::{DropReason, Mode, TraceFile};
+use rkcov_report::trace::{DropReason, Mode, Trace, TraceFile};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// What the formats say of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Says {
+pub(crate) enum Says {
     Ran,
     Missed,
     Unknown,
 }
 
 /// A program, and what became of running it.
-struct Case {
+pub(crate) struct Case {
     lab: Lab,
     program: PathBuf,
     trace: PathBuf,
@@ -26,6 +26,10 @@ impl Case {
     fn new() -> Self {
         let lab = Lab::new();
         let program = lab.program(Compiler::Gcc, "late");
+        Self::of(lab, program)
+    }
+
+    pub(crate) fn of(lab: Lab, program: PathBuf) -> Self {
         let trace = lab.path("trace.rkcov");
         Self {
             lab,
@@ -36,7 +40,7 @@ impl Case {
     }
 
     /// Runs a shell script in which `$P` is the program, with these options of `rkcov run`.
-    fn run(&mut self, options: &[&str], script: &str) {
+    pub(crate) fn run(&mut self, options: &[&str], script: &str) {
         let output = Command::new(RKCOV)
             .args(["run", "-o"])
             .arg(&self.trace)
@@ -51,7 +55,7 @@ impl Case {
         assert_eq!(output.status.code(), Some(0), "{}", self.said);
     }
 
-    fn report(&self, options: &[&str]) -> String {
+    pub(crate) fn report(&self, options: &[&str]) -> String {
         let mut report = Command::new(RKCOV);
         report.arg("report").args(options).arg(&self.trace);
         let output = report.output().unwrap();
@@ -62,20 +66,29 @@ impl Case {
     /// What all formats say of the line in `late()`.
     #[track_caller]
     fn late(&self) -> Says {
-        let source = include_str!("programs/late.c");
-        let at = source
-            .lines()
-            .position(|line| line.contains("return n + 7;"));
+        self.line("late.c", "return n + 7;")
+    }
+
+    /// What all formats say of the line with this text, of a file of `tests/run/programs`.
+    #[track_caller]
+    pub(crate) fn line(&self, file: &str, line: &str) -> Says {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run/programs/");
+        let source = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
+        let needle = line;
+        let at = source.lines().position(|line| line.contains(needle));
         let line = at.unwrap() + 1;
         let text = self.report(&["--source"]);
-        let row = text.lines().find(|row| row.contains("return n + 7;"));
+        let row = text.lines().find(|row| row.contains(needle));
         let text = match row.and_then(|row| row.trim_start().split(' ').nth(1)) {
             Some("+") => Says::Ran,
             Some("-") => Says::Missed,
             _ => Says::Unknown,
         };
         let lcov = self.report(&["--format=lcov"]);
-        let row = lcov
+        let records = lcov.split("end_of_record");
+        let record = records.into_iter().find(|record| record.contains(file));
+        let row = record
+            .unwrap_or_default()
             .lines()
             .find_map(|row| row.strip_prefix(&format!("DA:{line},")));
         let lcov = match row {
@@ -85,7 +98,13 @@ impl Case {
         };
         let json: serde_json::Value =
             serde_json::from_str(&self.report(&["--format=json"])).unwrap();
-        let lines = json["files"][0]["lines"].as_array();
+        let files = json["files"].as_array().unwrap().iter();
+        let is_it = |entry: &&serde_json::Value| {
+            let path = entry["path"].as_str();
+            path.is_some_and(|path| path.ends_with(file))
+        };
+        let lines = files.clone().find(is_it);
+        let lines = lines.and_then(|entry| entry["lines"].as_array());
         let found = lines
             .into_iter()
             .flatten()
@@ -101,7 +120,7 @@ impl Case {
 
     /// Asserts that every format says what was lost, and that the run did.
     #[track_caller]
-    fn says(&self, what: &str) {
+    pub(crate) fn says(&self, what: &str) {
         assert!(self.said.contains(what), "{}", self.said);
         let text = self.report(&[]).replace('\n', " ");
         assert!(text.contains(what), "{text}");
@@ -117,11 +136,19 @@ impl Case {
     }
 
     #[track_caller]
-    fn lost_nothing(&self) {
+    pub(crate) fn lost_nothing(&self) {
         assert!(!self.said.contains("not recorded"), "{}", self.said);
         let text = self.report(&[]);
         assert!(text.contains("nothing was dropped"), "{text}");
     }
+}
+
+/// What a trace says was lost: why, and how much.
+pub(crate) fn losses_of(trace: &Trace<'_>) -> Vec<(DropReason, u64)> {
+    trace
+        .losses()
+        .map(|loss| (loss.reason, loss.count))
+        .collect()
 }
 
 #[test]

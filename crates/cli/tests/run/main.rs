@@ -2,6 +2,7 @@
 //! `rkcov run` on real programs, from end to end.
 
 mod binaries;
+mod clients;
 mod command;
 mod contexts;
 mod damaged;
@@ -11,6 +12,7 @@ mod killed;
 mod linking;
 mod losses;
 mod modes;
+mod modules;
 mod output;
 mod processes;
 mod sanitizers;

@@ -16,7 +16,7 @@ use alive::Alive;
 use memory::{Lent, Memory};
 use rkcov_region::{self as region, Geometry, Guards, Piece, SlotState, Stores};
 use rustix::process::{test_kill_process, Pid};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::ops::Range;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use contexts::Context;
-pub use region::{Bounds, Recording, Refusal, REFUSAL, VERSION};
+pub use region::{Bounds, Lost, Recording, Refusal, REFUSAL, VERSION};
 use stream::Spool;
 pub use stream::{Stream, StreamInfo};
 
@@ -145,10 +145,10 @@ pub struct Losses {
     pub processes: u32,
     /// Unknown modules of processes.
     pub unknown_modules: u32,
-    /// Modules, or threads in them, whose stores are not recorded.
-    pub stores: u32,
     /// Contexts, or times that a thread entered one, for which there was no room.
     pub contexts: u32,
+    /// What else processes could not record, or may not have recorded, by reason.
+    pub lost: Vec<(Lost, u32)>,
     /// Images whose loaded modules found no room in the table, and the number of such modules.
     pub unplaced: Vec<(Image, u32)>,
 }
@@ -421,6 +421,8 @@ impl Collector {
         let version = header.prefix.stranger_version.load(Ordering::Relaxed);
         let refused = Refusal::ALL.into_iter().zip(&header.refused);
         let refused = refused.map(|(why, count)| (why, count.load(Ordering::Relaxed)));
+        let lost = Lost::ALL.into_iter().zip(&header.lost);
+        let lost = lost.map(|(what, count)| (what, count.load(Ordering::Relaxed)));
         let images = self.memory.directory().images.iter();
         let unplaced = images.map(|image| (image, image.unplaced.load(Ordering::Relaxed)));
         let processes = header.processes.load(Ordering::Relaxed);
@@ -431,8 +433,8 @@ impl Collector {
             refused: refused.filter(|(_, count)| *count > 0).collect(),
             processes: processes.saturating_sub(self.bounds().processes),
             unknown_modules: header.unknown_modules.load(Ordering::Relaxed),
-            stores: header.stores_lost.load(Ordering::Relaxed),
             contexts: header.contexts_lost.load(Ordering::Relaxed),
+            lost: lost.filter(|(_, count)| *count > 0).collect(),
             unplaced: unplaced
                 .filter(|(_, count)| *count > 0)
                 .map(|(image, count)| (self.image(image), count))
@@ -453,8 +455,13 @@ impl<'a> Inheritance<'a> {
     #[must_use]
     pub fn new(processes: &'a [Process], modules: &'a [Module]) -> Self {
         let mut of = HashMap::<u32, Vec<&Module>>::new();
+        // A process whose own table is full may name a module again.
+        let mut seen = HashSet::new();
         for module in modules {
-            of.entry(module.process).or_default().push(module);
+            let image = Arc::as_ptr(&module.image);
+            if seen.insert((module.process, image, module.bias)) {
+                of.entry(module.process).or_default().push(module);
+            }
         }
         Self {
             processes: processes.iter().map(|p| (p.index, p)).collect(),

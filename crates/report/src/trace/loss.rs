@@ -76,15 +76,13 @@ impl DropReason {
     pub const fn unit(self) -> (&'static str, &'static str) {
         match self {
             Self::Full | Self::Stale | Self::Other(_) => ("record", "records"),
-            Self::NoArea | Self::TooDeep | Self::OfOthers => ("section", "sections"),
-            Self::NoSlot => ("thread", "threads"),
-            Self::UnknownModule | Self::NoStores => ("module", "modules"),
+            Self::NoArea | Self::TooDeep => ("section", "sections"),
+            Self::NoSlot | Self::OwnBase => ("thread", "threads"),
+            Self::UnknownModule | Self::NoStores | Self::NoChecks => ("module", "modules"),
             Self::NoContext => ("context", "contexts"),
-            Self::UnknownProcess
-            | Self::Refused
-            | Self::Stranger
-            | Self::Unseen
-            | Self::StillRunning => ("process", "processes"),
+            Self::UnknownProcess | Self::Refused | Self::Stranger | Self::StillRunning => {
+                ("process", "processes")
+            }
         }
     }
 
@@ -110,13 +108,13 @@ impl DropReason {
             Self::UnknownProcess => "unknown: no room for more processes",
             Self::Refused => "not recorded",
             Self::Stranger => "not recorded: built with another version of rkcov",
-            Self::Unseen => "not recorded: instrumented, but could not find rkcov's memory",
             Self::StillRunning => {
                 "still running: code that they run from now on is not in the trace"
             }
             Self::NoStores => "not recorded: no room for the records of stores",
             Self::NoContext => "unknown: no room for more, or nested too deeply",
-            Self::OfOthers => "recorded for another client",
+            Self::NoChecks => "not fully recorded: no room to note which checks were reached",
+            Self::OwnBase => "not fully recorded: the program uses the GS base itself",
             Self::Other(_) => "lost for a reason that this version of rkcov does not know",
         }
     }

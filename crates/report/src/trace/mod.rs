@@ -262,21 +262,22 @@ pub enum DropReason {
     Refused,
     /// A process has the runtime of another version; in processes.
     Stranger,
-    /// A process has the runtime and was not invited; in processes.
-    Unseen,
     /// A process was still running when recording ended; in processes.
     StillRunning,
-    /// Sections, or a thread's own collection, were recorded for another client; in sections.
-    OfOthers,
     /// There was no room for what the stores of a module record; in modules, for each thread.
     NoStores,
     /// There was no room for a context, or for a thread in one; in contexts.
     NoContext,
+    /// There was no room to remember which checks of a module threads have been at; in modules.
+    NoChecks,
+    /// The program has set the base register for itself that checks and stores use; in threads.
+    OwnBase,
     /// A reason that this version does not know, by its number.
     Other(u32),
 }
 
 impl DropReason {
+    // 10 and 12 were never written.
     const fn from_raw(raw: u32) -> Self {
         match raw {
             1 => Self::Full,
@@ -288,11 +289,11 @@ impl DropReason {
             7 => Self::UnknownProcess,
             8 => Self::Refused,
             9 => Self::Stranger,
-            10 => Self::Unseen,
             11 => Self::StillRunning,
-            12 => Self::OfOthers,
             13 => Self::NoStores,
             14 => Self::NoContext,
+            15 => Self::NoChecks,
+            16 => Self::OwnBase,
             other => Self::Other(other),
         }
     }
@@ -308,11 +309,11 @@ impl DropReason {
             Self::UnknownProcess => 7,
             Self::Refused => 8,
             Self::Stranger => 9,
-            Self::Unseen => 10,
             Self::StillRunning => 11,
-            Self::OfOthers => 12,
             Self::NoStores => 13,
             Self::NoContext => 14,
+            Self::NoChecks => 15,
+            Self::OwnBase => 16,
             Self::Other(raw) => raw,
         }
     }
@@ -330,11 +331,11 @@ impl fmt::Display for DropReason {
             Self::UnknownProcess => f.write_str("process unknown"),
             Self::Refused => f.write_str("refused"),
             Self::Stranger => f.write_str("another version"),
-            Self::Unseen => f.write_str("not seen"),
             Self::StillRunning => f.write_str("still running"),
-            Self::OfOthers => f.write_str("of another client"),
             Self::NoStores => f.write_str("no room for stores"),
             Self::NoContext => f.write_str("no room for contexts"),
+            Self::NoChecks => f.write_str("no room for checks"),
+            Self::OwnBase => f.write_str("base register in use"),
             Self::Other(raw) => write!(f, "reason {raw}"),
         }
     }

@@ -21,13 +21,16 @@
 //! that a thread of which we have not heard calls, too.
 
 mod base;
+mod zone;
 
 use crate::modules::{self, Range};
 use crate::tls::{Tls, COPIES};
-use crate::{lock, run, stores, sys};
+use crate::{lock, patch, run, stores, sys};
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use rkcov_core::hot::{Mode, MODE_BITS};
+use rkcov_region::Lost;
+use zone::{cover, reserve};
 
 /// Bytes from one map to the next. More than the modules of a process spread over.
 const STRIDE: u64 = 8 << 30;
@@ -56,6 +59,25 @@ enum Maps {
 struct Span {
     start: AtomicU64,
     len: AtomicU64,
+}
+
+impl Span {
+    /// Its start, and how many bytes it has.
+    fn bounds(&self) -> (u64, u64) {
+        let at = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        (at(&self.start), at(&self.len))
+    }
+
+    fn has(&self, address: u64) -> bool {
+        let (start, len) = self.bounds();
+        address.wrapping_sub(start) < len
+    }
+
+    fn has_all(&self, first: u64, len: u64) -> bool {
+        let (start, all) = self.bounds();
+        let offset = first.wrapping_sub(start);
+        offset < all && len <= all - offset
+    }
 }
 
 struct Zone {
@@ -131,7 +153,14 @@ pub(crate) fn begin() {
     }
     let made = reserve();
     let state = if made { Maps::Zone } else { Maps::InPlace };
-    if !made {
+    if made {
+        // Those that came after the others, and far from them, may be running already.
+        for range in modules::ranges() {
+            if !cover(range) && range.has_sites() {
+                run::lose(Lost::Checks);
+            }
+        }
+    } else {
         wake(&lock);
     }
     ZONE.state.store(state as u32, Ordering::Release);
@@ -141,175 +170,61 @@ pub(crate) fn begin() {
 pub(crate) fn wake(_lock: &lock::Held) {
     if base::EXISTS && !AWAKE.swap(true, Ordering::Relaxed) {
         for range in modules::ranges() {
-            zero_sites(range);
-        }
-    }
-}
-
-/// A module was taken down that is not among `ranges` yet. The lock is held.
-pub(crate) fn meet(_lock: &lock::Held, range: &Range) {
-    if AWAKE.load(Ordering::Relaxed) {
-        zero_sites(range);
-    }
-    if state() == Maps::Zone {
-        cover(range);
-    }
-}
-
-/// The distances that are tried, in GiB: far from where the kernel puts executables, libraries and
-/// stacks. Negative ones first, for libraries lie at the top. The last one is for the thread sanitizer,
-/// which leaves a program little more than their surroundings.
-const DISTANCES: [i64; 11] = [
-    -16 << 10,
-    -20 << 10,
-    -12 << 10,
-    -24 << 10,
-    -28 << 10,
-    -36 << 10,
-    16 << 10,
-    8 << 10,
-    24 << 10,
-    32 << 10,
-    -160,
-];
-const GIB: i64 = 1 << 30;
-/// User space ends here, without five-level pages, for which one has to ask.
-const USER_END: u64 = 1 << 47;
-/// Nobody may map below.
-const USER_START: u64 = 1 << 16;
-
-/// Reserves a zone. Not under valgrind, which keeps a book of all memory, whether it is used or not.
-fn reserve() -> bool {
-    if !sys::can_map_again() {
-        return false;
-    }
-    let initial = modules::spread();
-    for maps in [MAPS, 64, 16, 4] {
-        for gib in DISTANCES {
-            if gib < 0 && !base::may_be_negative() {
-                continue;
-            }
-            match place(&initial, (gib * GIB) as u64, maps) {
-                Placed::Yes => return true,
-                Placed::Taken => {}
-                // No other place will do either: fewer maps may.
-                Placed::NoRoom => break,
+            if !zero_sites(range) {
+                run::lose(Lost::Checks);
             }
         }
     }
-    false
 }
 
-enum Placed {
-    Yes,
-    /// Something is there already.
-    Taken,
-    /// There is not so much memory to reserve.
-    NoRoom,
-}
-
-fn place(modules: &modules::Spread, delta: u64, maps: u32) -> Placed {
-    let reach = u64::from(maps).wrapping_mul(STRIDE);
-    // Executables lie by themselves or among libraries; where they and libraries lie near each
-    // other, one span serves both.
-    let page = sys::PAGE as u64;
-    let libraries_end = modules.libraries_end.next_multiple_of(page);
-    let libraries = libraries_end
-        .checked_sub(STRIDE)
-        .filter(|start| *start >= USER_START);
-    let executable = modules.executable_start & !(page - 1);
-    let alone = executable != 0
-        && libraries.is_none_or(|start| !(start..libraries_end).contains(&executable));
-    let spans = [libraries, alone.then_some(executable)];
-    let mut reserved = [(0, 0); 2];
-    for (at, start) in spans.into_iter().enumerate() {
-        let Some(start) = start else { continue };
-        let first = start.wrapping_add(delta);
-        let fits = first >= USER_START
-            && first.checked_add(reach).is_some_and(|end| end <= USER_END)
-            // Maps of one span must not be those of the other.
-            && (at == 0 || libraries.is_none_or(|other| other.abs_diff(start) >= reach));
-        let done = if fits {
-            sys::reserve_zeros(first as usize, reach as usize)
-        } else {
-            Err(sys::Error(libc::EEXIST))
-        };
-        if let Err(sys::Error(errno)) = done {
-            for (first, len) in reserved {
-                if len > 0 {
-                    // SAFETY: reserved just now, and nobody knows of it.
-                    unsafe { sys::unmap(core::ptr::with_exposed_provenance_mut(first), len) };
-                }
-            }
-            return match errno {
-                libc::EEXIST | libc::EINVAL | libc::EPERM => Placed::Taken,
-                _ => Placed::NoRoom,
-            };
-        }
-        if let Some(place) = reserved.get_mut(at) {
-            *place = (first as usize, reach as usize);
+/// A module was taken down that is not among `ranges` yet. If it `is_new`, none of its code has run.
+pub(crate) fn meet(_lock: &lock::Held, range: &Range, is_new: bool) {
+    if range.has_sites() {
+        // Threads whose base is not ours: until now there was nothing to lose.
+        for _ in 0..FOREIGN.swap(0, Ordering::Relaxed) {
+            run::lose(Lost::Base);
         }
     }
-    ZONE.delta.store(delta, Ordering::Relaxed);
-    ZONE.maps.store(maps, Ordering::Relaxed);
-    for start in spans.into_iter().flatten() {
-        add_span(start, STRIDE);
+    let mut whole = !AWAKE.load(Ordering::Relaxed) || zero_sites(range);
+    if state() == Maps::Zone && !cover(range) {
+        range.is_not_mapped();
+        whole &= !range.has_sites() || is_new && patch::always_call(range);
     }
-    free_all();
-    Placed::Yes
-}
-
-/// Whether all of this lies in what [`place`] reserved.
-fn is_reserved(first: u64, len: u64, maps: u32) -> bool {
-    let reach = u64::from(maps).wrapping_mul(STRIDE);
-    let delta = ZONE.delta.load(Ordering::Relaxed);
-    spans().iter().any(|span| {
-        let offset = first.wrapping_sub(span.start.load(Ordering::Relaxed).wrapping_add(delta));
-        span.len.load(Ordering::Relaxed) == STRIDE
-            && offset < reach
-            && reach.wrapping_sub(offset) >= len
-    })
-}
-
-fn add_span(start: u64, len: u64) {
-    let at = ZONE.spans_len.load(Ordering::Relaxed);
-    if let Some(span) = ZONE.spans.get(at) {
-        span.start.store(start, Ordering::Relaxed);
-        span.len.store(len, Ordering::Relaxed);
-        ZONE.spans_len.store(at + 1, Ordering::Release);
+    if !whole || (!is_new && was_missed(range)) {
+        run::lose(Lost::Checks);
     }
 }
 
-/// Makes sure that the zone has bytes for a module. The lock is held.
-fn cover(range: &Range) {
-    let (start, end) = range.bounds();
-    let inside = |span: &Span| {
-        let (first, len) = (
-            span.start.load(Ordering::Relaxed),
-            span.len.load(Ordering::Relaxed),
-        );
-        start >= first && end <= first.wrapping_add(len)
+/// A module is found when the process exits, after all of its code has run.
+pub(crate) fn meet_at_exit(range: &Range) {
+    if was_missed(range) {
+        run::lose(Lost::Checks);
+    }
+}
+
+/// Whether checks of a module that nobody knew of did not call when they should have.
+fn was_missed(range: &Range) -> bool {
+    let (first, _, _) = range.sites();
+    let has_bytes = match state() {
+        Maps::None => true,
+        Maps::Zone => spans().iter().any(|span| span.has(first)),
+        Maps::InPlace => false,
     };
-    if spans().iter().any(inside) {
-        return;
+    range.has_sites() && !has_bytes
+}
+
+/// Whether maps have these bytes, and for nothing else.
+pub(crate) fn serve(bytes: core::ops::Range<u64>) -> bool {
+    let len = bytes.end.wrapping_sub(bytes.start);
+    if state() != Maps::Zone {
+        return true;
     }
-    let page = sys::PAGE as u64;
-    let (start, end) = (start & !(page - 1), end.next_multiple_of(page));
-    let len = end.wrapping_sub(start);
-    let maps = ZONE.maps.load(Ordering::Relaxed);
-    // Its part of each map. What of it is in the zone already stays as it is.
-    for map in 0..maps {
-        let base = base_of(map);
-        let first = start.wrapping_add(base);
-        if is_reserved(first, len, maps) || sys::reserve_zeros(first as usize, len as usize).is_ok()
-        {
-            continue;
-        }
-        for at in (first..first.wrapping_add(len)).step_by(sys::PAGE) {
-            let _ = sys::reserve_zeros(at as usize, sys::PAGE);
-        }
-    }
-    add_span(start, len);
+    let mut around = modules::ranges().iter().filter(|range| {
+        let (first, last) = range.bounds();
+        (first..last).contains(&bytes.start)
+    });
+    around.all(|range| range.is_mapped())
+        && spans().iter().any(|span| span.has_all(bytes.start, len))
 }
 
 fn free_all() {
@@ -337,7 +252,7 @@ pub(crate) fn take(slot: u32, alone: bool) -> u64 {
     let map = take_map();
     if alone && map == CROWD {
         if stores::are_there() {
-            run::lose_stores();
+            run::lose(Lost::Stores);
         }
         return 0;
     }
@@ -435,7 +350,9 @@ pub(crate) fn keep_contexts_apart() {
     if state() == Maps::InPlace && !APART.swap(true, Ordering::Relaxed) {
         let _lock = lock::take();
         for range in modules::ranges() {
-            zero_sites(range);
+            if !zero_sites(range) {
+                run::lose(Lost::Checks);
+            }
         }
     }
 }
@@ -501,12 +418,40 @@ pub(crate) fn switch(tls: &Tls, idle: bool) {
 const NOT_OURS: u64 = 1;
 
 fn set(tls: &Tls, base: u64) {
+    look(tls);
     let was = tls.base.load(Ordering::Relaxed);
     if was == base || was == NOT_OURS {
         return;
     }
     tls.base.store(base, Ordering::Relaxed);
     base::set(base);
+}
+
+/// Sees whether the program has set the calling thread's base since we did, where that takes no system
+/// call.
+pub(crate) fn look(tls: &Tls) {
+    let was = tls.base.load(Ordering::Relaxed);
+    if state() != Maps::Zone || was == NOT_OURS || !base::may_be_negative() {
+        return;
+    }
+    if base::get().is_some_and(|base| base != was) {
+        leave_alone(tls);
+    }
+}
+
+/// Threads whose base is not ours, as long as there is no check that would use it.
+static FOREIGN: AtomicU32 = AtomicU32::new(0);
+
+/// The calling thread's base is the program's own.
+fn leave_alone(tls: &Tls) {
+    if tls.base.swap(NOT_OURS, Ordering::Relaxed) == NOT_OURS {
+        return;
+    }
+    if modules::ranges().iter().any(Range::has_sites) || stores::are_there() {
+        run::lose(Lost::Base);
+    } else {
+        FOREIGN.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The calling thread is new to us: its base is the one that its parent had, or somebody else's.
@@ -520,7 +465,7 @@ pub(crate) fn arrive(tls: &Tls) {
     if ours {
         tls.base.store(found, Ordering::Relaxed);
     } else {
-        tls.base.store(NOT_OURS, Ordering::Relaxed);
+        leave_alone(tls);
     }
 }
 
@@ -532,32 +477,50 @@ pub(crate) fn leave_parents(tls: &Tls) {
 }
 
 /// Marks a check's site as seen, in a map or, where there is none, in place. Answers whether it
-/// was not. Asked only if the thread [`has_marks`].
+/// was not. `None` if the site has no byte.
 ///
 /// # Safety
-/// `site` is the site of a check of a loaded module, and `base` is the calling thread's own map,
-/// or 0.
-pub(crate) unsafe fn mark(site: u64, base: u64) -> bool {
-    if !has_marks(base) {
-        return true;
+/// `site` is the site of a check of a loaded module that was just run, and `base` is the calling thread's
+/// own map, or 0.
+pub(crate) unsafe fn mark(site: u64, base: u64) -> Option<bool> {
+    let has_byte = match state() {
+        Maps::None => false,
+        Maps::Zone => spans().iter().any(|span| span.has(site)),
+        Maps::InPlace => true,
+    };
+    if !has_byte || !has_marks(base) {
+        return None;
     }
     let at = site.wrapping_add(base) as usize;
-    // SAFETY: a loaded module's site has a byte in every map; in place, sites are writable.
-    let byte = unsafe { &*core::ptr::with_exposed_provenance::<core::sync::atomic::AtomicU8>(at) };
-    byte.swap(1, Ordering::Relaxed) == 0
+    // SAFETY: a map has a byte for each address of a span. In place the base is 0, and a check that calls
+    // has read a zero, which only we have put there, and where we did sites are writable.
+    let byte = unsafe { &*core::ptr::with_exposed_provenance::<AtomicU8>(at) };
+    Some(byte.swap(1, Ordering::Relaxed) == 0)
 }
 
-/// Puts zeros in the place of a module's sites. Whatever else lies on their pages stays as it is.
-fn zero_sites(range: &Range) {
+/// The byte of a call without a check in the map with this base: that of its PC, which nothing else has.
+/// `None` where no map has one.
+pub(crate) fn byte_of_call(pc: u64, base: u64) -> Option<&'static AtomicU8> {
+    if base == 0 || state() != Maps::Zone || !spans().iter().any(|span| span.has(pc)) {
+        return None;
+    }
+    let at = pc.wrapping_add(base) as usize;
+    // SAFETY: a map, of which this is the base, has a byte for each address of a span, for ever.
+    Some(unsafe { &*core::ptr::with_exposed_provenance(at) })
+}
+
+/// Puts zeros in the place of a module's sites. Whatever else lies on their pages stays as it is. `false`
+/// if there is no room.
+fn zero_sites(range: &Range) -> bool {
     let (start, end, executable) = range.sites();
     if start >= end {
-        return;
+        return true;
     }
     let page = sys::PAGE as u64;
     let (first, last) = (start & !(page - 1), end.next_multiple_of(page));
     let len = last.wrapping_sub(first) as usize;
     let Ok(copy) = sys::map_private(len) else {
-        return;
+        return false;
     };
     // SAFETY: `first..last` is mapped and readable, being pages of a loaded module's constants; the
     // copy is as large, and ours. The sites lie within.
@@ -574,8 +537,8 @@ fn zero_sites(range: &Range) {
     if executable && sys::protect(copy.expose_provenance(), len, rights).is_err() {
         // SAFETY: our copy, which nobody uses.
         unsafe { sys::unmap(copy, len) };
-        return;
+        return false;
     }
     // SAFETY: the copy holds what stands there, but for the sites, and nobody writes to either.
-    let _ = unsafe { sys::move_to(copy, len, first as usize) };
+    unsafe { sys::move_to(copy, len, first as usize) }.is_ok()
 }

@@ -20,9 +20,9 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Geometry, Guards, Header, ImageKey, Invitation, Kind, Piece, Process, Recording,
-    Refusal, Slot, SlotState, CONTEXT_ENVIRONMENT, ENVIRONMENT, INHERITED_FD, LINES_OFFSET, LINK,
-    REFUSAL, VERSION,
+    Directory, Geometry, Guards, Header, ImageKey, Invitation, Kind, Lost, Piece, Process,
+    Recording, Refusal, Slot, SlotState, CONTEXT_ENVIRONMENT, ENVIRONMENT, INHERITED_FD,
+    LINES_OFFSET, LINK, REFUSAL, VERSION,
 };
 
 /// Longest path in an invitation.
@@ -477,7 +477,7 @@ fn publish(directory: &Directory, guards: &Guards) {
     let index = directory.stores_used.fetch_add(1, Ordering::AcqRel);
     match directory.stores.get(index as usize) {
         Some(entry) => entry.set(guards),
-        None => lose_stores(),
+        None => lose(Lost::Stores),
     }
 }
 
@@ -488,11 +488,10 @@ pub(crate) fn publish_stores(lock: &mut lock::Held, guards: impl FnOnce(u32) -> 
     }
 }
 
-/// What the stores of some module record is lost.
-pub(crate) fn lose_stores() {
-    if let Some(directory) = directory() {
-        let lost = &directory.header.stores_lost;
-        lost.fetch_add(1, Ordering::Relaxed);
+/// Something is lost: the collector, if there is one, counts it.
+pub(crate) fn lose(what: Lost) {
+    if let Some(directory) = directory().filter(|_| is_active()) {
+        directory.header.lose(what);
     }
 }
 
@@ -896,6 +895,7 @@ pub(crate) fn exiting() {
     let slot = tls.slot.load(Ordering::Relaxed);
     // SAFETY: null, or in the directory, which stays mapped.
     if let Some(slot) = unsafe { slot.as_ref() }.filter(|_| !Mark::Run.is_wiped()) {
+        maps::look(tls);
         // A forked child has a copy of what its parent has stored.
         if RUN.forked_from.load(Ordering::Relaxed) == 0 && tls.tape.is_there() {
             stores::stored_in_place(tls, record::stored);
