@@ -20,7 +20,7 @@ const LAYOUTS: &[(u32, u64)] = &[
     (3, 0xc4d8_22a0_0697_ea1a),
     (4, 0x9c66_8d9a_5e84_38ad),
     (5, 0x3c3c_bafa_e555_b65a),
-    (6, 0),
+    (6, 0x0c2f_32e9_a793_3ef5),
 ];
 
 /// Writes down where each field of a type is. A field that is not named here does not compile.
