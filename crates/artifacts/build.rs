@@ -145,9 +145,16 @@ fn main() {
     build.shared("librkcov-preload.so", "rkcov-preload.o");
 
     let mut hash = DefaultHasher::new();
-    std::fs::read(build.here.join("include/rkcov.h"))
-        .expect("read the header")
-        .hash(&mut hash);
+    for header in [
+        "rkcov.h",
+        "rkcov_gtest.h",
+        "rkcov_catch2.h",
+        "rkcov_doctest.h",
+    ] {
+        let header = build.here.join("include").join(header);
+        let bytes = std::fs::read(header).expect("read a header");
+        bytes.hash(&mut hash);
+    }
     for name in [
         "rkcov.o",
         "rkcov-static.o",

@@ -75,8 +75,24 @@ pub const HEADER: Artifact = Artifact {
     bytes: include_bytes!("../include/rkcov.h"),
 };
 
+/// What test programs in C++ include, so that each test is a context.
+pub const LISTENERS: [Artifact; 3] = [
+    Artifact {
+        name: "rkcov_gtest.h",
+        bytes: include_bytes!("../include/rkcov_gtest.h"),
+    },
+    Artifact {
+        name: "rkcov_catch2.h",
+        bytes: include_bytes!("../include/rkcov_catch2.h"),
+    },
+    Artifact {
+        name: "rkcov_doctest.h",
+        bytes: include_bytes!("../include/rkcov_doctest.h"),
+    },
+];
+
 /// What the compiler wrapper, `cargo rkcov` and `rkcov preload` need.
-pub const ALL: [Artifact; 7] = [
+pub const ALL: [Artifact; 10] = [
     OBJECT,
     STATIC_OBJECT,
     ARCHIVE,
@@ -84,6 +100,9 @@ pub const ALL: [Artifact; 7] = [
     LIBRARY,
     PRELOAD,
     HEADER,
+    LISTENERS[0],
+    LISTENERS[1],
+    LISTENERS[2],
 ];
 
 /// A number for the content of all artifacts, to name a folder with.

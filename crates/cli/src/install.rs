@@ -3,8 +3,8 @@
 
 use crate::manual;
 use rkcov_artifacts::{
-    replace, Artifact, ARCHIVE, HEADER, LIBRARY, LIBRARY_LINK, MODULE_OBJECT, OBJECT, PRELOAD,
-    STATIC_OBJECT,
+    replace, Artifact, ARCHIVE, HEADER, LIBRARY, LIBRARY_LINK, LISTENERS, MODULE_OBJECT, OBJECT,
+    PRELOAD, STATIC_OBJECT,
 };
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -84,7 +84,9 @@ impl Tree {
         let mut to = Installation::new(&self.root, before.folders);
 
         let objects = libdir.join("rkcov");
-        to.artifact(Path::new("include"), HEADER)?;
+        for header in [HEADER].into_iter().chain(LISTENERS) {
+            to.artifact(Path::new("include"), header)?;
+        }
         to.artifact(libdir, LIBRARY)?;
         to.artifact(libdir, ARCHIVE)?;
         for object in [OBJECT, STATIC_OBJECT, MODULE_OBJECT, PRELOAD] {

@@ -32,7 +32,7 @@ impl Installed {
         let output = rkcov(["install", "--prefix", prefix, "--no-command"]);
         assert_eq!(
             String::from_utf8(output.stdout).unwrap(),
-            format!("installed 10 files under {prefix}\n")
+            format!("installed 13 files under {prefix}\n")
         );
         Self(folder)
     }
@@ -183,7 +183,7 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
     fs::write(&mine, "").unwrap();
     let mut uninstall = Command::new(RKCOV);
     uninstall.arg("uninstall").args(place);
-    assert_eq!(succeed(&mut uninstall), "removed 10 files under /usr\n");
+    assert_eq!(succeed(&mut uninstall), "removed 13 files under /usr\n");
     assert_eq!(files(folder.path()), ["./usr/lib/mine".into()].into());
 }
 

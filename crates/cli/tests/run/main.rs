@@ -10,6 +10,7 @@ mod environments;
 mod group;
 mod killed;
 mod linking;
+mod listeners;
 mod losses;
 mod modes;
 mod modules;
