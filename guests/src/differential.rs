@@ -119,7 +119,7 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
             let place = known.entry(pc).or_insert_with(|| {
                 let frames = frames(&mut symbolizer, pc);
                 let file = frames.first().and_then(|frame| frame.file.as_deref());
-                let own = file.is_some_and(|file| file.ends_with(OWN_HEADER));
+                let own = file.is_some_and(|file| Path::new(file).ends_with(OWN_HEADER));
                 (!own).then(|| symbols.place(pc))
             });
             all.extend(place.clone());

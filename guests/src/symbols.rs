@@ -56,8 +56,9 @@ impl Symbols {
     pub(crate) fn file(&self, symbolizer: &mut Symbolizer<'_>, pc: u64) -> String {
         let frame = frames(symbolizer, pc).pop();
         let file = frame.and_then(|frame| frame.file).unwrap_or_default();
-        let below = Path::new(&*file).strip_prefix(&self.source);
-        below.map_or(file.to_string(), |path| path.display().to_string())
+        let file = Path::new(&file);
+        let below = file.strip_prefix(&self.source);
+        below.unwrap_or(file).display().to_string()
     }
 
     /// Looks many PCs up.

@@ -3,9 +3,11 @@
 
 use rkcov_report::coverage::{Function, View};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -117,12 +119,12 @@ fn side(text: &str) -> Option<(u32, u32)> {
 }
 
 /// A name as git prints it, in quotes if there is something odd in it.
-fn unquoted(name: &str) -> String {
+fn unquoted(name: &str) -> OsString {
     let Some(inner) = name
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
     else {
-        return name.to_owned();
+        return name.into();
     };
     let mut bytes = Vec::new();
     let mut rest = inner.as_bytes();
@@ -152,7 +154,7 @@ fn unquoted(name: &str) -> String {
             });
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    OsString::from_vec(bytes)
 }
 
 fn git(arguments: &[&str]) -> Result<String, Error> {

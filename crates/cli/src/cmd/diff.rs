@@ -46,6 +46,9 @@ pub struct Args {
     /// Also compare system headers, Rust's standard libraries and other crates
     #[arg(long, visible_alias = "include-deps")]
     all_sources: bool,
+    /// Also compare lines that marks in the sources exclude, as in `rkcov report`
+    #[arg(long)]
+    no_exclusions: bool,
     /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR")]
     binaries: Vec<PathBuf>,
@@ -56,7 +59,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read, or the difference cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let (a, b) = (coverage(args, &args.a)?, coverage(args, &args.b)?);
+    let (mut a, mut b) = (coverage(args, &args.a)?, coverage(args, &args.b)?);
     let folders = a.runs.iter().chain(&b.runs);
     let filter = Filter {
         only: args.filter.clone(),
@@ -64,6 +67,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         all: args.all_sources,
         project: folders.map(|run| run.info.directory.clone()).collect(),
     };
+    if !args.no_exclusions {
+        a.exclude(&filter);
+        b.exclude(&filter);
+    }
     let view = |coverage| View::new(coverage, Selection::all(coverage), &filter);
     let difference = Difference::of(&view(&a), &view(&b));
 

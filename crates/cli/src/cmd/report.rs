@@ -190,6 +190,10 @@ pub struct Args {
     /// Treat sources below this folder as part of the project, too
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     pub(super) project: Vec<PathBuf>,
+    /// Also count lines that marks in the sources exclude: LCOV_EXCL_LINE, LCOV_EXCL_START and
+    /// LCOV_EXCL_STOP, the same with GCOV, GCOVR or GRCOV, and #[coverage(off)]
+    #[arg(long, help_heading = "Sources")]
+    no_exclusions: bool,
     /// Folders that debug information has instead of those in which the sources are.
     #[arg(skip)]
     pub(super) moved: Vec<(PathBuf, PathBuf)>,
@@ -602,11 +606,29 @@ fn search(args: &Args) -> Search {
 
 /// What the traces say of sources, under the names that the user gives them.
 fn coverage(args: &Args, traces: &[Named<'_>]) -> Result<Coverage, Error> {
-    let coverage = Coverage::new(traces, &search(args))?;
+    let mut coverage = Coverage::new(traces, &search(args))?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         warn(problem);
     }
+    if !args.no_exclusions {
+        coverage.exclude(&filter(args, &coverage));
+    }
+    for misplaced in &coverage.excluded.misplaced {
+        warn(misplaced);
+    }
     Ok(coverage)
+}
+
+/// Which sources are shown.
+fn filter(args: &Args, coverage: &Coverage) -> Filter {
+    let runs = coverage.runs.iter();
+    let folders = runs.map(|run| run.info.directory.clone());
+    Filter {
+        only: args.filter.clone(),
+        exclude: args.exclude.clone(),
+        all: args.all_sources,
+        project: folders.chain(args.project.iter().cloned()).collect(),
+    }
 }
 
 /// How wide and how coloured.
@@ -682,17 +704,7 @@ impl<'a> Reporter<'a> {
         let Some(coverage) = coverage else {
             return Ok(reporter);
         };
-        let filter = Filter {
-            only: args.filter.clone(),
-            exclude: args.exclude.clone(),
-            all: args.all_sources,
-            project: coverage
-                .runs
-                .iter()
-                .map(|run| run.info.directory.clone())
-                .chain(args.project.iter().cloned())
-                .collect(),
-        };
+        let filter = filter(args, coverage);
         let selection = Selection::threads(coverage, &args.thread, args.exclusive)?;
         let mut view = View::new(coverage, selection, &filter);
         if let Some(rev) = &args.since {
@@ -853,7 +865,7 @@ fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
             .map(|loss| format!(" ({loss})"))
             .unwrap_or_default();
         return not_judged(format!(
-            "records were lost{why}, so uncovered lines cannot be determined"
+            "not all that ran was recorded{why}, so uncovered lines cannot be determined"
         ));
     }
     if coverage.mode == Mode::Cmp {
@@ -890,6 +902,7 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         load_offset: None,
         allow_missing: true,
         remap: Vec::new(),
+        no_exclusions: false,
         salvage: false,
         summary_only: false,
         fail_under_lines: None,

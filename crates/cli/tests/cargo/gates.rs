@@ -141,7 +141,7 @@ fn a_gate_is_for_traces_that_lost_nothing() {
     let output = project.run(&format!("{line} --buffer-words 4"));
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
-        said(&output).contains("--fail-under-lines 1 %: records were lost"),
+        said(&output).contains("--fail-under-lines 1 %: not all that ran was recorded"),
         "{}",
         said(&output)
     );

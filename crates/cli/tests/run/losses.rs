@@ -114,13 +114,69 @@ impl Case {
             Some(_) => Says::Ran,
             None => Says::Unknown,
         };
-        assert_eq!((text, lcov), (json, json), "text, lcov, JSON");
+        let xml = self.report(&["--format=cobertura"]);
+        let row = format!("<line number=\"{line}\" hits=\"");
+        let xml = match xml.lines().find_map(|text| text.strip_prefix(&row)) {
+            Some(hits) if hits.starts_with('0') => Says::Missed,
+            Some(_) => Says::Ran,
+            None => Says::Unknown,
+        };
+        let html = self.html(line);
+        let all = [
+            ("text", text),
+            ("lcov", lcov),
+            ("Cobertura", xml),
+            ("HTML", html),
+        ];
+        assert_eq!(
+            all,
+            all.map(|(name, _)| (name, json)),
+            "the others say what JSON says"
+        );
         json
     }
 
-    /// Asserts that every format says what was lost, and that the run did.
+    /// What the pages say of a line, by the rule of theirs: it ran if anybody ran it; else, if anybody
+    /// may have who is there, or the one behind all others, who was not recorded, nobody knows.
+    fn html(&self, line: usize) -> Says {
+        let path = self.lab.path("page.html");
+        self.report(&["--format=html", "-o", path.to_str().unwrap()]);
+        let page = std::fs::read_to_string(path).unwrap();
+        let data = |call: &str| -> serde_json::Value {
+            let (_, rest) = page.split_once(call).unwrap();
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter();
+            values.next().unwrap().unwrap()
+        };
+        let (index, file) = (data("id=\"data-index\">"), data("id=\"data-f0\">"));
+        let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+        let entries: Vec<usize> = file["l"].as_array().unwrap().iter().map(number).collect();
+        let mut at = 0;
+        for entry in entries.chunks(3) {
+            at += entry[0];
+            if at == line {
+                let set = |which: usize| {
+                    let set = number(&index["pairs"][2 * entry[1] + which]);
+                    index["sets"][set] != ""
+                };
+                return match (set(0), set(1)) {
+                    (true, _) => Says::Ran,
+                    (false, true) => Says::Unknown,
+                    (false, false) => Says::Missed,
+                };
+            }
+        }
+        Says::Unknown
+    }
+
+    /// Asserts that every format says what was lost, that no gate passes, and that the run said it.
     #[track_caller]
     pub(crate) fn says(&self, what: &str) {
+        let mut gate = Command::new(RKCOV);
+        gate.args(["report", "--summary-only", "--fail-under-lines", "0"]);
+        let output = gate.arg(&self.trace).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("not all that ran was recorded"), "{said}");
         assert!(self.said.contains(what), "{}", self.said);
         let text = self.report(&[]).replace('\n', " ");
         assert!(text.contains(what), "{text}");

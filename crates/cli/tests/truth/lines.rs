@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::succeed;
 
-const RKCOV: &str = env!("CARGO_BIN_EXE_rkcov");
+pub(crate) const RKCOV: &str = env!("CARGO_BIN_EXE_rkcov");
 
 /// A folder with sources, a program and its trace.
 pub(crate) struct Built {

@@ -2,8 +2,11 @@
 //! What a report says of lines is held against gcov, which counts them: no line is said to have run
 //! that did not, nor the other way round.
 
+mod clients;
+mod exclusions;
 mod lines;
 mod options;
+mod paths;
 mod small;
 
 use std::fmt::Write;

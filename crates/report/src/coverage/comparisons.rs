@@ -2,7 +2,7 @@
 //! The operands of comparisons, by the lines that made them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::gather::ImageKey;
 use super::modules::{ModuleMap, Modules, Place};
@@ -73,7 +73,7 @@ pub(super) fn of(traces: &[&Trace<'_>], search: &Search) -> Comparisons {
                 continue;
             };
             let at = found
-                .entry(place(&file, &search.moved))
+                .entry(place(Path::new(&file), &search.moved))
                 .or_default()
                 .entry(line)
                 .or_default();

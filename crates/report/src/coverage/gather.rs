@@ -13,6 +13,9 @@ use super::{Hits, Lost, StreamIndex};
 use crate::image::Search;
 use crate::trace::{BuildId, Mode, ProcessId, Stream, Trace};
 
+/// Streams that are counted at once.
+const BATCH: usize = 256;
+
 /// What identifies an image among traces: two builds at one path are two images.
 pub(super) type ImageKey = (PathBuf, BuildId);
 
@@ -55,11 +58,6 @@ pub(super) fn gather(traces: &[&Trace<'_>], search: &Search) -> Gathered {
         .enumerate()
         .flat_map(|(at, trace)| trace.streams().iter().map(move |stream| (at, stream)))
         .collect();
-    let counts: Vec<Vec<(u64, u64)>> = streams
-        .par_iter()
-        .map(|(at, stream)| counted(stream, *at, traces[*at].info().mode, &guards))
-        .collect();
-
     let mut all = Gathered::default();
     // Images in which nothing ran may have code that could have.
     for module in traces.iter().flat_map(|trace| trace.modules()) {
@@ -68,13 +66,21 @@ pub(super) fn gather(traces: &[&Trace<'_>], search: &Search) -> Gathered {
     }
     let modules: Vec<Modules<'_>> = traces.iter().map(|trace| Modules::new(trace)).collect();
     let mut maps: HashMap<(usize, ProcessId), ModuleMap<'_>> = HashMap::new();
-    for (index, ((at, stream), counts)) in streams.iter().zip(&counts).enumerate() {
-        let process = stream.info().process;
-        let map = maps
-            .entry((*at, process))
-            .or_insert_with(|| ModuleMap::new(&modules[*at], process));
-        all.pcs.push(counts.len() as u64);
-        all.lost.push(all_of(index, counts, map, &mut all.images));
+    // All streams at once would take more memory than their trace.
+    for batch in streams.chunks(BATCH) {
+        let counts: Vec<Vec<(u64, u64)>> = batch
+            .par_iter()
+            .map(|(at, stream)| counted(stream, *at, traces[*at].info().mode, &guards))
+            .collect();
+        for ((at, stream), counts) in batch.iter().zip(&counts) {
+            let process = stream.info().process;
+            let map = maps
+                .entry((*at, process))
+                .or_insert_with(|| ModuleMap::new(&modules[*at], process));
+            let index = all.pcs.len();
+            all.pcs.push(counts.len() as u64);
+            all.lost.push(all_of(index, counts, map, &mut all.images));
+        }
     }
     all
 }

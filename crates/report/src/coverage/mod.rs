@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::exclusions::Excluded;
 use crate::image::{Problem, Search};
 use crate::trace::{BuildId, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace};
 pub use comparisons::{Operands, Pair};
@@ -44,6 +45,8 @@ pub struct Coverage {
     pub images: Vec<ImageSummary>,
     /// The source files by their paths, cleaned of `.` and `..`.
     pub files: BTreeMap<PathBuf, SourceFile>,
+    /// What [`Coverage::exclude`] took out of them.
+    pub excluded: Excluded,
 }
 
 /// One trace.
@@ -279,9 +282,7 @@ impl Coverage {
 
         let mut runs: Vec<Run> = traces.iter().map(run).collect();
         for run in &mut runs {
-            if let Some(directory) = run.info.directory.to_str() {
-                run.info.directory = paths::place(directory, &search.moved);
-            }
+            run.info.directory = paths::place(&run.info.directory, &search.moved);
         }
         let lossy = Lossy::new(traces, &streams);
         let mut search = search.clone();
@@ -296,6 +297,7 @@ impl Coverage {
             streams,
             images: Vec::new(),
             files: BTreeMap::new(),
+            excluded: Excluded::default(),
         };
         resolve::merge(resolved, &search.moved, &mut coverage);
         names::complete(&mut coverage);

@@ -5,9 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// `path` without `.` and, where a folder stands before it, `..`. Links are not followed: the
 /// sources need not be on this machine.
-pub(super) fn clean(path: &str) -> PathBuf {
+pub(super) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
-    for component in Path::new(path).components() {
+    for component in path.components() {
         match component {
             Component::CurDir => {}
             Component::ParentDir => match clean.components().next_back() {
@@ -26,7 +26,7 @@ pub(super) fn clean(path: &str) -> PathBuf {
 /// Where the source is that debug information has at `path`. Of the folders in `moved`, the second is
 /// where sources are that the first stands for; the longest counts, and of several those in which
 /// the file is.
-pub(super) fn place(path: &str, moved: &[(PathBuf, PathBuf)]) -> PathBuf {
+pub(super) fn place(path: &Path, moved: &[(PathBuf, PathBuf)]) -> PathBuf {
     let path = clean(path);
     let mut places: Vec<(usize, PathBuf)> = moved
         .iter()
@@ -68,7 +68,7 @@ mod tests {
             ("./b.rs", &there),
             ("a.rs", Path::new("/nowhere/a.rs")),
         ] {
-            assert_eq!(place(path, &moved), expected, "{path}");
+            assert_eq!(place(Path::new(path), &moved), expected, "{path}");
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
             ("/../x.c", "/x.c"),
             ("//a//b", "/a/b"),
         ] {
-            assert_eq!(clean(path), Path::new(expected), "{path}");
+            assert_eq!(clean(Path::new(path)), Path::new(expected), "{path}");
         }
     }
 }

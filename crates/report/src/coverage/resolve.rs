@@ -4,7 +4,8 @@
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -31,9 +32,9 @@ pub(super) struct Resolved {
 /// Lines and functions of one image, or of a portion of its addresses.
 #[derive(Default)]
 struct Sources {
-    lines: FxHashMap<(Arc<str>, u32), Hits>,
+    lines: FxHashMap<(Arc<OsStr>, u32), Hits>,
     /// By symbol and file.
-    functions: FxHashMap<(Arc<str>, Arc<str>), Extent>,
+    functions: FxHashMap<(Arc<str>, Arc<OsStr>), Extent>,
     /// Functions without a line, by symbol.
     bare: FxHashMap<Arc<str>, Hits>,
     /// Addresses of which nothing is known.
@@ -400,7 +401,7 @@ pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &
         for ((file, line), hits) in sources.lines {
             let file = into
                 .files
-                .entry(place(&file, moved))
+                .entry(place(Path::new(&file), moved))
                 .or_insert_with(|| SourceFile {
                     complete: true,
                     ..SourceFile::default()
@@ -415,7 +416,7 @@ pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &
         into.images.push(summary);
         let functions_of = sources.functions.into_iter();
         for ((symbol, file), extent) in functions_of.filter(|((s, _), _)| !is_drop_glue(s)) {
-            let key = (place(&file, moved), demangled(&symbol));
+            let key = (place(Path::new(&file), moved), demangled(&symbol));
             functions.entry(key).or_default().push(extent);
         }
     }

@@ -9,16 +9,19 @@ mod elf;
 mod flow;
 mod harness;
 mod locate;
+mod names;
 mod rows;
 mod sites;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use addr2line::Loader;
+use names::Names;
 
 use crate::trace::BuildId;
 pub use elf::ElfError;
@@ -41,6 +44,8 @@ pub struct Image {
     /// It is a program of tests in documentation.
     has_doctests: bool,
     problems: Vec<Problem>,
+    /// Read when the first path comes that is not UTF-8.
+    names: OnceLock<Names>,
 }
 
 /// One function that an address belongs to, with the place in it.
@@ -49,7 +54,7 @@ pub struct Frame {
     /// The function's name as the linker knows it.
     pub symbol: Option<Arc<str>>,
     /// The source file, as the compiler named it, its directory before it.
-    pub file: Option<Arc<str>>,
+    pub file: Option<Arc<OsStr>>,
     /// The line in that file; never 0.
     pub line: Option<u32>,
 }
@@ -106,6 +111,7 @@ impl Image {
             has_doctests: harness::has_doctests(&functions),
             functions,
             problems: found.problems,
+            names: OnceLock::new(),
         }
     }
 
@@ -204,6 +210,15 @@ impl Image {
             image: self,
             loader: self.debug.as_ref().map(open).transpose()?,
             texts: HashMap::new(),
+            files: HashMap::new(),
+        })
+    }
+
+    fn names(&self) -> &Names {
+        self.names.get_or_init(|| {
+            let debug = self.debug.as_ref();
+            let debug = debug.and_then(|path| ElfFile::open(path).ok());
+            debug.as_ref().map(Names::new).unwrap_or_default()
         })
     }
 
@@ -219,8 +234,10 @@ impl Image {
 pub struct Symbolizer<'a> {
     image: &'a Image,
     loader: Option<Loader>,
-    /// Names and paths, each once.
+    /// Names, each once.
     texts: HashMap<Box<str>, Arc<str>>,
+    /// Paths, each once, by their text.
+    files: HashMap<Box<str>, Arc<OsStr>>,
 }
 
 impl Symbolizer<'_> {
@@ -252,9 +269,12 @@ impl Symbolizer<'_> {
                     let place = frame.location.as_ref();
                     found.push(Frame {
                         symbol,
-                        file: place
-                            .and_then(|place| place.file)
-                            .map(|file| shared(&mut self.texts, file)),
+                        file: place.and_then(|place| place.file).map(|file| {
+                            let odd = names::is_lossy(file)
+                                .then(|| self.image.names().path(address, found.len(), file));
+                            odd.flatten()
+                                .unwrap_or_else(|| shared(&mut self.files, file))
+                        }),
                         line: place.and_then(|place| place.line).filter(|line| *line > 0),
                     });
                 }
@@ -279,11 +299,15 @@ impl Symbolizer<'_> {
     }
 }
 
-fn shared(texts: &mut HashMap<Box<str>, Arc<str>>, text: &str) -> Arc<str> {
+fn shared<T: ?Sized>(texts: &mut HashMap<Box<str>, Arc<T>>, text: &str) -> Arc<T>
+where
+    str: AsRef<T>,
+    Arc<T>: for<'a> From<&'a T>,
+{
     if let Some(known) = texts.get(text) {
         return Arc::clone(known);
     }
-    let new: Arc<str> = text.into();
+    let new: Arc<T> = text.as_ref().into();
     texts.insert(text.into(), Arc::clone(&new));
     new
 }

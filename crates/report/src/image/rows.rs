@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use gimli::{DwarfSections, EndianSlice, LittleEndian, Reader};
+use gimli::{Dwarf, DwarfSections, EndianSlice, LittleEndian, Reader};
 use object::{Object, ObjectSection};
 
 use super::elf::ElfFile;
@@ -19,8 +19,29 @@ pub(super) fn of_callbacks_alone(debug: &ElfFile, calls: &HashMap<u64, u64>) -> 
 
 fn read(debug: &ElfFile, calls: &HashMap<u64, u64>) -> Result<HashSet<u64>, gimli::Error> {
     let mut alone = HashSet::new();
+    with_dwarf(debug, |dwarf| {
+        let mut units = dwarf.units();
+        while let Some(header) = units.next()? {
+            // What cannot be read says nothing of other units.
+            let Ok(unit) = dwarf.unit(header) else {
+                continue;
+            };
+            if let Some(program) = unit.line_program {
+                let _ = of_unit(program, calls, &mut alone);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(alone)
+}
+
+/// Reads the debug information of a file.
+pub(super) fn with_dwarf(
+    debug: &ElfFile,
+    read: impl FnOnce(&Dwarf<EndianSlice<'_, LittleEndian>>) -> Result<(), gimli::Error>,
+) -> Result<(), gimli::Error> {
     let Some(object) = debug.object() else {
-        return Ok(alone);
+        return Ok(());
     };
     let section = |id: gimli::SectionId| {
         let section = object.section_by_name(id.name());
@@ -28,18 +49,7 @@ fn read(debug: &ElfFile, calls: &HashMap<u64, u64>) -> Result<HashSet<u64>, giml
         Ok::<Cow<'_, [u8]>, gimli::Error>(data.unwrap_or_default())
     };
     let sections = DwarfSections::load(section)?;
-    let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
-    let mut units = dwarf.units();
-    while let Some(header) = units.next()? {
-        // What cannot be read says nothing of other units.
-        let Ok(unit) = dwarf.unit(header) else {
-            continue;
-        };
-        if let Some(program) = unit.line_program {
-            let _ = of_unit(program, calls, &mut alone);
-        }
-    }
-    Ok(alone)
+    read(&sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian)))
 }
 
 fn of_unit<R: Reader>(

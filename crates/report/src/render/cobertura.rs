@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::paths::{root, within};
+use super::style::shown;
 use super::xml::escaped;
 use super::Detail;
 use crate::coverage::{FileView, View};
@@ -39,7 +40,7 @@ pub fn cobertura(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Res
         env!("CARGO_PKG_VERSION"),
         time.map_or(0, |time| time.as_secs()),
     )?;
-    let source = escaped(&root.to_string_lossy());
+    let source = escaped(&shown(root));
     writeln!(to, "<sources><source>{source}</source></sources>")?;
     writeln!(to, "<packages>")?;
     for (folder, files) in packages {
@@ -65,7 +66,7 @@ fn class(file: &FileView<'_>, root: &Path, detail: Detail, to: &mut dyn Write) -
     writeln!(
         to,
         "<class name=\"{}\" filename=\"{}\" line-rate=\"{}\" branch-rate=\"0\" complexity=\"0\">",
-        escaped(&name.to_string_lossy()),
+        escaped(&shown(Path::new(name))),
         escaped(&within(root, file.path)),
         rate(file.lines_ran(), file.lines.len()),
     )?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::style::{harmless, plural, ranges, wrapped};
+use super::style::{harmless, plural, ranges, shown, wrapped};
 use crate::coverage::{FileView, View};
 
 /// Grows when something changes that a reader could have relied on.
@@ -86,7 +86,7 @@ impl Difference {
         only_a.add_to(&mut self.totals.only_a);
         only_b.add_to(&mut self.totals.only_b);
         self.files.push(FileDifference {
-            path: path.to_string_lossy().into_owned(),
+            path: shown(path),
             only_a,
             only_b,
         });

@@ -62,8 +62,12 @@ fn sentence(view: &View<'_>) -> String {
         0 => String::new(),
         n => format!(", {} unknown", number(n)),
     };
+    let excluded = match view.coverage.excluded.count() {
+        0 => String::new(),
+        n => format!(", {} excluded", number(n as u64)),
+    };
     format!(
-        "{} lines ({}), {} functions{unknown}",
+        "{} lines ({}), {} functions{unknown}{excluded}",
         part(total.lines_ran, total.lines, total.partial),
         share(total),
         part(total.functions_ran, total.functions, total.partial),

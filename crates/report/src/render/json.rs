@@ -30,6 +30,8 @@ struct Report<'a> {
     folders: BTreeMap<String, Sum>,
     /// By name, for files of Rust packages.
     crates: BTreeMap<String, Sum>,
+    /// Lines with code that marks in the sources keep out of all that is above, by path.
+    excluded: BTreeMap<String, &'a [u32]>,
     files: Vec<File>,
 }
 
@@ -237,6 +239,12 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
         totals: totals.into(),
         folders: folders.into_iter().map(|(k, v)| (k, v.into())).collect(),
         crates: crates.into_iter().map(|(k, v)| (k, v.into())).collect(),
+        excluded: coverage
+            .excluded
+            .lines
+            .iter()
+            .map(|(path, lines)| (shown(path), &lines[..]))
+            .collect(),
         files,
     };
     serde_json::to_writer_pretty(&mut *to, &report)?;

@@ -21,6 +21,9 @@ pub fn lcov(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
     for loss in view.coverage.losses(&view.selection) {
         writeln!(to, "# rkcov: {}", harmless(&loss.to_string()))?;
     }
+    if let Some(excluded) = super::text::excluded(view) {
+        writeln!(to, "# rkcov: {excluded}")?;
+    }
     let test = test_name(view);
     for file in &view.files {
         writeln!(to, "TN:{test}")?;

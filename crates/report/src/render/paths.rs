@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::style::shown;
 use crate::coverage::View;
 
 /// The folder in which the first run was.
@@ -14,5 +15,5 @@ pub(super) fn root<'a>(view: &View<'a>) -> &'a Path {
 /// `path` from there on, or all of it if it lies elsewhere.
 pub(super) fn within(root: &Path, path: &Path) -> String {
     let inner = path.strip_prefix(root).unwrap_or(path);
-    inner.to_string_lossy().into_owned()
+    shown(inner)
 }

@@ -70,7 +70,20 @@ pub fn text(
     }
     page.bare_functions(view)?;
     page.folded(view)?;
-    page.facts(view)
+    page.facts(view)?;
+    match excluded(view) {
+        Some(text) => page.paragraph(&format!("{text}; --no-exclusions counts them"), Role::Aside),
+        None => Ok(()),
+    }
+}
+
+/// How much the sources themselves keep out of the numbers.
+pub(super) fn excluded(view: &View<'_>) -> Option<String> {
+    let excluded = &view.coverage.excluded;
+    let (lines, files) = (excluded.count() as u64, excluded.lines.len() as u64);
+    let (lines, files) = (plural(lines, "line"), plural(files, "file"));
+    (!excluded.lines.is_empty())
+        .then(|| format!("excluded by marks in the sources: {lines} in {files}"))
 }
 
 struct Page<'o> {

@@ -127,9 +127,11 @@ function total(dir) {
   return dir.sum;
 }
 function choose() {
-  const mask = new Uint8Array(ix.who.length);
-  now.list = now.who === null ? ix.who.map((_, i) => i) : members(parts(now.who)).filter(i => i < mask.length);
+  // Behind all others stands whoever ran something and was not recorded.
+  const mask = new Uint8Array(ix.who.length + 1);
+  now.list = now.who === null ? ix.who.map((_, i) => i) : members(parts(now.who)).filter(i => i < ix.who.length);
   now.list.forEach(i => { mask[i] = 1; });
+  mask[ix.who.length] = now.who === null ? 1 : 0;
   now.mask = mask;
   seen = look(mask, now.only);
   sums = ix.files.map(sum);
@@ -579,7 +581,7 @@ const X = '<button type="button" class="icon x" aria-label="Close" data-close>×
 function about(line) {
   const has = open.of.get(line);
   if (!has) return;
-  const set = ran(has.pair), list = members(set), may = members(maybe(has.pair)).filter(i => !list.includes(i));
+  const set = ran(has.pair), list = members(set), may = members(maybe(has.pair)).filter(i => i < ix.who.length && !list.includes(i));
   const fn = open.functions.filter(f => f.line <= line && line <= f.last).pop();
   const item = i => '<li><span>' + esc(called(i)) + '</span> <a href="' + link({who: String(i), only: false, line}) + '">only this one’s report</a></li>';
   const some = (list, title) => list.length ? '<h3>' + title + '</h3><ul class="list">' + list.slice(0, 200).map(item).join('') + '</ul>' + (list.length > 200 ? '<p class="of">and ' + num(list.length - 200) + ' more</p>' : '') : '';

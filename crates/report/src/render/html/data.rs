@@ -12,8 +12,8 @@ use std::path::Path;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
-use super::super::style::{number, plural};
-use super::super::text::alarms;
+use super::super::style::{self, number, plural};
+use super::super::text::{alarms, excluded};
 use super::super::tree::crate_of;
 use crate::coverage::{Hits, Selection, SourceFile, StreamSet, View};
 use crate::sources::{Filter, Verdict};
@@ -178,15 +178,14 @@ impl Index {
             })
             .collect();
         let files = shown.iter().map(|shown| FileSum {
-            path: shown.path.to_string_lossy().into_owned(),
+            path: style::shown(shown.path),
             package: crate_of(shown.path),
             complete: shown.file.complete,
             lines: counted(&shown.lines),
             functions: counted(&shown.functions),
         });
-        let folded: Vec<String> = view
-            .folded
-            .iter()
+        let folded = view.folded.iter();
+        let folded: Vec<String> = folded
             .map(|(outside, count)| {
                 let files = plural(count.files as u64, "file");
                 format!(
@@ -194,6 +193,7 @@ impl Index {
                     number(count.lines as u64)
                 )
             })
+            .chain(excluded(view))
             .collect();
         let all = view.selection.streams == Selection::all(coverage).streams;
         let index = Self {

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Lines that marks in the sources exclude are in no report, and it is said how many there are.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::lines::Built;
+
+const MARKED: &str = "\
+#include \"lib.h\"
+static int never(int n)
+{
+    return n + 1; // LCOV_EXCL_LINE
+}
+// GCOVR_EXCL_START
+static int debug(int n)
+{
+    return n - 1;
+}
+// GCOVR_EXCL_STOP
+int main(int argc, char **argv)
+{
+    (void)argv; // LCOV_EXCL_BR_LINE
+    if (argc > 5)
+        return never(argc) + debug(argc); /* GRCOV_EXCL_LINE */
+    return lib(argc) - 1;
+}
+";
+
+const LIB: &str = "\
+static inline int lib(int n)
+{
+    if (n > 5)
+        return 5; /* GCOV_EXCL_LINE */
+    return n;
+}
+/* LCOV_EXCL_START */
+";
+
+fn marked() -> Built {
+    let sources = [("p.c", MARKED), ("lib.h", LIB)];
+    Built::new(&sources, "cc gcc -g -O0 p.c -o p", "")
+}
+
+/// The lines with code of all files that an lcov tracefile has.
+fn lines_of(lcov: &str) -> Vec<&str> {
+    let lines = lcov.lines();
+    lines
+        .filter(|line| {
+            ["DA:", "SF:", "FN:"]
+                .iter()
+                .any(|kind| line.starts_with(kind))
+        })
+        .collect()
+}
+
+#[test]
+fn marked_lines_are_in_no_format() {
+    let built = marked();
+    let lcov = built.report("--format lcov");
+    assert_eq!(
+        lines_of(&lcov),
+        [
+            "SF:/built/lib.h",
+            "FN:1,lib",
+            "DA:2,1",
+            "DA:3,1",
+            "DA:5,1",
+            "DA:6,1",
+            "SF:/built/p.c",
+            "FN:3,never",
+            "FN:13,main",
+            "DA:3,0",
+            "DA:5,0",
+            "DA:13,1",
+            "DA:14,1",
+            "DA:15,1",
+            "DA:17,1",
+            "DA:18,1",
+        ],
+        "{lcov}"
+    );
+    assert!(
+        lcov.contains("# rkcov: excluded by marks in the sources: 6 lines in 2 files\n"),
+        "{lcov}"
+    );
+
+    let json: Value = serde_json::from_str(&built.report("--format json")).unwrap();
+    let expected = serde_json::json!({"/built/lib.h": [4], "/built/p.c": [4, 8, 9, 10, 16]});
+    assert_eq!(json["excluded"], expected);
+    assert_eq!(json["totals"]["lines"]["all"], 11);
+
+    let xml = built.report("--format cobertura");
+    assert!(
+        xml.contains("lines-covered=\"9\" lines-valid=\"11\""),
+        "{xml}"
+    );
+    assert!(!xml.contains("number=\"16\""), "{xml}");
+    let markdown = built.report("--format markdown");
+    assert!(
+        markdown.contains("9 of 11 lines (81.8 %), 2 of 3 functions, 6 excluded"),
+        "{markdown}"
+    );
+
+    let text = built.report("--source");
+    let last = text.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "excluded by marks in the sources: 6 lines in 2 files; --no-exclusions counts them"
+    );
+    assert!(text.contains("16           return never"), "{text}");
+}
+
+#[test]
+fn all_lines_are_counted_if_that_is_asked_for() {
+    let built = marked();
+    let lcov = built.report("--format lcov --no-exclusions");
+    assert!(
+        lcov.contains("DA:16,0\n") && lcov.contains("FN:8,debug\n"),
+        "{lcov}"
+    );
+    let json: Value = serde_json::from_str(&built.report("--format json --no-exclusions")).unwrap();
+    assert_eq!(json["excluded"], serde_json::json!({}));
+    assert_eq!(json["totals"]["lines"]["all"], 17);
+    let text = built.report("--no-exclusions");
+    assert!(!text.contains("excluded"), "{text}");
+}
+
+#[test]
+fn gates_and_differences_are_of_lines_that_count() {
+    let built = marked();
+    let gate = "report t.rkcov --summary-only --fail-under-lines 81.8";
+    built.rkcov(gate);
+    let output = built
+        .command(&format!("{gate} --no-exclusions"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    // A line that a mark excludes is no difference either.
+    fs::copy(built.path().join("t.rkcov"), built.path().join("one.rkcov")).unwrap();
+    built.rkcov("run -o many.rkcov -- ./p 2 3 4 5 6");
+    let differs = |options: &str| built.rkcov(&format!("diff one.rkcov many.rkcov {options}"));
+    assert!(
+        differs("--no-exclusions").contains("lib.h"),
+        "{}",
+        differs("--no-exclusions")
+    );
+    assert!(!differs("").contains("lib.h"), "{}", differs(""));
+}
+
+#[test]
+fn a_mark_without_its_other_half_is_said() {
+    let built = marked();
+    let output = built
+        .command("report t.rkcov --summary-only")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let place = built.path().join("lib.h");
+    let expected = format!(
+        "rkcov: {}:7: EXCL_START has no EXCL_STOP behind it, so it excludes nothing\n",
+        place.display()
+    );
+    assert!(output.status.success());
+    assert_eq!(said, expected);
+}
