@@ -133,6 +133,35 @@ fn cleaning_takes_what_is_named() {
 }
 
 #[test]
+fn functions_that_are_not_to_be_counted_are_not() {
+    const SOURCE: &str = "fn main() {\n    println!(\"{}\", seven());\n}\n\n\
+         fn seven() -> u32 {\n    7\n}\n\n\
+         #[cfg_attr(coverage_nightly, coverage(off))]\nfn never(n: u32) -> u32 {\n    n + 1\n}\n\n\
+         pub fn uses() -> u32 {\n    never(2)\n}\n\n\
+         #[cfg(test)]\n#[cfg_attr(coverage_nightly, coverage(off))]\nmod tests {\n    \
+         #[test]\n    fn it() {\n        assert_eq!(super::seven(), 7);\n    }\n}\n";
+    let lints = "[lints.rust]\nunexpected_cfgs = { level = \"allow\" }\n";
+    let project = Project::new(&[
+        ("Cargo.toml", &format!("{MANIFEST}{lints}")),
+        ("src/main.rs", SOURCE),
+    ]);
+    for line in ["run", "test"] {
+        let coverage = project.coverage(line);
+        let lines: Vec<u32> = coverage.lines("src/main.rs").keys().copied().collect();
+        assert!(
+            lines.contains(&5) && lines.contains(&15),
+            "{line}: {lines:?}"
+        );
+        let excluded = |number: &u32| (9..=12).contains(number) || *number > 17;
+        assert!(!lines.iter().any(excluded), "{line}: {lines:?}");
+        assert_eq!(coverage.function("src/main.rs", "never"), None, "{line}");
+    }
+    let coverage = project.coverage("report --no-exclusions");
+    assert_eq!(coverage.function("src/main.rs", "never"), Some(false));
+    assert!(coverage.lines("src/main.rs").contains_key(&11));
+}
+
+#[test]
 fn a_gate_is_for_traces_that_lost_nothing() {
     let project = small();
     let line = "run --mode trace --summary-only --fail-under-lines 1";

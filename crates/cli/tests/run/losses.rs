@@ -142,12 +142,14 @@ impl Case {
         let path = self.lab.path("page.html");
         self.report(&["--format=html", "-o", path.to_str().unwrap()]);
         let page = std::fs::read_to_string(path).unwrap();
-        let data = |call: &str| -> serde_json::Value {
-            let (_, rest) = page.split_once(call).unwrap();
+        let data = |name: &str| -> Option<serde_json::Value> {
+            let (_, rest) = page.split_once(&format!("id=\"data-{name}\">"))?;
             let mut values = serde_json::Deserializer::from_str(rest).into_iter();
-            values.next().unwrap().unwrap()
+            values.next().unwrap().ok()
         };
-        let (index, file) = (data("id=\"data-index\">"), data("id=\"data-f0\">"));
+        let (Some(index), Some(file)) = (data("index"), data("f0")) else {
+            return Says::Unknown;
+        };
         let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
         let entries: Vec<usize> = file["l"].as_array().unwrap().iter().map(number).collect();
         let mut at = 0;

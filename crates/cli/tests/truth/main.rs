@@ -4,6 +4,7 @@
 
 mod clients;
 mod exclusions;
+mod folded;
 mod lines;
 mod options;
 mod paths;

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use super::losses::Lossy;
 use super::paths::place;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
 use crate::image::{
-    demangled, is_drop_glue, Doubt, Image, Piece, Problem, Search, Shortcut, Symbolizer, Weight,
+    demangled, is_drop_glue, Doubt, FoldedRow, Image, Piece, Problem, Rows, Search, Shortcut,
+    Symbolizer, Weight,
 };
 use crate::trace::Mode;
 
@@ -114,8 +115,8 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
         functions: Vec::new(),
         unknown: 0,
     };
-    let unfounded = flow.as_ref().map(|flow| image.callback_rows(flow));
-    let unfounded = unfounded.unwrap_or_default();
+    let rows = flow.as_ref().map(|flow| image.rows(flow));
+    let rows = rows.unwrap_or_default();
     let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, &known.lossy));
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
@@ -148,7 +149,7 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
             let mut sources = Sources::default();
             let mut symbolizer = image.symbolizer()?;
             for piece in portion {
-                sources.add_piece(piece, &image, &unfounded, &mut symbolizer);
+                sources.add_piece(piece, &image, &rows, &mut symbolizer);
             }
             Ok(sources)
         })
@@ -219,16 +220,22 @@ impl Sources {
         &mut self,
         piece: &Piece<Hits>,
         image: &Image,
-        unfounded: &HashSet<u64>,
+        rows: &Rows,
         symbolizer: &mut Symbolizer<'_>,
     ) {
         if piece.range.is_empty() {
             self.add(piece.range.start, &piece.weight, false, image, symbolizer);
         }
+        if let Some(rows) = rows.folded.rows(&piece.range) {
+            for row in rows {
+                self.add_folded(&row, piece);
+            }
+            return;
+        }
         for address in symbolizer.rows(&piece.range) {
             let shortcut = piece.shortcut.as_ref().filter(|way| way.at == address);
             let entry = piece.entry && address == piece.range.start;
-            if unfounded.contains(&address) {
+            if rows.of_callbacks_alone.contains(&address) {
                 // It may have been this line that led here, or another one.
                 let mut hits = Hits {
                     maybe: piece.weight.maybe.clone(),
@@ -242,6 +249,31 @@ impl Sources {
             } else {
                 self.add(address, &piece.weight, entry, image, symbolizer);
             }
+        }
+    }
+
+    /// Adds who ran code of several functions, for one of them: whoever ran the code ran them all.
+    fn add_folded(&mut self, row: &FoldedRow<'_>, piece: &Piece<Hits>) {
+        let line = self.lines.entry((Arc::clone(row.file), row.line));
+        line.or_default().merge(&piece.weight);
+        let Some(symbol) = row.symbol else { return };
+        let entry = piece.entry && row.address == piece.range.start;
+        self.add_function(
+            (Arc::clone(symbol), Arc::clone(row.file)),
+            Extent {
+                first: row.line,
+                last: row.line,
+                hits: piece.weight.clone(),
+                entered: entry.then_some(piece.weight.count),
+                inlined: false,
+            },
+        );
+    }
+
+    fn add_function(&mut self, key: (Arc<str>, Arc<OsStr>), extent: Extent) {
+        match self.functions.entry(key) {
+            Entry::Occupied(mut known) => known.get_mut().add(&extent),
+            Entry::Vacant(free) => _ = free.insert(extent),
         }
     }
 
@@ -284,12 +316,7 @@ impl Sources {
                     entered,
                     inlined: depth != outermost,
                 };
-                match self.functions.entry(key) {
-                    Entry::Occupied(mut known) => known.get_mut().add(&extent),
-                    Entry::Vacant(free) => {
-                        free.insert(extent);
-                    }
-                }
+                self.add_function(key, extent);
             }
         }
         if !placed && ran {
@@ -305,14 +332,7 @@ impl Sources {
             self.lines.entry(line).or_default().merge(&hits);
         }
         for (key, theirs) in other.functions {
-            match self.functions.entry(key) {
-                Entry::Occupied(mut mine) => {
-                    mine.get_mut().add(&theirs);
-                }
-                Entry::Vacant(free) => {
-                    free.insert(theirs);
-                }
-            }
+            self.add_function(key, theirs);
         }
         for (symbol, hits) in other.bare {
             self.bare.entry(symbol).or_default().merge(&hits);

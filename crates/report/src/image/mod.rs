@@ -7,13 +7,14 @@
 
 mod elf;
 mod flow;
+mod folded;
 mod harness;
 mod locate;
 mod names;
 mod rows;
 mod sites;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,9 @@ use crate::trace::BuildId;
 pub use elf::ElfError;
 use elf::{ElfFile, Function};
 pub(crate) use flow::{Doubt, Flow, Piece, Shortcut, Weight};
+pub(crate) use folded::Row as FoldedRow;
 pub use locate::{Problem, Search};
+pub(crate) use rows::Rows;
 pub(crate) use sites::Sites;
 
 /// The file that a module was, as far as it can be found.
@@ -182,14 +185,18 @@ impl Image {
         Flow::new(binary, &self.functions)
     }
 
-    /// Addresses of rows in its line tables that stand for callbacks alone.
-    pub(crate) fn callback_rows(&self, flow: &Flow) -> HashSet<u64> {
+    /// What its line tables say of more than lines.
+    pub(crate) fn rows(&self, flow: &Flow) -> Rows {
         let debug = self
             .debug
             .as_ref()
             .and_then(|path| ElfFile::open(path).ok());
-        debug.map_or_else(HashSet::new, |debug| {
-            rows::of_callbacks_alone(&debug, flow.callbacks())
+        let is_start = |address: u64| {
+            let function = self.function(address);
+            function.is_some_and(|function| function.range.start == address)
+        };
+        debug.map_or_else(Rows::default, |debug| {
+            Rows::read(&debug, flow.callbacks(), is_start)
         })
     }
 

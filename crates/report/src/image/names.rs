@@ -59,16 +59,7 @@ impl Names {
         let Some(program) = &unit.line_program else {
             return Ok(());
         };
-        let header = program.header();
-        let mut files: Vec<Option<Arc<OsStr>>> = Vec::new();
-        // Before version 5 there is no file 0.
-        for index in 0.. {
-            match header.file(index) {
-                Some(file) => files.push(path_of(dwarf, unit, file, header)?),
-                None if index == 0 => files.push(None),
-                None => break,
-            }
-        }
+        let files = paths_of(dwarf, unit, program.header())?;
         let odd = files.iter().flatten();
         let odd: Vec<_> = odd.filter(|path| path.to_str().is_none()).collect();
         if odd.is_empty() {
@@ -159,13 +150,31 @@ impl Names {
     }
 }
 
+/// The paths of the files of a unit, by their numbers.
+pub(super) fn paths_of<R: Reader>(
+    dwarf: &Dwarf<R>,
+    unit: &Unit<R>,
+    header: &gimli::LineProgramHeader<R, R::Offset>,
+) -> Result<Vec<Option<Arc<OsStr>>>, gimli::Error> {
+    let mut files = Vec::new();
+    // Before version 5 there is no file 0.
+    for index in 0.. {
+        match header.file(index) {
+            Some(file) => files.push(Some(path_of(dwarf, unit, file, header)?)),
+            None if index == 0 => files.push(None),
+            None => break,
+        }
+    }
+    Ok(files)
+}
+
 /// The path of a file, put together as `addr2line` does it.
 fn path_of<R: Reader>(
     dwarf: &Dwarf<R>,
     unit: &Unit<R>,
     file: &gimli::FileEntry<R, R::Offset>,
     header: &gimli::LineProgramHeader<R, R::Offset>,
-) -> Result<Option<Arc<OsStr>>, gimli::Error> {
+) -> Result<Arc<OsStr>, gimli::Error> {
     let mut path: Vec<u8> = Vec::new();
     let mut push = |part: &[u8]| {
         if part.starts_with(b"/") {
@@ -185,7 +194,7 @@ fn path_of<R: Reader>(
         }
     }
     push(&dwarf.attr_string(unit, file.path_name())?.to_slice()?);
-    Ok(Some(OsStr::from_bytes(&path).into()))
+    Ok(OsStr::from_bytes(&path).into())
 }
 
 #[cfg(test)]

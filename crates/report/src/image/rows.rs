@@ -1,38 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rows of line tables that stand for nothing that an author wrote.
+//! Rows of line tables that stand for nothing that an author wrote, or for several things.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use gimli::{Dwarf, DwarfSections, EndianSlice, LittleEndian, Reader};
+use gimli::{Dwarf, DwarfSections, EndianSlice, LittleEndian, Reader, Unit};
 use object::{Object, ObjectSection};
 
 use super::elf::ElfFile;
+use super::folded::{Folded, Starts};
 
-/// Where several ways meet again, an optimizing gcc calls back with the line of a value that one of
-/// them brings there: `return 1;` of a branch, though the code is that of all. Such a row covers the
-/// callback alone, and no statement begins with it. `calls` are the callbacks, from the call to where
-/// it returns.
-pub(super) fn of_callbacks_alone(debug: &ElfFile, calls: &HashMap<u64, u64>) -> HashSet<u64> {
-    read(debug, calls).unwrap_or_default()
+/// What line tables say of more than lines.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// Where several ways meet again, an optimizing gcc calls back with the line of a value that one of
+    /// them brings there: `return 1;` of a branch, though the code is that of all. Such a row covers the
+    /// callback alone, and no statement begins with it.
+    pub(crate) of_callbacks_alone: HashSet<u64>,
+    /// Code of several functions.
+    pub(crate) folded: Folded,
 }
 
-fn read(debug: &ElfFile, calls: &HashMap<u64, u64>) -> Result<HashSet<u64>, gimli::Error> {
-    let mut alone = HashSet::new();
-    with_dwarf(debug, |dwarf| {
-        let mut units = dwarf.units();
-        while let Some(header) = units.next()? {
-            // What cannot be read says nothing of other units.
-            let Ok(unit) = dwarf.unit(header) else {
-                continue;
-            };
-            if let Some(program) = unit.line_program {
-                let _ = of_unit(program, calls, &mut alone);
+impl Rows {
+    /// Reads them. `calls` are the callbacks, from the call to where it returns; `is_start` says whether a
+    /// function starts somewhere.
+    pub(super) fn read(
+        debug: &ElfFile,
+        calls: &HashMap<u64, u64>,
+        is_start: impl Fn(u64) -> bool,
+    ) -> Self {
+        let mut alone = HashSet::new();
+        let mut starts = Starts::default();
+        let read = with_dwarf(debug, |dwarf| {
+            let mut units = dwarf.units();
+            while let Some(header) = units.next()? {
+                // What cannot be read says nothing of other units.
+                if let Ok(unit) = dwarf.unit(header) {
+                    let _ = of_unit(dwarf, &unit, calls, &mut alone, &mut starts);
+                }
             }
+            Ok(())
+        });
+        match read {
+            Ok(()) => Self {
+                of_callbacks_alone: alone,
+                folded: starts.read(debug, is_start),
+            },
+            Err(_) => Self::default(),
         }
-        Ok(())
-    })?;
-    Ok(alone)
+    }
 }
 
 /// Reads the debug information of a file.
@@ -53,18 +69,31 @@ pub(super) fn with_dwarf(
 }
 
 fn of_unit<R: Reader>(
-    program: gimli::IncompleteLineProgram<R>,
+    dwarf: &Dwarf<R>,
+    unit: &Unit<R>,
     calls: &HashMap<u64, u64>,
     alone: &mut HashSet<u64>,
+    starts: &mut Starts,
 ) -> Result<(), gimli::Error> {
+    let Some(program) = unit.line_program.clone() else {
+        return Ok(());
+    };
     let mut rows = program.rows();
     // Of several rows for one address the last counts: those before it are of code that is gone.
     let mut before: Option<(u64, bool)> = None;
-    while let Some((_, row)) = rows.next_row()? {
-        if let Some((start, false)) = before {
-            if calls.get(&start) == Some(&row.address()) {
+    while let Some((header, row)) = rows.next_row()? {
+        match before {
+            Some((start, false)) if calls.get(&start) == Some(&row.address()) => {
                 alone.insert(start);
             }
+            None if !row.end_sequence() => {
+                let name = row.file(header).map(|file| file.path_name());
+                let name = name.and_then(|name| dwarf.attr_string(unit, name).ok());
+                let name = name.as_ref().and_then(|name| name.to_slice().ok());
+                let line = row.line().map_or(0, |line| line.get());
+                starts.add(row.address(), &name.unwrap_or_default(), line);
+            }
+            _ => {}
         }
         before = (!row.end_sequence()).then_some((row.address(), row.is_stmt()));
     }
