@@ -86,8 +86,8 @@ impl Folded {
         let Some(program) = &unit.line_program else {
             return Ok(());
         };
-        let mut found: Vec<(Range<u64>, Vec<(u64, u64, u32)>)> = Vec::new();
-        let mut sequence: Vec<(u64, u64, u32)> = Vec::new();
+        let mut found: Vec<(Range<u64>, Sequence)> = Vec::new();
+        let mut sequence = Sequence::new();
         let mut rows = program.clone().rows();
         while let Some((_, row)) = rows.next_row()? {
             let line = row.line().map_or(0, |line| line.get());
@@ -160,6 +160,9 @@ impl Folded {
         })
     }
 }
+
+/// Rows of a line table: an address, the number of a file, and a line.
+type Sequence = Vec<(u64, u64, u32)>;
 
 /// Where the functions of a unit are declared, by file and line, and what the linker calls them.
 type Declared = Vec<((u64, u32), Arc<str>)>;
