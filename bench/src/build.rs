@@ -1,78 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The sources of what is measured, its input, and how both benches build it.
+//! How all benches build what they measure, and what it works on.
 
+use crate::subjects::Program;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 use xtask::shell::{self, Error};
 use xtask::{demo, root, sources, target_dir, work_dir};
 
-/// The clang that is measured: one that has gates.
+/// The clang that is measured.
 pub(crate) const CLANG: &str = "clang-22";
-
-/// A library under measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Program {
-    /// Inflates, in C.
-    Zlib,
-    /// Parses and writes JSON, in C.
-    CJson,
-    /// Inflates, in Rust.
-    MinizOxide,
-    /// Parses and writes JSON, in Rust.
-    SerdeJson,
-}
-
-impl Program {
-    pub(crate) const IN_C: [Self; 2] = [Self::Zlib, Self::CJson];
-    pub(crate) const IN_RUST: [Self; 2] = [Self::MinizOxide, Self::SerdeJson];
-
-    /// The name in the rows.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Zlib => "zlib",
-            Self::CJson => "cJSON",
-            Self::MinizOxide => "miniz_oxide",
-            Self::SerdeJson => "serde_json",
-        }
-    }
-
-    /// The program of `bench/rust` that has it, and the packages that it is made of.
-    pub(crate) fn in_rust(self) -> (&'static str, &'static [&'static str]) {
-        match self {
-            Self::SerdeJson => (
-                "json",
-                &["serde_json", "serde_core", "itoa", "memchr", "zmij"],
-            ),
-            _ => ("inflate", &["miniz_oxide", "adler2"]),
-        }
-    }
-
-    fn source(self) -> &'static str {
-        match self {
-            Self::CJson => "cjson",
-            _ => "zlib",
-        }
-    }
-
-    /// The files of the library that its work needs, and what calls them.
-    fn files(self) -> (&'static [&'static str], &'static str) {
-        match self {
-            Self::CJson => (&["cJSON.c"], "cjson.c"),
-            _ => (
-                &[
-                    "adler32.c",
-                    "crc32.c",
-                    "inffast.c",
-                    "inflate.c",
-                    "inftrees.c",
-                    "zutil.c",
-                ],
-                "zlib.c",
-            ),
-        }
-    }
-}
 
 /// What all builds need.
 #[derive(Debug)]
@@ -87,8 +26,8 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Fetches the sources in C, builds rkcov, and makes the files that are worked on: the C sources
-    /// of zlib, several times over, packed; and the same lines as JSON. rkcov is compiled for speed if
-    /// it is a part of what is measured.
+    /// of zlib, several times over, packed; and the same lines as JSON and as Markdown. rkcov is
+    /// compiled for speed if it is a part of what is measured.
     ///
     /// # Errors
     /// The sources cannot be had, or something does not build.
@@ -115,23 +54,16 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The file that a program works on.
-    pub(crate) fn input(&self, program: Program) -> PathBuf {
-        self.out.join(match program {
-            Program::Zlib | Program::MinizOxide => "packed.zlib",
-            Program::CJson | Program::SerdeJson => "lines.json",
-        })
-    }
-
-    /// How often it does so in one run: a tenth of a second or so without instrumentation.
-    pub(crate) fn repeat(program: Program) -> &'static str {
-        match program {
-            Program::Zlib | Program::MinizOxide => "10",
-            Program::CJson | Program::SerdeJson => "4",
-        }
+    /// The file of this name that a program works on.
+    pub(crate) fn input(&self, name: &str) -> PathBuf {
+        self.out.join(name)
     }
 
     fn make_inputs(&self) -> Result<(), Error> {
+        // The last one that is written. Another run of the bench may be reading them.
+        if self.input("lines.md").is_file() {
+            return Ok(());
+        }
         let zlib = sources::debian("zlib")?;
         let mut files: Vec<PathBuf> = fs::read_dir(&zlib)?
             .map(|entry| Ok(entry?.path()))
@@ -142,7 +74,7 @@ impl Bench {
         for file in files {
             plain.extend(fs::read(file)?);
         }
-        let input = self.out.join("plain");
+        let input = self.input("plain");
         fs::write(&input, plain.repeat(3))?;
         // Python has zlib and JSON in it, and is where there is a compiler.
         let program = "
@@ -156,11 +88,17 @@ with open(sys.argv[3], 'w') as out:
         values = [dict(line=at + i, text=text, share=len(text) / 80, words=text.split(),
                        blank=not text, of=None) for i, text in enumerate(piece)]
         out.write(json.dumps(values) + '\\n')
+shapes = ['# {}', '{}', '* {} *', '> {}', '1. `{}` and [{}](x)', '    {}', '**{}** <b>', '| {} | b |']
+with open(sys.argv[4], 'w') as out:
+    for i, text in enumerate(lines):
+        out.write(shapes[i * 7919 % 8].replace('{}', text.strip()) + ('\\n\\n' if i % 5 == 0 else '\\n'))
 ";
         let mut python = Command::new("python3");
         python.args(["-c", program]).arg(input);
-        python.arg(self.input(Program::Zlib));
-        shell::run(python.arg(self.input(Program::CJson)))
+        for name in ["packed.zlib", "lines.json", "lines.md"] {
+            python.arg(self.input(name));
+        }
+        shell::run(&mut python)
     }
 
     /// One of rkcov's commands.
@@ -173,8 +111,55 @@ with open(sys.argv[3], 'w') as out:
         Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
     }
 
-    /// Compiles a library in C, and what calls it, into `folder`, with the compiler and the flags
-    /// that `cc` begins with.
+    /// Compiles a program in C into `folder`, with the compiler and the flags that `cc` begins with,
+    /// and links it. What was built so before, by the same commands, is left.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub(crate) fn program(
+        &self,
+        program: Program,
+        cc: &[&str],
+        folder: &Path,
+    ) -> Result<PathBuf, Error> {
+        let whole = folder.join("program");
+        let made = program.in_c()?;
+        self.once(folder, &format!("{cc:?}\n{made:?}\n"), || {
+            let mut objects = Vec::new();
+            for file in &made.files {
+                objects.push(self.compile(file, cc, folder, &made.flags)?);
+            }
+            let mut link = self.compiler(cc);
+            link.args(&objects).args(["-lm", "-o"]).arg(&whole);
+            shell::run(&mut link)
+        })?;
+        Ok(whole)
+    }
+
+    /// Does something in `folder`, unless it was done before with the same `key` and the same rkcov.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub(crate) fn once(
+        &self,
+        folder: &Path,
+        key: &str,
+        build: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let modified = fs::metadata(self.command("rkcov"))?.modified()?;
+        let modified = modified.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        let key = format!("{key}{modified}");
+        let stamp = folder.join("stamp");
+        if fs::read_to_string(&stamp).is_ok_and(|text| text == key) {
+            return Ok(());
+        }
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder)?;
+        build()?;
+        Ok(fs::write(stamp, key)?)
+    }
+
+    /// Compiles a library in C, and what calls it, into `folder`.
     ///
     /// # Errors
     /// It does not compile.
@@ -184,12 +169,11 @@ with open(sys.argv[3], 'w') as out:
         cc: &[&str],
         folder: &Path,
     ) -> Result<Vec<PathBuf>, Error> {
-        let source = sources::debian(program.source())?;
-        let (files, work) = program.files();
-        let files = files.iter().map(|file| source.join(file));
+        let made = program.in_c()?;
+        let driver = Self::here("c").join("driver.c");
+        let files = made.files.iter().filter(|file| **file != driver);
         files
-            .chain([Self::here("c").join(work)])
-            .map(|file| self.compile(&file, cc, folder, &["-I", &source.to_string_lossy()]))
+            .map(|file| self.compile(file, cc, folder, &made.flags))
             .collect()
     }
 
@@ -202,7 +186,7 @@ with open(sys.argv[3], 'w') as out:
         source: &Path,
         cc: &[&str],
         folder: &Path,
-        flags: &[&str],
+        flags: &[impl AsRef<OsStr>],
     ) -> Result<PathBuf, Error> {
         fs::create_dir_all(folder)?;
         let object = folder.join(source.file_name().unwrap_or_default());
@@ -213,18 +197,11 @@ with open(sys.argv[3], 'w') as out:
         });
         let mut command = self.compiler(cc);
         // The libraries are written in the C of their day; its warnings are not ours.
-        command
-            .args(["-O2", "-w", "-c", "-DHAVE_UNISTD_H"])
-            .args(flags);
+        command.args(["-O2", "-w", "-c"]).args(flags);
         command.arg("-I").arg(&self.artifacts);
         // gcov writes beside the object, by the name that it was compiled to.
-        shell::run(
-            command
-                .arg(source)
-                .arg("-o")
-                .arg(&object)
-                .current_dir(folder),
-        )?;
+        command.arg(source).arg("-o").arg(&object);
+        shell::run(command.current_dir(folder))?;
         Ok(object)
     }
 

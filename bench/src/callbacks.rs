@@ -2,8 +2,9 @@
 //! What one callback after the other costs: libraries with instrumentation and nothing else, called
 //! by a driver that has none, with rkcov's runtime or with the same protocol in C behind them.
 
-use crate::build::{host, Bench, Program, CLANG};
+use crate::build::{host, Bench, CLANG};
 use crate::measure::{Candidate, Clock};
+use crate::subjects::Program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,8 +23,6 @@ enum Behind {
     C,
     /// rkcov's runtime.
     Rkcov,
-    /// rkcov's runtime, linked by the wrapper.
-    Wrapper,
 }
 
 /// One way to build and run a library.
@@ -77,13 +76,6 @@ const IN_C: &[Variant] = &[
     variant("clang-plain", &[CLANG], &[], Behind::Nobody, OFF),
     variant("clang-c", &[CLANG], GUARD, Behind::C, BOTH),
     variant("clang-rkcov", &[CLANG], GUARD, Behind::Rkcov, BOTH),
-    variant(
-        "clang-gate",
-        &["rkcov", "cc", CLANG],
-        &[],
-        Behind::Wrapper,
-        OFF,
-    ),
 ];
 
 const IN_RUST: &[Variant] = &[
@@ -91,6 +83,9 @@ const IN_RUST: &[Variant] = &[
     variant("rustc-c", &["gcc"], RUST_GUARD, Behind::C, BOTH),
     variant("rustc-rkcov", &["gcc"], RUST_GUARD, Behind::Rkcov, BOTH),
 ];
+
+/// The libraries in Rust.
+const IN_RUST_TOO: [Program; 2] = [Program::MinizOxide, Program::SerdeJson];
 
 /// Builds all that is compared.
 ///
@@ -101,24 +96,28 @@ pub(crate) fn candidates(
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Candidate>, Error> {
     let mut candidates = Vec::new();
-    let programs = Program::IN_C.map(|program| (program, IN_C));
+    let programs = [Program::Zlib, Program::CJson].map(|program| (program, IN_C));
     let programs = programs
         .into_iter()
-        .chain(Program::IN_RUST.map(|p| (p, IN_RUST)));
+        .chain(IN_RUST_TOO.map(|p| (p, IN_RUST)));
     for (program, variants) in programs.filter(|(program, _)| wanted(program.name())) {
         for variant in variants {
             let drivers = build(bench, program, variant)?;
             for (state, name) in variant.states {
                 let line = |driver: &PathBuf| {
-                    let repeat = PathBuf::from(Bench::repeat(program));
-                    vec![driver.clone(), bench.input(program), repeat, state.into()]
+                    let mut line = program.arguments(bench, program.repeats().0 / 4);
+                    line.truncate(2);
+                    line.insert(0, driver.clone());
+                    line.push(state.into());
+                    line
                 };
                 candidates.push(Candidate {
-                    program: program.name(),
+                    program: program.name().to_owned(),
                     variant: format!("{}-{name}", variant.name),
                     clock: Clock::Program,
                     layouts: drivers.iter().map(line).collect(),
                     leaves: None,
+                    result: None,
                 });
             }
         }
@@ -131,7 +130,7 @@ fn build(bench: &Bench, program: Program, variant: &Variant) -> Result<Vec<PathB
     let folder = bench.out.join("callbacks").join(program.name());
     let folder = folder.join(variant.name);
     fs::create_dir_all(&folder)?;
-    let mut objects = if Program::IN_RUST.contains(&program) {
+    let mut objects = if IN_RUST_TOO.contains(&program) {
         vec![archive(bench, program, variant, &folder)?]
     } else {
         let cc = [variant.cc, variant.instrumentation].concat();
@@ -151,7 +150,7 @@ fn build(bench: &Bench, program: Program, variant: &Variant) -> Result<Vec<PathB
         // As code that may end up in a shared library, like the runtime: without -fPIC the compiler
         // would use addresses that only an executable's own storage has.
         Behind::C => objects.push(own("reference.c", &["-fPIC"])?),
-        Behind::Rkcov | Behind::Wrapper => objects.push(own("device.c", &[])?),
+        Behind::Rkcov => objects.push(own("device.c", &[])?),
     }
     if variant.behind == Behind::Rkcov {
         objects.push(bench.artifacts.join(rkcov_artifacts::OBJECT.name));

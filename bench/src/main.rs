@@ -1,49 +1,46 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What instrumentation costs. `docs/bench.md` has the rules of every figure here.
+//! What instrumentation costs. `docs/performance.md` has the rules of every figure here.
 
+mod benches;
 mod build;
 mod callbacks;
 mod measure;
+mod page;
+mod plots;
 mod programs;
 mod rows;
+mod sections;
+mod subjects;
 mod tables;
 
-use clap::{Parser, Subcommand};
+use build::Bench;
+use clap::Parser;
+use measure::Candidate;
 use rows::Rows;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use xtask::shell::Error;
+use xtask::shell::{self, Error};
 
-/// Measure the cost of instrumentation
+/// Measure what instrumentation costs, keep the raw rows, and make docs/performance.md from them
 #[derive(Debug, Parser)]
 struct Args {
-    #[command(subcommand)]
-    bench: Bench,
-}
-
-#[derive(Debug, Subcommand)]
-enum Bench {
-    /// Measure callbacks, against callbacks in C and against no instrumentation
-    Callbacks(Rounds),
-    /// Measure whole programs under `rkcov run`, against gcov and clang's and rustc's source coverage
-    Programs(Rounds),
-    /// Write the tables of docs/bench.md from the raw rows
-    Tables,
-}
-
-/// How much is measured.
-#[derive(Debug, clap::Args)]
-struct Rounds {
-    /// The number of runs of each variant
-    #[arg(long, default_value_t = 32)]
+    /// How often each variant is run
+    #[arg(long, default_value_t = 21)]
     rounds: usize,
-    /// Only programs whose names contain this; the raw rows are not kept
+    /// How often SQLite is compiled in each way
+    #[arg(long, default_value_t = 3)]
+    compiles: usize,
+    /// Only this bench (programs, trace, threads, sites, sections, callbacks, instructions, compile), or
+    /// programs in it: BENCH/NAME. Their rows take the place of the old ones of the same names
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Measure nothing: make the page from the rows that there are
+    #[arg(long)]
+    page: bool,
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse().bench) {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -52,37 +49,74 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(bench: &Bench) -> Result<(), Error> {
-    match bench {
-        Bench::Callbacks(rounds) => {
-            let rows = measured(rounds, "callbacks", false, callbacks::candidates)?;
-            print!("{}", tables::callbacks(&rows));
-        }
-        Bench::Programs(rounds) => {
-            let rows = measured(rounds, "programs", true, programs::candidates)?;
-            print!("{}", tables::programs(&rows));
-        }
-        Bench::Tables => tables::write()?,
+/// The benches, by name: those that are run in rounds, and what is measured then.
+const ROUNDS: [(&str, Candidates); 6] = [
+    ("programs", benches::whole_programs),
+    ("trace", benches::traces),
+    ("threads", benches::threads),
+    ("sites", benches::sites),
+    ("sections", sections::candidates),
+    ("callbacks", callbacks::candidates),
+];
+
+type Candidates = fn(&Bench, &dyn Fn(&str) -> bool) -> Result<Vec<Candidate>, Error>;
+
+fn run(args: &Args) -> Result<(), Error> {
+    if args.page {
+        return page::write();
     }
-    Ok(())
+    let known = ROUNDS.map(|(name, _)| name);
+    let known = [&known[..], &["instructions", "compile"]].concat();
+    for only in &args.only {
+        let bench = only.split('/').next().unwrap_or_default();
+        if !known.contains(&bench) {
+            return Err(format!("there is no bench {bench}, but {}", known.join(", ")).into());
+        }
+    }
+    let bench = Bench::prepare(true)?;
+    for (name, candidates) in ROUNDS.into_iter().filter(|(name, _)| args.wants(name)) {
+        shell::heading(name)?;
+        let candidates = candidates(&bench, &|program| args.wants_of(name, program))?;
+        args.keep(name, measure::rounds(&candidates, args.rounds)?)?;
+    }
+    if args.wants("instructions") {
+        shell::heading("instructions")?;
+        let wanted = |program: &str| args.wants_of("instructions", program);
+        args.keep("instructions", benches::instructions(&bench, &wanted)?)?;
+    }
+    if args.wants("compile") {
+        shell::heading("compile")?;
+        args.keep("compile", benches::compiles(&bench, args.compiles)?)?;
+    }
+    page::write()
 }
 
-fn measured(
-    args: &Rounds,
-    name: &str,
-    rkcov_runs: bool,
-    candidates: impl FnOnce(&build::Bench, &dyn Fn(&str) -> bool) -> Result<Candidates, Error>,
-) -> Result<Rows, Error> {
-    let wanted = |program: &str| args.only.as_deref().is_none_or(|o| program.contains(o));
-    let candidates = candidates(&build::Bench::prepare(rkcov_runs)?, &wanted)?;
-    let rows = measure::rounds(&candidates, args.rounds)?;
-    if args.only.is_none() {
-        rows.write(&results(name))?;
+impl Args {
+    /// Whether this bench is to be run.
+    fn wants(&self, bench: &str) -> bool {
+        let of = |only: &String| only.split('/').next() == Some(bench);
+        self.only.is_empty() || self.only.iter().any(of)
     }
-    Ok(rows)
-}
 
-type Candidates = Vec<measure::Candidate>;
+    /// Whether this program of it is to be run.
+    fn wants_of(&self, bench: &str, program: &str) -> bool {
+        let of = |only: &String| match only.split_once('/') {
+            None => only == bench,
+            Some((of, name)) => of == bench && name == program,
+        };
+        self.only.is_empty() || self.only.iter().any(of)
+    }
+
+    /// Writes a bench's rows.
+    fn keep(&self, bench: &str, rows: Rows) -> Result<(), Error> {
+        let path = results(bench);
+        let rows = match self.only.is_empty() || !path.is_file() {
+            true => rows,
+            false => rows.replace_in(Rows::read(&path)?)?,
+        };
+        Ok(rows.write(&path)?)
+    }
+}
 
 /// The file of a bench's raw rows.
 fn results(name: &str) -> PathBuf {

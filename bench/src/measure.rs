@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Running what is measured, round by round.
 
-use crate::rows::Rows;
+use crate::rows::{Rows, Spent};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use xtask::shell::{self, Error};
 
@@ -13,25 +12,27 @@ use xtask::shell::{self, Error};
 #[derive(Debug)]
 pub(crate) struct Candidate {
     /// What is worked on, and by which library.
-    pub(crate) program: &'static str,
+    pub(crate) program: String,
     /// How it was built and is run.
     pub(crate) variant: String,
     /// Who says how long it took.
     pub(crate) clock: Clock,
     /// The command line, once for each layout of the code: rounds go through them.
     pub(crate) layouts: Vec<Vec<PathBuf>>,
-    /// A file that every run has to leave. It is removed before.
-    pub(crate) leaves: Option<PathBuf>,
+    /// What every run has to leave, and is removed before: files of a folder with this extension.
+    pub(crate) leaves: Option<(PathBuf, &'static str)>,
+    /// What of the output has to be the same in all variants of a program. `None`: nothing.
+    pub(crate) result: Option<fn(&str) -> String>,
 }
 
 /// Who says how long a run took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// The program prints its work's own time.
+    /// The program prints its work's own processor time.
     Program,
-    /// The system: the processor time of all processes that ran for it, from their start to their
-    /// end.
-    System,
+    /// The system: the time of all processes that ran for it, from their start to their end. This is
+    /// the program that asks for it.
+    System(PathBuf),
 }
 
 /// Runs all candidates one after the other, that many times.
@@ -39,92 +40,152 @@ pub(crate) enum Clock {
 /// # Errors
 /// One of them fails.
 pub(crate) fn rounds(candidates: &[Candidate], rounds: usize) -> Result<Rows, Error> {
-    let bar = ProgressBar::new(rounds as u64).with_style(
-        ProgressStyle::with_template("rounds [{bar:40}] {pos}/{len} {eta}").expect("a template"),
+    let bar = ProgressBar::new((rounds * candidates.len()) as u64).with_style(
+        ProgressStyle::with_template("runs [{bar:40}] {pos}/{len} {eta}").expect("a template"),
     );
     let mut rows = Rows::of_this_machine();
+    let mut results: Vec<(&str, String)> = Vec::new();
     for round in 0..rounds {
         for candidate in candidates {
-            let nanoseconds = candidate.run(round)?;
-            rows.push(round, candidate.program, &candidate.variant, nanoseconds);
+            let (spent, printed) = candidate.run(round)?;
+            rows.push(round, &candidate.program, &candidate.variant, spent);
+            bar.inc(1);
+            let Some(result) = candidate.result.map(|result| result(&printed)) else {
+                continue;
+            };
+            match results.iter().find(|(p, _)| *p == candidate.program) {
+                None => results.push((&candidate.program, result)),
+                Some((_, expected)) if *expected == result => {}
+                Some((_, expected)) => {
+                    let Candidate {
+                        program, variant, ..
+                    } = candidate;
+                    let text = format!("{program} {variant}: {result:?}, not {expected:?}");
+                    return Err(text.into());
+                }
+            }
         }
-        bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(rows)
 }
 
 impl Candidate {
-    fn run(&self, round: usize) -> Result<u64, Error> {
+    /// Runs it, and gives what was spent and printed.
+    fn run(&self, round: usize) -> Result<(Spent, String), Error> {
         let line = &self.layouts[round % self.layouts.len()];
-        let mut command = Command::new(&line[0]);
+        let mut command = match &self.clock {
+            Clock::Program => Command::new(&line[0]),
+            Clock::System(measured) => {
+                let mut command = Command::new(measured);
+                command.arg(figures(measured)).arg(&line[0]);
+                command
+            }
+        };
         command.args(&line[1..]);
         // What each run of a program that profiles itself leaves; others do not look at it.
-        if let Some(file) = &self.leaves {
-            command.env("LLVM_PROFILE_FILE", file);
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
+        if let Some((folder, extension)) = &self.leaves {
+            let profile = folder.join("program.profraw");
+            command.env("LLVM_PROFILE_FILE", profile);
+            for file in files_of(folder, extension)? {
+                fs::remove_file(file)?;
             }
         }
-        let before = time_of_children()?;
         let printed = shell::read(&mut command)?;
-        let spent = time_of_children()? - before;
-        if let Some(file) = &self.leaves {
-            if fs::metadata(file).map_or(0, |file| file.len()) == 0 {
-                return Err(format!("{}: no {}", shell::line(&command), file.display()).into());
+        if let Some((folder, extension)) = &self.leaves {
+            let mut left = files_of(folder, extension)?.into_iter();
+            if !left.any(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)) {
+                return Err(format!("{}: no {extension} file", shell::line(&command)).into());
             }
         }
-        match self.clock {
-            Clock::System => Ok(spent),
-            Clock::Program => {
-                let time = printed
-                    .split_whitespace()
-                    .next()
-                    .and_then(|n| n.parse().ok());
-                time.ok_or_else(|| "the driver printed no time".into())
-            }
+        let spent = match &self.clock {
+            Clock::System(measured) => Spent::parse(&fs::read_to_string(figures(measured))?),
+            Clock::Program => Spent::of_work(&printed),
+        };
+        let spent = spent.ok_or_else(|| format!("{}: no time", shell::line(&command)))?;
+        Ok((spent, printed))
+    }
+
+    /// The instructions that one run takes, as valgrind counts them.
+    ///
+    /// # Errors
+    /// It does not run, or valgrind counts nothing.
+    pub(crate) fn instructions(&self) -> Result<u64, Error> {
+        let line = &self.layouts[0];
+        let program = line.iter().position(|word| word == Path::new("--"));
+        let (before, program) = line.split_at(program.map_or(0, |at| at + 1));
+        let mut words: Vec<PathBuf> = before.to_vec();
+        let log = std::env::temp_dir().join(format!("rkcov-bench-{}.log", std::process::id()));
+        words.extend(
+            [
+                "/usr/bin/env",
+                "valgrind",
+                "--tool=callgrind",
+                "--callgrind-out-file=/dev/null",
+            ]
+            .map(PathBuf::from),
+        );
+        words.push(format!("--log-file={}", log.display()).into());
+        words.extend(program.iter().cloned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        if let Some((folder, _)) = &self.leaves {
+            command.env("LLVM_PROFILE_FILE", folder.join("program.profraw"));
         }
+        shell::read(&mut command)?;
+        let text = fs::read_to_string(&log)?;
+        fs::remove_file(log)?;
+        let count = text
+            .lines()
+            .find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+        count.ok_or_else(|| format!("{}: no count:\n{text}", shell::line(&command)).into())
     }
 }
 
-/// The processor time of all children that have ended, and of theirs, in nanoseconds.
-fn time_of_children() -> io::Result<u64> {
-    // SAFETY: all of its fields are numbers, of which 0 is one.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is ours to write to.
-    if unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) } != 0 {
-        return Err(io::Error::last_os_error());
+/// Where `measured` writes what it found.
+fn figures(measured: &Path) -> PathBuf {
+    measured.with_extension(format!("{}.figures", std::process::id()))
+}
+
+fn files_of(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == extension) {
+            files.push(path);
+        }
     }
-    let microseconds = |time: libc::timeval| time.tv_sec * 1_000_000 + time.tv_usec;
-    let sum = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
-    Ok(u64::try_from(sum).unwrap_or_default() * 1000)
+    Ok(files)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shell(script: &str, leaves: Option<PathBuf>) -> Candidate {
+    fn shell(script: &str, leaves: Option<(PathBuf, &'static str)>) -> Candidate {
         Candidate {
-            program: "shell",
+            program: "shell".into(),
             variant: String::new(),
             clock: Clock::Program,
             layouts: vec![vec!["sh".into(), "-c".into(), script.into()]],
             leaves,
+            result: None,
         }
     }
 
     #[test]
     fn a_run_that_fails_or_leaves_nothing_is_no_measurement() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("profile");
-        let runs = |script| shell(script, Some(file.clone())).run(0).ok();
+        let leaves = (dir.path().to_owned(), "profraw");
+        let runs = |script| {
+            let done = shell(script, Some(leaves.clone())).run(0).ok();
+            done.map(|(spent, _)| spent.user)
+        };
         assert_eq!(runs("echo x > \"$LLVM_PROFILE_FILE\"; echo 17 4"), Some(17));
         // The file of the run before does not count.
         assert_eq!(runs("echo 17"), None);
         assert_eq!(runs("echo x > \"$LLVM_PROFILE_FILE\"; exit 1"), None);
-        assert_eq!(shell("echo no number", None).run(0).ok(), None);
+        assert!(shell("echo no number", None).run(0).is_err());
     }
 
     #[test]
@@ -132,9 +193,16 @@ mod tests {
         let mut candidate = shell("echo 1", None);
         candidate.layouts.push(vec!["echo".into(), "2".into()]);
         let rows = rounds(&[candidate], 3).unwrap();
-        assert_eq!(
-            rows.times("shell", "").into_values().collect::<Vec<_>>(),
-            [1, 2, 1]
-        );
+        let times = rows.of("shell", "", |spent| spent.user);
+        assert_eq!(times.into_values().collect::<Vec<_>>(), [1, 2, 1]);
+    }
+
+    #[test]
+    fn variants_that_print_something_else_are_no_variants() {
+        let mut other = shell("echo 1 x", None);
+        other.result = Some(str::to_owned);
+        let mut same = shell("echo 1", None);
+        same.result = Some(str::to_owned);
+        assert!(rounds(&[same, other], 1).is_err());
     }
 }

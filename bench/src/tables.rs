@@ -1,119 +1,377 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tables of `docs/bench.md`, made from the raw rows and nothing else.
+//! The tables of `docs/performance.md`, made from the raw rows and nothing else.
 
-use crate::results;
-use crate::rows::Rows;
+use crate::benches::THREADS;
+use crate::rows::{Rows, Spent};
+use crate::sections;
 use std::fmt::Write;
-use std::fs;
-use std::path::PathBuf;
-use xtask::root;
-use xtask::shell::Error;
 
-/// A column: its heading, and of which variant to which the ratio is, without the compiler's name.
-type Column = (&'static str, &'static str, &'static str);
+/// Which figure of a run is meant.
+pub(crate) type Figure = fn(&Spent) -> u64;
 
-const CALLBACKS: [Column; 5] = [
-    ("off: rkcov to C", "rkcov-off", "c-off"),
-    ("on: rkcov to C", "rkcov-on", "c-on"),
-    ("off: to plain", "rkcov-off", "plain-off"),
-    ("on: to plain", "rkcov-on", "plain-off"),
-    ("gate closed: to plain", "gate-off", "plain-off"),
-];
+pub(crate) fn user(spent: &Spent) -> u64 {
+    spent.user
+}
 
-const PROGRAMS: [Column; 3] = [
-    ("rkcov run: to plain", "rkcov", "plain"),
-    ("gcov: to plain", "gcov", "plain"),
-    ("source coverage: to plain", "source", "plain"),
-];
+pub(crate) fn wall(spent: &Spent) -> u64 {
+    spent.wall
+}
+
+fn kib(spent: &Spent) -> u64 {
+    spent.kib
+}
 
 const COMPILERS: [&str; 3] = ["gcc", "clang", "rustc"];
 
-/// The table of the callbacks.
-pub(crate) fn callbacks(rows: &Rows) -> String {
-    table(rows, &CALLBACKS)
+/// The ways to run a program, and what they are called.
+const WAYS: [(&str, &str); 5] = [
+    ("idle", "idle"),
+    ("run", "`rkcov run`"),
+    ("trace", "`--mode trace`"),
+    ("peer", "peer"),
+    ("atomic", "peer, atomic"),
+];
+
+/// What is asked of `rkcov run`: the project's targets.
+const TARGETS: [(&str, &str, f64); 11] = [
+    ("zlib", "gcc", 1.15),
+    ("cJSON", "gcc", 1.15),
+    ("bzip2", "gcc", 1.15),
+    ("SQLite", "gcc", 1.40),
+    ("Lua", "gcc", 1.60),
+    ("zlib", "clang", 1.22),
+    ("cJSON", "clang", 1.15),
+    ("miniz_oxide", "rustc", 1.30),
+    ("serde_json", "rustc", 1.15),
+    ("pulldown-cmark", "rustc", 1.35),
+    ("brotli", "rustc", 1.30),
+];
+
+/// A median, and quartiles, of a ratio.
+fn ratio(found: Option<[f64; 3]>) -> String {
+    match found {
+        Some([low, median, high]) => format!("**{median:.2}** ({low:.2}-{high:.2})"),
+        None => String::new(),
+    }
 }
 
-/// The table of whole programs.
-pub(crate) fn programs(rows: &Rows) -> String {
-    table(rows, &PROGRAMS)
+fn row(text: &mut String, cells: &[String]) {
+    text.push('|');
+    for cell in cells {
+        // Writing to a string does not fail.
+        let _ = write!(text, " {cell} |");
+    }
+    text.push('\n');
 }
 
-fn table(rows: &Rows, columns: &[Column]) -> String {
-    let mut text = String::from("| program | compiler |");
-    // Writing to a string does not fail.
-    for (heading, ..) in columns {
-        let _ = write!(text, " {heading} |");
-    }
-    let _ = writeln!(text, "\n| --- | --- |{}", " --- |".repeat(columns.len()));
-    for program in rows.programs() {
-        for compiler in COMPILERS {
-            let ratio = |of: &str, to: &str| {
-                rows.ratio(
-                    program,
-                    &format!("{compiler}-{of}"),
-                    &format!("{compiler}-{to}"),
-                )
-            };
-            let ratios: Vec<_> = columns.iter().map(|(_, of, to)| ratio(of, to)).collect();
-            if ratios.iter().all(Option::is_none) {
-                continue;
-            }
-            let _ = write!(text, "| {program} | {compiler} |");
-            for ratio in ratios {
-                let _ = match ratio {
-                    Some([low, median, high]) => {
-                        write!(text, " **{median:.2}** ({low:.2}-{high:.2}) |")
-                    }
-                    None => write!(text, " |"),
-                };
-            }
-            text.push('\n');
-        }
-    }
+fn head(cells: &[&str]) -> String {
+    let mut text = String::new();
+    row(
+        &mut text,
+        &cells.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    );
+    row(&mut text, &vec!["---".to_owned(); cells.len()]);
+    text
+}
+
+fn foot(text: &mut String, rows: &Rows) {
     let _ = writeln!(
         text,
         "\nMedians (and quartiles) of {} rounds. {}.",
         rows.rounds(),
         rows.machine
     );
+}
+
+/// Programs under these ways, to plain ones.
+fn to_plain(rows: &Rows, ways: &[&str], figure: Figure, targets: bool) -> String {
+    let names = |way: &&str| WAYS.iter().find(|(w, _)| w == way).map_or("", |(_, n)| n);
+    let mut heads = vec!["program", "compiler"];
+    if targets {
+        heads.push("target");
+    }
+    heads.extend(ways.iter().map(names));
+    let mut text = head(&heads);
+    for program in rows.programs() {
+        for compiler in COMPILERS {
+            let of = |way: &&str| {
+                let (of, to) = (format!("{compiler}-{way}"), format!("{compiler}-plain"));
+                ratio(rows.ratio(program, &of, &to, figure))
+            };
+            let ratios: Vec<String> = ways.iter().map(of).collect();
+            if ratios.iter().all(String::is_empty) {
+                continue;
+            }
+            let mut cells = vec![program.to_owned(), compiler.to_owned()];
+            if targets {
+                let target = TARGETS.iter().find(|t| (t.0, t.1) == (program, compiler));
+                cells.push(target.map_or(String::new(), |(_, _, target)| format!("{target:.2}")));
+            }
+            cells.extend(ratios);
+            row(&mut text, &cells);
+        }
+    }
     text
 }
 
-fn page() -> PathBuf {
-    root().join("docs/bench.md")
+/// Without the program that does nothing, which has a table of its own.
+fn real(rows: &str) -> String {
+    let lines = rows.lines().filter(|line| !line.starts_with("| empty"));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Puts the tables into the page.
-///
-/// # Errors
-/// The page or the rows cannot be read, or the page has no place for a table.
-pub(crate) fn write() -> Result<(), Error> {
-    let text = fs::read_to_string(page())?;
-    Ok(fs::write(page(), with_tables(&text)?)?)
+/// User time of whole programs.
+pub(crate) fn programs(rows: &Rows) -> String {
+    let ways = ["idle", "run", "peer", "atomic"];
+    let mut text = real(&to_plain(rows, &ways, user, true));
+    foot(&mut text, rows);
+    text
 }
 
-/// The page with its tables as the rows give them.
-fn with_tables(page: &str) -> Result<String, Error> {
-    let made = [
-        ("callbacks", callbacks(&Rows::read(&results("callbacks"))?)),
-        ("programs", programs(&Rows::read(&results("programs"))?)),
-    ];
-    let mut page = page.to_owned();
-    for (name, table) in made {
-        page = with_table(&page, name, &table)?;
+/// The same from start to end.
+pub(crate) fn programs_wall(rows: &Rows) -> String {
+    real(&to_plain(
+        rows,
+        &["idle", "run", "peer", "atomic"],
+        wall,
+        false,
+    ))
+}
+
+/// What a start and an end cost, in milliseconds.
+pub(crate) fn start(rows: &Rows) -> String {
+    let mut text = head(&[
+        "a program that does nothing",
+        "user time, ms",
+        "start to end, ms",
+    ]);
+    let ways = [("plain", "plain")].iter().chain(&WAYS);
+    for (way, name) in ways {
+        let of = |figure: Figure| {
+            let found = rows.quartiles("empty", &format!("gcc-{way}"), figure)?;
+            Some(format!("{:.1}", found[1] / 1e6))
+        };
+        if let (Some(user), Some(wall)) = (of(user), of(wall)) {
+            row(&mut text, &[(*name).to_owned(), user, wall]);
+        }
     }
-    Ok(page)
+    text
 }
 
-/// The page with `table` in the place of that name.
-fn with_table(page: &str, name: &str, table: &str) -> Result<String, Error> {
-    let begin = format!("<!-- {name}: by `cargo run -p rkcov-bench -- tables` -->\n");
-    let end = "<!-- end -->\n";
-    let place = page.split_once(&begin).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(end)?;
-        Some(format!("{before}{begin}{table}{end}{after}"))
-    });
-    place.ok_or_else(|| format!("docs/bench.md has no place for the table {name}").into())
+/// Instructions.
+pub(crate) fn instructions(rows: &Rows) -> String {
+    let mut text = head(&[
+        "program",
+        "compiler",
+        "plain, millions",
+        "idle",
+        "`rkcov run`",
+        "peer",
+        "peer, atomic",
+    ]);
+    for program in rows.programs() {
+        for compiler in COMPILERS {
+            let count = |way: &str| {
+                let found = rows.quartiles(program, &format!("{compiler}-{way}"), user);
+                found.map(|[_, count, _]| count)
+            };
+            let Some(plain) = count("plain") else {
+                continue;
+            };
+            let mut cells = vec![program.to_owned(), compiler.to_owned()];
+            cells.push(format!("{:.1}", plain / 1e6));
+            for way in ["idle", "run", "peer", "atomic"] {
+                let cell = count(way).map(|count| format!("{:.3}", count / plain));
+                cells.push(cell.unwrap_or_default());
+            }
+            row(&mut text, &cells);
+        }
+    }
+    real(&text)
+}
+
+/// Trace mode.
+pub(crate) fn trace(rows: &Rows) -> String {
+    let by_user = to_plain(rows, &["trace"], user, false);
+    let by_wall = to_plain(rows, &["trace"], wall, false);
+    let mut text = head(&["program", "compiler", "user time", "start to end"]);
+    for (user, wall) in by_user.lines().zip(by_wall.lines()).skip(2) {
+        let wall = wall.rsplit("| ").next().unwrap_or_default();
+        let _ = writeln!(text, "{user} {wall}");
+    }
+    let mut text = real(&text);
+    foot(&mut text, rows);
+    text
+}
+
+/// What stands in the threads' tables: name, compiler and way.
+const THREADED: [(&str, &str); 14] = [
+    ("gcc: idle", "gcc-idle"),
+    ("gcc: `rkcov run`", "gcc-run"),
+    ("gcov", "gcc-peer"),
+    ("gcov, atomic", "gcc-atomic"),
+    ("clang: idle", "clang-idle"),
+    ("clang: `rkcov run`", "clang-run"),
+    ("clang's source coverage", "clang-peer"),
+    ("clang's source coverage, atomic", "clang-atomic"),
+    ("rustc: idle", "rustc-idle"),
+    ("rustc: `rkcov run`", "rustc-run"),
+    ("`-Cinstrument-coverage`", "rustc-peer"),
+    ("`-Cinstrument-coverage`, atomic", "rustc-atomic"),
+    ("gcc: plain", "gcc-plain"),
+    ("rustc: plain", "rustc-plain"),
+];
+
+fn threads_head(first: &str) -> String {
+    let names = THREADS.map(|(threads, _)| threads.to_string());
+    let mut heads = vec![first];
+    heads.extend(names.iter().map(String::as_str));
+    head(&heads)
+}
+
+/// The time of threads to plain, with as many threads.
+pub(crate) fn threads(rows: &Rows) -> String {
+    threads_to_plain(rows, user, "user time to plain; threads:", true)
+}
+
+/// The same, from start to end.
+pub(crate) fn threads_wall(rows: &Rows) -> String {
+    threads_to_plain(rows, wall, "start to end, to plain; threads:", false)
+}
+
+fn threads_to_plain(rows: &Rows, figure: Figure, first: &str, said: bool) -> String {
+    let mut text = threads_head(first);
+    for (name, variant) in &THREADED[..12] {
+        let compiler = variant.split('-').next().unwrap_or_default();
+        let plain = format!("{compiler}-plain");
+        let mut cells = vec![(*name).to_owned()];
+        let of = |threads: &(u32, u32)| rows.ratio(&threads.0.to_string(), variant, &plain, figure);
+        cells.extend(THREADS.iter().map(|threads| ratio(of(threads))));
+        row(&mut text, &cells);
+    }
+    if said {
+        foot(&mut text, rows);
+    }
+    text
+}
+
+/// The time of threads over that of one thread.
+pub(crate) fn threads_scale(rows: &Rows) -> String {
+    let mut text = threads_head("user time over one thread's; threads:");
+    for (name, variant) in THREADED {
+        let mut cells = vec![name.to_owned()];
+        let median = |threads: u32| Some(rows.quartiles(&threads.to_string(), variant, user)?[1]);
+        for (threads, _) in THREADS {
+            let cell = median(threads).zip(median(1)).map(|(of, to)| of / to);
+            cells.push(cell.map_or(String::new(), |cell| format!("{cell:.2}")));
+        }
+        row(&mut text, &cells);
+    }
+    text
+}
+
+/// The memory of threads.
+pub(crate) fn threads_memory(rows: &Rows) -> String {
+    let mut text = threads_head("MiB of the largest process at its peak; threads:");
+    for (name, variant) in THREADED {
+        let mut cells = vec![name.to_owned()];
+        for (threads, _) in THREADS {
+            let found = rows.quartiles(&threads.to_string(), variant, kib);
+            let cell = found.map(|[_, median, _]| format!("{:.1}", median / 1024.0));
+            cells.push(cell.unwrap_or_default());
+        }
+        row(&mut text, &cells);
+    }
+    text
+}
+
+/// Compiles of SQLite.
+pub(crate) fn compile(rows: &Rows) -> String {
+    let mut text = head(&[
+        "SQLite",
+        "compile",
+        "`.text`",
+        "`.eh_frame`",
+        "both and `.rodata`",
+    ]);
+    for (name, of, to) in [
+        ("`rkcov cc gcc`", "gcc-run", "gcc-plain"),
+        ("gcov", "gcc-peer", "gcc-plain"),
+        ("`rkcov cc clang`", "clang-run", "clang-plain"),
+        ("clang's source coverage", "clang-peer", "clang-plain"),
+    ] {
+        let mut cells = vec![name.to_owned(), ratio(rows.ratio("compile", of, to, user))];
+        for what in [".text", ".eh_frame", "all"] {
+            let cell = rows.ratio(what, of, to, user);
+            cells.push(cell.map_or(String::new(), |[_, ratio, _]| format!("{ratio:.2}")));
+        }
+        row(&mut text, &cells);
+    }
+    foot(&mut text, rows);
+    text
+}
+
+/// Sections: nanoseconds.
+pub(crate) fn sections(rows: &Rows) -> String {
+    let mut text = head(&["", "rkcov, ns", "C, ns", "rkcov to C"]);
+    let mut line = |program: String, name: String, to_ns: f64| {
+        let of = |variant| {
+            let [low, median, high] = rows
+                .quartiles(&program, variant, user)?
+                .map(|figure| figure / to_ns);
+            Some(format!("**{median:.0}** ({low:.0}-{high:.0})"))
+        };
+        let to_c = ratio(rows.ratio(&program, "rkcov", "c", user));
+        if let (Some(rkcov), Some(c)) = (of("rkcov"), of("c")) {
+            row(&mut text, &[name, rkcov, c, to_c]);
+        }
+    };
+    for handles in sections::HANDLES {
+        let name = format!("start and stop, {handles} handles, 1 thread");
+        line(format!("handles-{handles}"), name, 1000.0);
+    }
+    for threads in sections::THREADS {
+        let name = format!("start and stop, 1,024 handles, {threads} threads");
+        line(format!("threads-{threads}"), name, 1000.0);
+    }
+    for handles in sections::REGISTERED {
+        let name = format!("256 handles enabled and disabled, {handles} others registered");
+        line(format!("enable-{handles}"), name, 1.0);
+    }
+    foot(&mut text, rows);
+    text
+}
+
+/// Callbacks.
+pub(crate) fn callbacks(rows: &Rows) -> String {
+    let mut text = head(&[
+        "program",
+        "compiler",
+        "off: rkcov to C",
+        "on: rkcov to C",
+        "off: to plain",
+        "on: to plain",
+    ]);
+    for program in rows.programs() {
+        for compiler in COMPILERS {
+            let of = |of: &str, to: &str| {
+                let (of, to) = (format!("{compiler}-{of}"), format!("{compiler}-{to}"));
+                ratio(rows.ratio(program, &of, &to, user))
+            };
+            let ratios = [
+                of("rkcov-off", "c-off"),
+                of("rkcov-on", "c-on"),
+                of("rkcov-off", "plain-off"),
+                of("rkcov-on", "plain-off"),
+            ];
+            if ratios.iter().any(|ratio| !ratio.is_empty()) {
+                let first = [program.to_owned(), compiler.to_owned()];
+                row(&mut text, &[&first[..], &ratios].concat());
+            }
+        }
+    }
+    foot(&mut text, rows);
+    text
 }
 
 #[cfg(test)]
@@ -121,36 +379,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_says_what_the_rows_say() {
-        let text = fs::read_to_string(page()).unwrap();
-        assert!(
-            with_tables(&text).unwrap() == text,
-            "docs/bench.md is not made from bench/results: cargo run -p rkcov-bench -- tables"
-        );
-    }
-
-    #[test]
     fn a_table_has_a_row_for_what_was_measured() {
         let mut rows = Rows::default();
         rows.machine = "A machine".into();
-        for (variant, time) in [("gcc-plain", 10), ("gcc-rkcov", 15), ("gcc-gcov", 25)] {
-            rows.push(0, "zlib", variant, time);
+        for (variant, time) in [("gcc-plain", 10), ("gcc-run", 15), ("gcc-peer", 25)] {
+            rows.push(0, "zlib", variant, Spent::count(time));
+            rows.push(0, "empty", variant, Spent::count(time));
         }
         assert_eq!(
             programs(&rows),
-            "| program | compiler | rkcov run: to plain | gcov: to plain | source coverage: to plain |\n\
-             | --- | --- | --- | --- | --- |\n\
-             | zlib | gcc | **1.50** (1.50-1.50) | **2.50** (2.50-2.50) | |\n\
+            "| program | compiler | target | idle | `rkcov run` | peer | peer, atomic |\n\
+             | --- | --- | --- | --- | --- | --- | --- |\n\
+             | zlib | gcc | 1.15 |  | **1.50** (1.50-1.50) | **2.50** (2.50-2.50) |  |\n\
              \n\
              Medians (and quartiles) of 1 rounds. A machine.\n"
         );
     }
 
     #[test]
-    fn a_page_without_a_place_is_an_error() {
-        let page = "a\n<!-- t: by `cargo run -p rkcov-bench -- tables` -->\nold\n<!-- end -->\nb\n";
-        let new = with_table(page, "t", "new\n").unwrap();
-        assert!(new.contains("-->\nnew\n<!-- end -->\nb\n"), "{new}");
-        assert!(with_table(page, "other", "new\n").is_err());
+    fn what_is_not_measured_is_left_empty() {
+        let mut rows = Rows::default();
+        rows.push(0, "1", "gcc-plain", Spent::count(10));
+        rows.push(0, "1", "gcc-run", Spent::count(11));
+        let text = threads(&rows);
+        assert!(
+            text.contains("| gcc: `rkcov run` | **1.10** (1.10-1.10) |  |  |  |  |\n"),
+            "{text}"
+        );
     }
 }

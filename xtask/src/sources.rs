@@ -47,6 +47,31 @@ pub fn debian(package: &str) -> Result<PathBuf, Error> {
     Ok(dir)
 }
 
+/// SQLite's sources with all of it in one file, `sqlite3.c`, as its authors publish it, and
+/// `shell.c`. They are made once.
+///
+/// # Errors
+/// As of [`debian`], or SQLite's own build fails.
+pub fn sqlite() -> Result<PathBuf, Error> {
+    let source = debian("sqlite3")?;
+    let folder = work_dir("sqlite");
+    let _turn = take_turn()?;
+    if folder.join("sqlite3.c").is_file() {
+        return Ok(folder);
+    }
+    if source.join("sqlite3.c").is_file() {
+        copy(&source, &folder)?;
+        return Ok(folder);
+    }
+    let partial = work_dir("sqlite.partial");
+    copy(&source, &partial)?;
+    let mut make = Command::new("sh");
+    make.args(["-c", "./configure && make sqlite3.c shell.c"]);
+    shell::read(make.current_dir(&partial))?;
+    fs::rename(&partial, &folder)?;
+    Ok(folder)
+}
+
 /// Several tests may want the same sources at once; one fetches them, the others wait. The lock goes
 /// with the file.
 fn take_turn() -> Result<fs::File, Error> {

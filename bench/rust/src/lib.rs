@@ -34,6 +34,34 @@ pub fn json(bytes: &[u8], mut next_piece: impl FnMut()) -> u64 {
     sum
 }
 
+/// Parses the file as Markdown, and writes HTML.
+#[cfg(feature = "pulldown-cmark")]
+pub fn markdown(bytes: &[u8]) -> u64 {
+    let text = std::str::from_utf8(bytes).expect("UTF-8");
+    let mut html = String::new();
+    pulldown_cmark::html::push_html(&mut html, pulldown_cmark::Parser::new(text));
+    html.len() as u64
+}
+
+/// Packs the file with brotli, and unpacks that a few times.
+#[cfg(feature = "brotli")]
+pub fn pack(bytes: &[u8]) -> u64 {
+    let params = brotli::enc::BrotliEncoderParams {
+        quality: 4,
+        ..Default::default()
+    };
+    let mut packed = Vec::new();
+    brotli::BrotliCompress(&mut &*bytes, &mut packed, &params).expect("packed");
+    let mut sum = packed.len() as u64;
+    for _ in 0..4 {
+        let mut unpacked = Vec::new();
+        brotli::BrotliDecompress(&mut &*packed, &mut unpacked).expect("unpacked");
+        assert!(unpacked == bytes);
+        sum += unpacked.len() as u64;
+    }
+    sum
+}
+
 /// Has `work` work on the file that the command line names, as often as it says.
 pub fn main(work: impl Fn(&[u8]) -> u64) {
     let mut args = std::env::args().skip(1);

@@ -7,7 +7,6 @@ use crate::shell::Error;
 use crate::{sources, target_dir, work_dir};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Options beside a level of optimization. Those of one line are used together.
 const GCC: &[&str] = &[
@@ -285,22 +284,7 @@ fn lua() -> Result<Subject, Error> {
 
 /// SQLite in one file, as its authors publish it, and its own shell.
 fn sqlite() -> Result<Subject, Error> {
-    let source = sources::debian("sqlite3")?;
-    let folder = work_dir("sqlite");
-    if !folder.join("sqlite3.c").is_file() {
-        if source.join("sqlite3.c").is_file() {
-            sources::copy(&source, &folder)?;
-        } else {
-            let partial = work_dir("sqlite.partial");
-            sources::copy(&source, &partial)?;
-            crate::shell::read(
-                Command::new("sh")
-                    .args(["-c", "./configure && make sqlite3.c shell.c"])
-                    .current_dir(&partial),
-            )?;
-            fs::rename(&partial, &folder)?;
-        }
-    }
+    let folder = sources::sqlite()?;
     let mut subject = subject(
         "sqlite",
         vec![folder.join("sqlite3.c"), folder.join("shell.c")],
