@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Turns what a collector holds into a trace file.
 
+use crate::per_test::Work;
 use rkcov::collector::{
     Collector, Inheritance, Losses, Lost, Process, Recording, Refusal, VERSION,
 };
@@ -28,6 +29,8 @@ pub struct Totals {
     pub records: u64,
     /// Records for which there was no room.
     pub dropped: u64,
+    /// Tests that ran, if it was asked which.
+    pub tests: Option<usize>,
     /// What else is not in the trace.
     pub losses: Vec<Loss>,
 }
@@ -43,7 +46,8 @@ pub fn mode_of(recording: Recording) -> Mode {
 }
 
 /// Writes all that `collector` holds. `ended` is the process that was waited for, by its id, and
-/// how it ended; `running` are those that have not, and how many more that are not known yet.
+/// how it ended; `running` are those that have not, and how many more that are not known yet. With
+/// `per_test`, each test of libtest has a context, and what ran for it is in it.
 ///
 /// # Errors
 /// Those of the output, and of mapping the collector's memory.
@@ -52,6 +56,7 @@ pub fn write<W: Write>(
     writer: &mut Writer<W>,
     ended: (u32, Outcome),
     (running, others): &(Vec<Process>, usize),
+    per_test: bool,
 ) -> io::Result<Totals> {
     let processes: Vec<_> = collector.processes().collect();
     let modules: Vec<_> = collector.modules().collect();
@@ -100,6 +105,13 @@ pub fn write<W: Write>(
     };
     let mut threads = BTreeSet::new();
     let each_once = collector.recording() == Recording::Unique;
+    let work = if per_test {
+        let work = Work::new(collector, &processes, &inheritance, &ids, writer)?;
+        totals.tests = Some(work.tests());
+        Some(work)
+    } else {
+        None
+    };
     for stream in collector.streams() {
         let stream = stream?;
         let from = &stream.info;
@@ -112,7 +124,10 @@ pub fn write<W: Write>(
         info.name.clone_from(&from.name);
         info.main = pids.get(&from.process) == Some(&from.tid);
         info.finished = from.finished;
-        info.context = from.context.and_then(|of| contexts.get(&of).copied());
+        info.context = match from.context {
+            Some(of) => contexts.get(&of).copied(),
+            None => work.as_ref().and_then(|work| work.context_of(from)),
+        };
         info.creator = from.creator;
         info.count = from.count;
         info.capacity = from.capacity;
@@ -122,7 +137,7 @@ pub fn write<W: Write>(
                 count: from.dropped,
             });
         }
-        if info.context.is_some() && each_once {
+        if each_once && (work.is_some() || info.context.is_some()) {
             writer.set(&info, stream.words())?;
         } else {
             writer.stream(&info, stream.words())?;

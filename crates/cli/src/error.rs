@@ -67,6 +67,9 @@ pub enum Error {
     /// There is no report.
     #[error(transparent)]
     Report(#[from] crate::cmd::report::Error),
+    /// A question has no answer.
+    #[error(transparent)]
+    Question(#[from] crate::cmd::contexts::Error),
     /// The runtime cannot be installed, or removed again.
     #[error(transparent)]
     Files(#[from] crate::install::Error),
@@ -105,6 +108,7 @@ impl Error {
             | Self::Input { .. }
             | Self::Lost { .. }
             | Self::Report(_)
+            | Self::Question(_)
             | Self::Files(_)
             | Self::Install(_)
             | Self::Guest { .. }

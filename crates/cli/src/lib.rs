@@ -11,6 +11,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod affected;
 pub mod assembler;
 pub mod cache;
 pub mod cargo;
@@ -20,6 +21,7 @@ pub mod each;
 pub mod error;
 pub mod install;
 pub mod manual;
+mod per_test;
 pub mod record;
 pub mod since;
 pub mod toolchain;

@@ -56,6 +56,9 @@ pub struct What {
     /// Words of 8 bytes in each thread's buffer; only used words take memory
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=i64::from(MOST_BUFFER_WORDS)))]
     pub buffer_words: Option<u32>,
+    /// Tell the tests of libtest apart: each thread's work is a test's.
+    #[arg(skip)]
+    pub per_test: bool,
     /// After the program has ended, wait up to SECONDS for its child processes; without a number, wait
     /// until all have ended [default: 1]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
@@ -209,7 +212,8 @@ pub fn record_work(
         outcome: ended.1,
         source,
     };
-    let totals = collect::write(&collector, &mut writer, ended, &running).map_err(lost)?;
+    let totals =
+        collect::write(&collector, &mut writer, ended, &running, what.per_test).map_err(lost)?;
     for path in programs {
         collect::write_program(path, &mut writer).map_err(lost)?;
     }
@@ -265,6 +269,12 @@ impl Recorded {
             count(totals.processes as u64, "process", "processes"),
             output.display(),
         ));
+        if let Some(tests) = totals.tests {
+            line(format_args!(
+                "of {}, each with what ran for it",
+                count(tests as u64, "test", "tests"),
+            ));
+        }
         if totals.contexts > 0 {
             line(format_args!(
                 "{}, each with what ran in it",

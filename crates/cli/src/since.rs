@@ -32,8 +32,7 @@ impl Changes {
     /// # Errors
     /// Git cannot be run, or it does not know `rev`.
     pub fn since(rev: &str) -> Result<Self, Error> {
-        let root = git(&["rev-parse", "--show-toplevel"])?;
-        let root = PathBuf::from(root.trim_end_matches('\n'));
+        let root = root()?;
         // A revision is none of git's options.
         let patch = git(&[
             "-c",
@@ -157,7 +156,13 @@ fn unquoted(name: &str) -> OsString {
     OsString::from_vec(bytes)
 }
 
-fn git(arguments: &[&str]) -> Result<String, Error> {
+/// The work tree that we are in.
+pub(crate) fn root() -> Result<PathBuf, Error> {
+    let root = git(&["rev-parse", "--show-toplevel"])?;
+    Ok(PathBuf::from(root.trim_end_matches('\n')))
+}
+
+pub(crate) fn git(arguments: &[&str]) -> Result<String, Error> {
     let output = Command::new("git").args(arguments).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -21,6 +21,7 @@ const LAYOUTS: &[(u32, u64)] = &[
     (4, 0x9c66_8d9a_5e84_38ad),
     (5, 0x3c3c_bafa_e555_b65a),
     (6, 0x0c2f_32e9_a793_3ef5),
+    (7, 0xa1d2_e903_e923_f9ab),
 ];
 
 /// Writes down where each field of a type is. A field that is not named here does not compile.
@@ -44,11 +45,11 @@ fn layout() -> String {
     fields!(text, Prefix: magic version stranger_version strangers token);
     fields!(text, Header: prefix recording buffer_words closed processes loaded unknown_modules
         threads_without_slot records_without_slot refused lines bounds path lost contexts
-        context contexts_lost names);
+        context contexts_lost names threads);
     fields!(text, Directory: header tickets slots processes images loaded paths stores_used stores
         contexts);
     fields!(text, Stores: ready process start len offset);
-    fields!(text, Slot: state process tid dropped name context creator over);
+    fields!(text, Slot: state process tid dropped serial maker ticks name context creator over);
     fields!(text, Context: state kind name parent process open began ended);
     fields!(text, Process: ready pid parent forked_from inherited_modules start pid_namespace exe
         cmdline);

@@ -57,7 +57,7 @@ pub const HOME_MAX: usize = 64;
 
 /// The version of everything in this crate. A process whose runtime has another version only adds
 /// itself to [`Prefix::strangers`].
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What a process says that is invited and cannot come, before it says why. So it stands in every
 /// file that has the runtime in it.
@@ -259,6 +259,8 @@ pub struct Header {
     pub records_without_slot: AtomicU64,
     /// What else was lost, by the number of a [`Lost`].
     pub lost: [AtomicU32; LOST],
+    /// Threads that have taken a slot: the last of them has this serial number.
+    pub threads: AtomicU64,
     /// Processes that recorded nothing, by the number of a [`Refusal`].
     pub refused: [AtomicU32; REFUSALS],
     /// Bytes of the command lines that were taken; may pass [`Bounds::line_bytes`].
@@ -513,6 +515,13 @@ pub struct Slot {
     pub tid: AtomicU32,
     /// Records for which there was no room.
     pub dropped: AtomicU64,
+    /// The thread's serial number, from 1; slots and ids are used again.
+    pub serial: AtomicU64,
+    /// The serial number of the thread that made it, or whose process was forked, 0 for none. One that
+    /// had no slot passes on its own.
+    pub maker: AtomicU64,
+    /// When the thread took the slot, and when it left it, in ticks of the processor.
+    pub ticks: [AtomicU64; 2],
     name: [AtomicU8; 16],
     /// 1 + the index of the context that the thread is in, 0 for none.
     pub context: AtomicU32,
@@ -539,6 +548,11 @@ impl Slot {
         self.process.store(0, Ordering::Relaxed);
         self.tid.store(0, Ordering::Relaxed);
         self.dropped.store(0, Ordering::Relaxed);
+        self.serial.store(0, Ordering::Relaxed);
+        self.maker.store(0, Ordering::Relaxed);
+        for ticks in &self.ticks {
+            ticks.store(0, Ordering::Relaxed);
+        }
         self.set_name(&[0; 16]);
         self.context.store(0, Ordering::Relaxed);
         self.creator.store(0, Ordering::Relaxed);
@@ -588,6 +602,25 @@ impl Slot {
         for (to, from) in self.name.iter().zip(name) {
             to.store(*from, Ordering::Relaxed);
         }
+    }
+}
+
+/// Ticks of the processor: a clock that needs no system call, which a sandbox may forbid.
+#[must_use]
+pub fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction is there on every such processor, and touches no memory.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let ticks: u64;
+        // SAFETY: reads a register that programs may read.
+        unsafe {
+            core::arch::asm!("mrs {0}, cntvct_el0", out(reg) ticks, options(nomem, nostack));
+        }
+        ticks
     }
 }
 

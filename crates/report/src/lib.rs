@@ -6,6 +6,7 @@
 //! files, lines, functions, and the streams that ran each. [`sources`] decides which files a report
 //! shows, and [`render`] shows them. [`exclusions`] are lines that nobody wants counted.
 
+pub mod contexts;
 pub mod coverage;
 pub mod exclusions;
 pub mod image;

@@ -130,6 +130,7 @@ struct Birth {
     common: Option<CommonHandle>,
     context: u32,
     creator: u32,
+    maker: u64,
 }
 
 /// `pthread_create()` as programs find it: the new thread inherits the common handle, for life, and the
@@ -166,6 +167,7 @@ pub unsafe extern "C" fn pthread_create(
             common,
             context: run::contexts::inherited(),
             creator: sys::thread_id(),
+            maker: run::maker(tls::current()),
         });
         let result = linkage::create(thread, attributes, begin, birth.cast());
         if result != 0 {
@@ -265,6 +267,7 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
         argument,
         common,
         context,
+        maker,
         creator,
     } = unsafe { birth.read() };
     // SAFETY: allocated by `pthread_create()` above.
@@ -272,6 +275,7 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
     // A clone has its parent's map.
     maps::leave_parents(tls::current());
     tls::current().creator.store(creator, Ordering::Relaxed);
+    tls::current().maker.store(maker, Ordering::Relaxed);
     run::contexts::thread_began(tls::current(), context);
     if stores::are_there() {
         run::attach(tls::current());

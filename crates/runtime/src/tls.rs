@@ -83,6 +83,10 @@ pub(crate) struct Tls {
     pub(crate) announced: AtomicU32,
     /// How deep the thread is inside the rules; signal handlers stay out of them meanwhile.
     inside: AtomicU32,
+    /// The thread's serial number, 0 before it takes its first slot.
+    pub(crate) serial: AtomicU64,
+    /// The serial number of who made it: see [`Slot::maker`].
+    pub(crate) maker: AtomicU64,
     /// When the thread began, as `/proc` has it, or 0 if nobody has asked yet.
     pub(crate) started: AtomicU64,
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo rkcov`: builds, runs and tests a cargo project, and reports what ran.
 
+mod questions;
+
 use super::report::{self, Format};
 use crate::cargo::args::{self, Known, Options};
 use crate::cargo::project::{self, Chosen, Project};
@@ -61,6 +63,8 @@ enum Sub {
     Nextest(Collect),
     /// Report the last run again
     Report(Again),
+    #[command(flatten)]
+    Question(questions::Asked),
     /// Remove instrumented builds and traces
     Clean(About),
 }
@@ -215,6 +219,9 @@ struct Collect {
     what: What,
     #[command(flatten)]
     shown: Shown,
+    /// Record what each test ran, for `cargo rkcov tests` and other questions
+    #[arg(long)]
+    per_test: bool,
     /// Keep the traces of earlier runs, and report all runs together
     #[arg(long)]
     no_clean: bool,
@@ -236,7 +243,7 @@ struct Again {
     shown: Shown,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 struct Shown {
     /// Write the report to this file
     #[arg(long, value_name = "PATH", help_heading = "Report")]
@@ -254,7 +261,9 @@ fn regex(text: &str) -> Result<Pattern, BadPattern> {
 }
 
 /// The commands that have no cargo read their command line.
-const ALONE: [&str; 2] = ["report", "clean"];
+const ALONE: [&str; 6] = [
+    "report", "clean", "tests", "affected", "minimize", "similar",
+];
 
 /// Runs the command line `args`, the program's own name first.
 ///
@@ -309,6 +318,7 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
             let place = Place::of(&which)?;
             place.report(&place.traces().recorded(), &which, &again.shown, &how)
         }
+        Sub::Question(asked) => questions::run(asked),
         Sub::Clean(about) => clean(&about),
     }
 }
@@ -631,6 +641,7 @@ fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, E
             args.which.cargo.remove(0);
         }
     }
+    args.what.per_test = args.per_test;
     let place = Place::of(&args.which)?;
     let tests = ["test", "nextest", "bench"].contains(&subcommand);
     if args.ignore_run_fail && tests && args.which.cargo.iter().all(|arg| arg != "--no-fail-fast") {

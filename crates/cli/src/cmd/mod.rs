@@ -4,6 +4,7 @@
 pub mod cargo;
 pub mod cc;
 pub mod completions;
+pub mod contexts;
 pub mod diff;
 pub mod doctor;
 pub mod env;
@@ -34,6 +35,9 @@ pub enum Command {
     Preload(preload::Args),
     /// Report the files, functions and lines that traces covered
     Report(Box<report::Args>),
+    /// What may be asked of contexts.
+    #[command(flatten)]
+    Question(contexts::Question),
     /// Show the code that only one of two traces covered
     Diff(diff::Args),
     /// Install the commands, the runtime, its header, manual pages and completions
@@ -61,6 +65,7 @@ impl Command {
             Self::Run(args) => run::run(&args),
             Self::Preload(args) => preload::run(&args),
             Self::Report(args) => Ok(report::run(&args)?),
+            Self::Question(question) => Ok(contexts::run(&question)?),
             Self::Diff(args) => Ok(diff::run(&args)?),
             Self::Install(args) => install::install(&args),
             Self::Uninstall(place) => install::uninstall(&place),

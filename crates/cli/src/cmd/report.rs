@@ -5,6 +5,7 @@ use crate::error::{say, Chain, CLOSED_PIPE};
 use crate::since::{self, Changes};
 use clap::ValueEnum;
 use rkcov::program::limits_are_errors;
+use rkcov_report::contexts::{self, Contexts, Name};
 use rkcov_report::coverage::{
     Coverage, MixedModes, Named, Selection, StreamSummary, Thread, UnknownThread, View,
 };
@@ -221,6 +222,8 @@ pub struct Args {
     /// Write one report for each thread (text and lcov)
     #[arg(long, help_heading = "Threads")]
     by_thread: bool,
+    #[command(flatten)]
+    contexts: Contextual,
 
     /// List the functions of each file
     #[arg(long, help_heading = "Text")]
@@ -246,6 +249,40 @@ pub struct Args {
     /// Print PCs as they were recorded: memory addresses, in order, with repetitions
     #[arg(long, help_heading = "PCs")]
     raw: bool,
+}
+
+/// Which contexts a report is about.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Contexts")]
+struct Contextual {
+    /// Show what these contexts ran, such as tests: a name, one with * for any characters, or re:REGEX
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["thread", "by_thread", "exclusive"])]
+    context: Vec<Name>,
+    /// Show what only these contexts ran
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["context", "thread", "by_thread", "exclusive"])]
+    only: Vec<Name>,
+    /// A row for each context (text and json), or a part for each with its name (lcov)
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["context", "only", "thread", "by_thread"])]
+    by: Option<By>,
+}
+
+/// What a report has a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// Each context
+    Context,
+}
+
+impl Contextual {
+    /// The streams that a report is about, if these options choose any.
+    fn selection(&self, coverage: &Coverage) -> Result<Option<Selection>, contexts::Error> {
+        let (names, only) = match (&self.context[..], &self.only[..]) {
+            ([], []) => return Ok(None),
+            (names, []) => (names, false),
+            (_, names) => (names, true),
+        };
+        Contexts::selection(coverage, names, only).map(Some)
+    }
 }
 
 /// A part of a hundred, in hundredths: as exact as it is written.
@@ -305,6 +342,12 @@ pub enum Error {
     /// Traces that do not go together.
     #[error(transparent)]
     Mixed(#[from] MixedModes),
+    /// The traces have no contexts, or none of that name.
+    #[error(transparent)]
+    Contexts(#[from] contexts::Error),
+    /// There are no rows in such a report.
+    #[error("--by context is for --format text, json and lcov")]
+    ByContext,
     /// A thread that is not there.
     #[error(transparent)]
     Thread(#[from] UnknownThread),
@@ -477,6 +520,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let wanted = places(args)?;
     if args.since.is_some() && wanted.iter().any(|one| one.format == Format::Html) {
         return Err(Error::SinceHtml);
+    }
+    let rows = |one: &Wanted| matches!(one.format, Format::Text | Format::Json | Format::Lcov);
+    if args.contexts.by.is_some() && !wanted.iter().all(rows) {
+        return Err(Error::ByContext);
     }
     let files = args
         .files
@@ -685,6 +732,8 @@ struct Reporter<'a> {
     /// Nothing if only PCs are wanted.
     view: Option<View<'a>>,
     threads: Vec<View<'a>>,
+    /// If there is to be a row for each.
+    contexts: Option<Contexts<'a>>,
     filter: Filter,
 }
 
@@ -699,19 +748,26 @@ impl<'a> Reporter<'a> {
             traces: traces.iter().map(|named| named.trace).collect(),
             view: None,
             threads: Vec::new(),
+            contexts: None,
             filter: Filter::default(),
         };
         let Some(coverage) = coverage else {
             return Ok(reporter);
         };
         let filter = filter(args, coverage);
-        let selection = Selection::threads(coverage, &args.thread, args.exclusive)?;
+        let selection = match args.contexts.selection(coverage)? {
+            Some(selection) => selection,
+            None => Selection::threads(coverage, &args.thread, args.exclusive)?,
+        };
         let mut view = View::new(coverage, selection, &filter);
         if let Some(rev) = &args.since {
             Changes::since(rev)?.restrict(&mut view);
         }
         if args.by_thread {
             reporter.threads = view.by_thread(&filter);
+        }
+        if args.contexts.by.is_some() {
+            reporter.contexts = Some(Contexts::of(coverage, &filter)?);
         }
         reporter.view = Some(view);
         reporter.filter = filter;
@@ -747,6 +803,13 @@ impl<'a> Reporter<'a> {
                 };
             }
         };
+        if let Some(contexts) = &self.contexts {
+            return match format {
+                Format::Lcov => render::lcov_by_context(view, contexts, &self.filter, detail, to),
+                Format::Json => contexts.json(to),
+                _ => contexts.text(to),
+            };
+        }
         match format {
             Format::Lcov if args.by_thread => {
                 let mut threads = self.threads.iter();
@@ -918,6 +981,7 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         thread: Vec::new(),
         exclusive: false,
         by_thread: false,
+        contexts: Contextual::default(),
         functions: false,
         source: false,
         full: false,

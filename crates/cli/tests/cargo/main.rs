@@ -5,6 +5,7 @@ mod command;
 mod environment;
 mod gates;
 mod kinds;
+mod per_test;
 mod profiles;
 mod shapes;
 mod stores;

@@ -74,6 +74,37 @@ pub struct Collector {
     pid_namespace: u64,
     /// The memory, as programs inherit it.
     lent: Option<Lent>,
+    began: (u64, SystemTime),
+}
+
+/// What the ticks of the processor that streams have are in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    from: (u64, SystemTime),
+    to: (u64, SystemTime),
+}
+
+impl Clock {
+    /// When that was; `None` for 0.
+    #[must_use]
+    pub fn time(&self, ticks: u64) -> Option<SystemTime> {
+        let (from, since) = self.from;
+        let all = self.to.1.duration_since(since).unwrap_or_default();
+        let ran = self.to.0.wrapping_sub(from).max(1);
+        let part = all.as_nanos() * u128::from(ticks.saturating_sub(from)) / u128::from(ran);
+        let part = Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX));
+        (ticks != 0).then(|| since + part.min(all))
+    }
+
+    /// How many ticks there are in so much time.
+    #[must_use]
+    pub fn ticks(&self, time: Duration) -> u64 {
+        let (from, since) = self.from;
+        let all = self.to.1.duration_since(since).unwrap_or_default();
+        let ran = u128::from(self.to.0.wrapping_sub(from));
+        let ticks = ran * time.as_nanos() / all.as_nanos().max(1);
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
 }
 
 /// A process image that recorded, or could have.
@@ -175,6 +206,7 @@ impl Collector {
             memory,
             options,
             lent: None,
+            began: now(),
             spool: Spool::default(),
             pid_namespace: std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()),
         })
@@ -209,6 +241,15 @@ impl Collector {
     #[must_use]
     pub const fn recording(&self) -> Recording {
         self.options.recording
+    }
+
+    /// What ticks mean, until now.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock {
+            from: self.began,
+            to: now(),
+        }
     }
 
     /// All processes so far.
@@ -485,6 +526,10 @@ impl<'a> Inheritance<'a> {
         }
         found
     }
+}
+
+fn now() -> (u64, SystemTime) {
+    (region::ticks(), SystemTime::now())
 }
 
 fn time(nanoseconds: u64) -> SystemTime {

@@ -50,6 +50,15 @@ pub struct StreamInfo {
     pub context: Option<u32>,
     /// The id of the thread of the same process that made this one, 0 if not known.
     pub creator: u32,
+    /// The thread's serial number, from 1: ids are used again, and this is not.
+    pub serial: u64,
+    /// The serial number of the thread that made it, 0 if there is none. One that recorded nothing passes
+    /// on its own.
+    pub maker: u64,
+    /// When it began, in ticks of the processor.
+    pub began: u64,
+    /// When it ended; 0 if it has not ended in order before its process did.
+    pub ended: u64,
 }
 
 impl StreamInfo {
@@ -97,6 +106,10 @@ impl Stream {
             record_words,
             context: slot.context.load(Ordering::Relaxed).checked_sub(1),
             creator: slot.creator.load(Ordering::Relaxed),
+            serial: slot.serial.load(Ordering::Relaxed),
+            maker: slot.maker.load(Ordering::Relaxed),
+            began: slot.ticks[0].load(Ordering::Relaxed),
+            ended: slot.ticks[1].load(Ordering::Relaxed),
         };
         let Some(records) = slot.context_ended() else {
             let Stored { mut now, before } = stored;

@@ -23,7 +23,9 @@ use std::time::SystemTime;
 
 use crate::exclusions::Excluded;
 use crate::image::{Problem, Search};
-use crate::trace::{BuildId, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace};
+use crate::trace::{
+    BuildId, Context, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace,
+};
 pub use comparisons::{Operands, Pair};
 pub(crate) use gather::Places;
 pub(crate) use guards::Guards;
@@ -62,6 +64,8 @@ pub struct Run {
     pub losses: Vec<Loss>,
     /// How many processes it has.
     pub processes: usize,
+    /// Its contexts.
+    pub contexts: Vec<Context>,
 }
 
 /// One stream, without its words.
@@ -390,6 +394,7 @@ fn run(named: &Named<'_>) -> Run {
         finished: trace.ended().is_some(),
         losses,
         processes: trace.processes().len(),
+        contexts: trace.contexts().to_vec(),
     }
 }
 

@@ -16,10 +16,9 @@ pub(super) fn main_of(
     functions: &[Function],
     calls: impl Fn(&Range<u64>, u64) -> bool,
 ) -> Option<Range<u64>> {
-    let harness = functions.iter().find(|function| {
-        function.name.contains("test_main_static")
-            && undecorated(&function.name) == "test::test_main_static"
-    })?;
+    let harness = functions
+        .iter()
+        .find(|function| is_of_harness(&function.name))?;
     let mains = functions.iter().filter(|function| {
         let name = if function.name.contains("4main") {
             undecorated(&function.name)
@@ -37,6 +36,11 @@ pub(super) fn main_of(
             .find(|main| calls(&main.range, harness.range.start))?,
     };
     Some(main.range.clone())
+}
+
+/// Whether a function is what rustc has every program of tests call.
+pub(super) fn is_of_harness(symbol: &str) -> bool {
+    symbol.contains("test_main_static") && undecorated(symbol) == "test::test_main_static"
 }
 
 /// Whether the code in `range` of a program calls what is at `entry`, by its address or through a

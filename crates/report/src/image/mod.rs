@@ -13,6 +13,7 @@ mod locate;
 mod names;
 mod rows;
 mod sites;
+mod tests_of;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -32,6 +33,7 @@ pub(crate) use folded::Row as FoldedRow;
 pub use locate::{Problem, Search};
 pub(crate) use rows::Rows;
 pub(crate) use sites::Sites;
+pub use tests_of::{tests_of, Test, Tests};
 
 /// The file that a module was, as far as it can be found.
 #[derive(Debug)]

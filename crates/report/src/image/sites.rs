@@ -116,6 +116,18 @@ impl Sites {
             .map(|(_, pc)| *pc)
     }
 
+    /// The PCs of stores and their guards, by PC: of guards that one place alone stores into.
+    pub(crate) fn sole_stores(&self) -> Vec<(u64, u64)> {
+        let groups = self.stores.chunk_by(|a, b| a.0 == b.0);
+        let sole = groups.filter_map(|group| match group {
+            [(guard, pc)] => Some((*pc, *guard)),
+            _ => None,
+        });
+        let mut sole: Vec<_> = sole.collect();
+        sole.sort_unstable();
+        sole
+    }
+
     /// What is left of a range of code without that at its end which checks go to.
     pub(super) fn hot(&self, range: &Range<u64>) -> Range<u64> {
         let first = self.cold.partition_point(|cold| *cold < range.start);

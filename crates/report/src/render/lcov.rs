@@ -8,7 +8,9 @@ use std::path::Path;
 
 use super::style::harmless;
 use super::Detail;
+use crate::contexts::Contexts;
 use crate::coverage::{FileView, View};
+use crate::sources::Filter;
 
 /// Writes a view as an lcov tracefile. Counts are those of the view. A view of one thread bears its
 /// name as lcov's name of a test. A program with a single thread has no such name: it would be another
@@ -17,14 +19,48 @@ use crate::coverage::{FileView, View};
 /// # Errors
 /// What `to` says.
 pub fn lcov(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<()> {
-    // Lines that may have run have no count; why, lcov passes over.
+    losses(view, to)?;
+    part(view, &test_name(view), detail, to)
+}
+
+/// The same with a part for each context, which bears its name as lcov's name of a test. What nobody ran
+/// is in each of them.
+///
+/// # Errors
+/// What `to` says.
+pub fn lcov_by_context(
+    view: &View<'_>,
+    contexts: &Contexts<'_>,
+    filter: &Filter,
+    detail: Detail,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    losses(view, to)?;
+    for row in contexts.rows() {
+        let one = View::new(view.coverage, row.selection(), filter);
+        let name = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        part(
+            &one,
+            &row.name.chars().map(name).collect::<String>(),
+            detail,
+            to,
+        )?;
+    }
+    Ok(())
+}
+
+/// Lines that may have run have no count; why, lcov passes over.
+fn losses(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
     for loss in view.coverage.losses(&view.selection) {
         writeln!(to, "# rkcov: {}", harmless(&loss.to_string()))?;
     }
     if let Some(excluded) = super::text::excluded(view) {
         writeln!(to, "# rkcov: {excluded}")?;
     }
-    let test = test_name(view);
+    Ok(())
+}
+
+fn part(view: &View<'_>, test: &str, detail: Detail, to: &mut dyn Write) -> io::Result<()> {
     for file in &view.files {
         writeln!(to, "TN:{test}")?;
         to.write_all(b"SF:")?;

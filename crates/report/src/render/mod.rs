@@ -23,7 +23,7 @@ pub use drcov::drcov;
 pub use github::{github, markdown};
 pub use html::{html, html_folder};
 pub use json::json;
-pub use lcov::lcov;
+pub use lcov::{lcov, lcov_by_context};
 pub use pcs::{pcs, PcOptions};
 pub use style::Style;
 pub use text::{text, TextOptions};

@@ -688,6 +688,17 @@ fn take_slot(tls: &Tls, directory: &'static Directory) -> Sink {
     slot.process.store(process, Ordering::Relaxed);
     slot.tid.store(sys::thread_id(), Ordering::Relaxed);
     slot.set_name(&sys::thread_name());
+    let mut serial = tls.serial.load(Ordering::Relaxed);
+    if serial == 0 {
+        let last = header.threads.fetch_add(1, Ordering::Relaxed);
+        serial = last.wrapping_add(1);
+        tls.serial.store(serial, Ordering::Relaxed);
+    }
+    slot.serial.store(serial, Ordering::Relaxed);
+    let maker = tls.maker.load(Ordering::Relaxed);
+    slot.maker.store(maker, Ordering::Relaxed);
+    let [began, _] = &slot.ticks;
+    began.store(rkcov_region::ticks(), Ordering::Relaxed);
     contexts::opened(tls, directory, slot);
     tls.slot
         .store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
@@ -856,10 +867,22 @@ pub(crate) fn leave(tls: &Tls, state: SlotState) {
     interrupt_fence();
     let ours = !Mark::Run.is_wiped();
     if let Some(slot) = detach(tls).filter(|_| ours) {
+        let [_, ended] = &slot.ticks;
+        ended.store(rkcov_region::ticks(), Ordering::Relaxed);
         contexts::closed(slot);
         if !shared {
             slot.set_state(state);
         }
+    }
+}
+
+/// The serial number that threads which this one makes have for their maker's.
+pub(crate) fn maker(tls: &Tls) -> u64 {
+    let own = tls.serial.load(Ordering::Relaxed);
+    if own != 0 {
+        own
+    } else {
+        tls.maker.load(Ordering::Relaxed)
     }
 }
 
@@ -969,6 +992,8 @@ pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
             .store(modules_before, Ordering::Relaxed);
     }
     let tls = tls::current();
+    tls.maker.store(maker(tls), Ordering::Relaxed);
+    tls.serial.store(0, Ordering::Relaxed);
     off(tls);
     maps::forked();
     // The slot itself goes on: it is the parent's. So do those of contexts that it has entered.

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which tests a change concerns.
+//!
+//! A change within a function concerns who ran any of that function. Of anything else (a macro, a
+//! constant, a type, a manifest, data) nobody knows whom it concerns: then the answer is all.
+
+use crate::since::{git, root, Error};
+use clap::ValueEnum;
+use rkcov_report::contexts::Contexts;
+use rkcov_report::coverage::Coverage;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// The program that runs tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Runner {
+    /// cargo test
+    Test,
+    /// cargo nextest run
+    Nextest,
+}
+
+/// What changed in a file, by the lines that were there before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These lines of code; each range lies in one function, or nobody knows whom it concerns.
+    Lines(Vec<RangeInclusive<u32>>),
+    /// Code anywhere in it.
+    Code,
+    /// It is new, gone, or no text.
+    All,
+}
+
+/// What changed, by file.
+pub type Changes = BTreeMap<PathBuf, Change>;
+
+/// What changed in the work tree that we are in, since `rev`.
+///
+/// # Errors
+/// Git cannot be run, or it does not know `rev`.
+pub fn since(rev: &str) -> Result<Changes, Error> {
+    let root = root()?;
+    let diff = |how: &[&str]| {
+        let mut words = vec![
+            "-c",
+            "core.quotePath=false",
+            "diff",
+            "--no-renames",
+            "--no-color",
+        ];
+        words.extend(["--no-ext-diff", "--no-prefix"]);
+        words.extend(how);
+        words.extend(["--end-of-options", rev, "--"]);
+        git(&words)
+    };
+    let mut changes = Changes::new();
+    let names = diff(&["--name-status", "-z"])?;
+    let mut words = names.split('\0');
+    while let (Some(status), Some(name)) = (words.next(), words.next()) {
+        let path = root.join(name);
+        let text = if status == "M" && path.extension().is_some_and(|end| end == "rs") {
+            Change::Lines(Vec::new())
+        } else {
+            Change::All
+        };
+        changes.insert(path, text);
+    }
+    // From the root on, as the other names.
+    let at_root = root.to_string_lossy();
+    let new = git(&[
+        "-C",
+        &at_root,
+        "ls-files",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ])?;
+    for name in new.split('\0').filter(|name| !name.is_empty()) {
+        changes.insert(root.join(name), Change::All);
+    }
+    let sources: Vec<PathBuf> = changes.keys().cloned().collect();
+    for path in sources {
+        if let Some(Change::Lines(lines)) = changes.get_mut(&path) {
+            let name = path.strip_prefix(&root).unwrap_or(&path);
+            let name = format!(":(top,literal){}", name.display());
+            let words = [
+                "diff",
+                "--unified=0",
+                "--no-renames",
+                "--no-color",
+                "--no-ext-diff",
+            ];
+            let words = [&words[..], &["--end-of-options", rev, "--", &name]].concat();
+            *lines = old_lines(&git(&words)?);
+        }
+    }
+    Ok(changes)
+}
+
+/// Code anywhere in these files.
+#[must_use]
+pub fn whole(files: &[PathBuf]) -> Changes {
+    let path = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let change = |file: &PathBuf| match file.extension() {
+        Some(end) if end == "rs" => Change::Code,
+        _ => Change::All,
+    };
+    files
+        .iter()
+        .map(|file| (path(file), change(file)))
+        .collect()
+}
+
+/// The lines of a file that a patch without context changes or stands between, as they were before.
+fn old_lines(patch: &str) -> Vec<RangeInclusive<u32>> {
+    let mut found = Vec::new();
+    let mut hunk: Option<(RangeInclusive<u32>, bool)> = None;
+    for line in patch.lines() {
+        if let Some(sides) = line.strip_prefix("@@ -") {
+            found.extend(
+                hunk.take()
+                    .filter(|(_, code)| *code)
+                    .map(|(range, _)| range),
+            );
+            let old = sides.split(' ').next().unwrap_or_default();
+            let (first, many) = old.split_once(',').unwrap_or((old, "1"));
+            let number = |text: &str| text.parse::<u32>().unwrap_or(0);
+            let (first, many) = (number(first), number(many));
+            // What is added stands between two lines.
+            let range = if many == 0 {
+                first..=first + 1
+            } else {
+                first..=first + many - 1
+            };
+            hunk = Some((range, false));
+        } else if let (Some((_, code)), Some(text)) = (&mut hunk, line.strip_prefix(['+', '-'])) {
+            *code |= is_code(text);
+        }
+    }
+    found.extend(hunk.filter(|(_, code)| *code).map(|(range, _)| range));
+    found
+}
+
+/// Whether a line is more than a comment. What documentation says may be a test.
+fn is_code(line: &str) -> bool {
+    let line = line.trim_start();
+    let comment = line.starts_with("//") && !line.starts_with("///") && !line.starts_with("//!");
+    !line.is_empty() && !comment
+}
+
+/// The tests that are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Their names; nothing if it is all of them.
+    pub tests: Option<BTreeSet<String>>,
+    /// Why it is all, for people.
+    pub why: Vec<String>,
+}
+
+impl Answer {
+    /// The contexts that ran what changed.
+    #[must_use]
+    pub fn of(changes: &Changes, contexts: &Contexts<'_>, coverage: &Coverage) -> Self {
+        let mut tests = BTreeSet::new();
+        let mut why = Vec::new();
+        for (path, change) in changes {
+            let shown = path.display();
+            let mut all = |what: &str| why.push(format!("all tests: {shown} {what}"));
+            let known = coverage.file(path);
+            let lines = match (change, known) {
+                (Change::All, _) => {
+                    all(what_it_is(path));
+                    continue;
+                }
+                (_, None) => {
+                    all("is in no trace");
+                    continue;
+                }
+                (Change::Code, Some(source)) => {
+                    let functions = source.functions.iter();
+                    functions.map(|f| f.lines.0..=f.lines.1).collect()
+                }
+                (Change::Lines(lines), Some(_)) => lines.clone(),
+            };
+            for range in lines {
+                let Some(ran) = contexts.ran_function_at(path, &range) else {
+                    let line = range.start();
+                    all(&format!(
+                        "changed at line {line}, which is in no function that has code"
+                    ));
+                    continue;
+                };
+                let names = ran.contexts.iter().chain(&ran.maybe);
+                tests.extend(names.map(|name| (*name).to_owned()));
+                if let Some(thread) = ran.outside.first() {
+                    let line = range.start();
+                    all(&format!(
+                        "ran at line {line} on thread {thread}, and it is not known for which test"
+                    ));
+                }
+            }
+        }
+        Self {
+            tests: why.is_empty().then_some(tests),
+            why,
+        }
+    }
+
+    /// The arguments with which the runner runs these tests, quoted for a shell.
+    #[must_use]
+    pub fn arguments(&self, runner: Runner) -> String {
+        let Some(tests) = &self.tests else {
+            return String::new();
+        };
+        match runner {
+            Runner::Test if tests.is_empty() => "--no-run".to_owned(),
+            Runner::Test => {
+                let names: Vec<&str> = tests.iter().map(String::as_str).collect();
+                format!("-- --exact {}", names.join(" "))
+            }
+            Runner::Nextest if tests.is_empty() => "--no-tests=pass -E none()".to_owned(),
+            Runner::Nextest => {
+                let names: Vec<String> =
+                    tests.iter().map(|name| format!("test(={name})")).collect();
+                format!("-E {}", names.join("+"))
+            }
+        }
+    }
+
+    /// The same, for programs.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn json(&self, runner: Runner, to: &mut dyn Write) -> io::Result<()> {
+        let all = serde_json::json!({
+            "all": self.tests.is_none(),
+            "why": self.why,
+            "tests": self.tests,
+            "arguments": self.arguments(runner),
+        });
+        writeln!(to, "{all:#}")
+    }
+}
+
+fn what_it_is(path: &Path) -> &'static str {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match name.unwrap_or_default() {
+        "Cargo.toml" | "Cargo.lock" => "decides what is built",
+        "build.rs" => "runs when the project is built",
+        name if name.ends_with(".rs") => "is new, or is gone",
+        _ => "is no source: any test may read it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_lines_are_those_before() {
+        let patch = "--- a/x.rs\n+++ b/x.rs\n@@ -3 +3,2 @@ fn f()\n-old();\n+new();\n+more();\n\
+                     @@ -9,2 +10,0 @@\n-a();\n-\n@@ -20,0 +19 @@\n+c();\n\
+                     @@ -30 +29 @@\n-// said\n+// says\n@@ -40 +39 @@\n-/// said\n+/// says\n";
+        assert_eq!(old_lines(patch), [3..=3, 9..=10, 20..=21, 40..=40]);
+    }
+
+    #[test]
+    fn arguments_name_the_tests() {
+        let answer = |names: &[&str]| Answer {
+            tests: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            why: Vec::new(),
+        };
+        let some = answer(&["b::c", "a"]);
+        assert_eq!(some.arguments(Runner::Test), "-- --exact a b::c");
+        assert_eq!(some.arguments(Runner::Nextest), "-E test(=a)+test(=b::c)");
+        assert_eq!(answer(&[]).arguments(Runner::Test), "--no-run");
+        assert_eq!(
+            answer(&[]).arguments(Runner::Nextest),
+            "--no-tests=pass -E none()"
+        );
+        assert_eq!(Answer::default().arguments(Runner::Test), "");
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The questions of `rkcov`, to what was recorded of the project.
+
+use super::{About, Packages, Place, ReportLine, Shown, Which};
+use crate::cargo::tools::moved;
+use crate::cargo::Error as CargoError;
+use crate::cmd::contexts::{self, Change, Format, How, Question};
+use crate::error::Error;
+use clap::Parser;
+use rkcov_report::sources::Pattern;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What may be asked of a run with --per-test.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Asked {
+    /// Say which tests ran a line or a function, after a run with --per-test
+    Tests {
+        /// FILE:LINE, a FILE (the end of its path is enough), or the end of a function's name
+        #[arg(value_name = "PLACE")]
+        place: String,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Say which tests a change concerns, as arguments for cargo test or nextest
+    Affected {
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Find few tests that run together all that all run
+    Minimize(Of),
+    /// List tests that run the same lines
+    Similar(Of),
+}
+
+/// Of which project, and how to answer.
+#[derive(Debug, clap::Args)]
+pub(super) struct Of {
+    /// What the answer looks like
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Count only sources that match: a path, its end, a folder, a glob; or re:REGEX
+    #[arg(long, value_name = "PATTERN")]
+    filter: Vec<Pattern>,
+    #[command(flatten)]
+    packages: Packages,
+    #[command(flatten)]
+    about: About,
+}
+
+/// Answers.
+///
+/// # Errors
+/// Nothing is recorded, or as [`contexts::run`].
+pub(super) fn run(asked: Asked) -> Result<ExitCode, Error> {
+    let question = match asked {
+        Asked::Tests { place, of } => {
+            let (files, how) = of.recorded()?;
+            Question::Tests { place, files, how }
+        }
+        Asked::Affected { change, of } => {
+            let (files, how) = of.recorded()?;
+            Question::Affected { files, change, how }
+        }
+        Asked::Minimize(of) => {
+            let (files, how) = of.recorded()?;
+            Question::Minimize { files, how }
+        }
+        Asked::Similar(of) => {
+            let (files, how) = of.recorded()?;
+            Question::Similar { files, how }
+        }
+    };
+    Ok(contexts::run(&question)?)
+}
+
+impl Of {
+    /// The traces of the project, and the sources that count.
+    fn recorded(self) -> Result<(Vec<PathBuf>, How), Error> {
+        let which = Which {
+            packages: self.packages,
+            cargo: self.about.words(),
+        };
+        let place = Place::of(&which)?;
+        let traces = place.traces();
+        let files = traces.recorded();
+        if files.is_empty() {
+            return Err(CargoError::NoTraces(traces.folder().to_owned()).into());
+        }
+        let words: [OsString; 2] = ["cargo rkcov".into(), "--".into()];
+        let words = words.into_iter().chain(files.iter().map(Into::into));
+        let mut report = ReportLine::parse_from(words).args;
+        report.filter = self.filter;
+        place.choose_sources(&mut report, &which, &Shown::default());
+        let mut how = How::new(self.format, report.filter, report.exclude);
+        how.moved = moved(&place.target);
+        Ok((files, how))
+    }
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Questions to traces with contexts: `rkcov tests`, `affected`, `minimize` and `similar`.
+
+use crate::affected::{self, Answer};
+use crate::cmd::report;
+use crate::error::{say, CLOSED_PIPE};
+use clap::ValueEnum;
+use rkcov_report::contexts::{self, Contexts};
+use rkcov_report::coverage::{Coverage, Named};
+use rkcov_report::image::Search;
+use rkcov_report::sources::{Filter, Pattern};
+use rkcov_report::trace::TraceFile;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What an answer looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// How to ask and to answer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct How {
+    /// What the answer looks like
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Count only sources that match: a path, its end, a folder, a glob; or re:REGEX
+    #[arg(long, value_name = "PATTERN")]
+    filter: Vec<Pattern>,
+    /// Do not count sources that match
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<Pattern>,
+    /// Look for executables and libraries that have moved in this folder
+    #[arg(long, value_name = "DIR")]
+    binaries: Vec<PathBuf>,
+    /// Folders that debug information has instead of those in which the sources are.
+    #[arg(skip)]
+    pub(super) moved: Vec<(PathBuf, PathBuf)>,
+}
+
+impl How {
+    /// Of sources that match one of `filter`, if there is any, and none of `exclude`.
+    pub(super) fn new(format: Format, filter: Vec<Pattern>, exclude: Vec<Pattern>) -> Self {
+        Self {
+            format,
+            filter,
+            exclude,
+            binaries: Vec::new(),
+            moved: Vec::new(),
+        }
+    }
+}
+
+/// What may be asked.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Question {
+    /// Say which tests, or other contexts, ran a line or a function
+    Tests {
+        /// FILE:LINE, a FILE (the end of its path is enough), or the end of a function's name
+        #[arg(value_name = "PLACE")]
+        place: String,
+        /// Trace files, taken as one
+        #[arg(required = true, value_name = "TRACE")]
+        files: Vec<PathBuf>,
+        /// How to answer.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Say which tests a change concerns, as arguments for cargo test or nextest
+    Affected {
+        /// Trace files, taken as one, of the sources before the change
+        #[arg(required = true, value_name = "TRACE")]
+        files: Vec<PathBuf>,
+        /// What changed.
+        #[command(flatten)]
+        change: Change,
+        /// How to answer.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Find few tests, or other contexts, that run together all that all run
+    Minimize {
+        /// Trace files, taken as one
+        #[arg(required = true, value_name = "TRACE")]
+        files: Vec<PathBuf>,
+        /// How to answer.
+        #[command(flatten)]
+        how: How,
+    },
+    /// List tests, or other contexts, that run the same lines
+    Similar {
+        /// Trace files, taken as one
+        #[arg(required = true, value_name = "TRACE")]
+        files: Vec<PathBuf>,
+        /// How to answer.
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+/// What changed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Change {
+    /// What changed since this revision of git, of which the traces are, in the folder where this is called
+    #[arg(long, value_name = "REV", default_value = "HEAD")]
+    since: String,
+    /// Instead, code anywhere in this source
+    #[arg(long, value_name = "FILE", conflicts_with = "since")]
+    changed: Vec<PathBuf>,
+    /// For which program the arguments are
+    #[arg(
+        long = "for",
+        value_enum,
+        value_name = "PROGRAM",
+        default_value = "test"
+    )]
+    runner: affected::Runner,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The traces cannot be read, or the answer cannot be written.
+    #[error(transparent)]
+    Report(#[from] report::Error),
+    /// The question does not fit the traces.
+    #[error(transparent)]
+    Question(#[from] contexts::Error),
+    /// What changed cannot be told.
+    #[error(transparent)]
+    Since(#[from] crate::since::Error),
+}
+
+impl Question {
+    fn parts(&self) -> (&[PathBuf], &How) {
+        match self {
+            Self::Tests { files, how, .. }
+            | Self::Affected { files, how, .. }
+            | Self::Minimize { files, how }
+            | Self::Similar { files, how } => (files, how),
+        }
+    }
+}
+
+/// Answers.
+///
+/// # Errors
+/// The traces cannot be read or have no contexts, or there is no such place.
+pub fn run(question: &Question) -> Result<ExitCode, Error> {
+    let (files, how) = question.parts();
+    let opened = files.iter().map(TraceFile::open);
+    let opened: Vec<TraceFile> = opened
+        .collect::<Result<_, _>>()
+        .map_err(report::Error::from)?;
+    let traces = opened.iter().map(TraceFile::trace);
+    let traces: Vec<_> = traces
+        .collect::<Result<_, _>>()
+        .map_err(report::Error::from)?;
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    let named: Vec<Named<'_>> = names
+        .iter()
+        .zip(&traces)
+        .map(|(name, trace)| Named { name, trace })
+        .collect();
+    let mut search = Search::default();
+    search.binaries.clone_from(&how.binaries);
+    search.moved.clone_from(&how.moved);
+    let coverage = Coverage::new(&named, &search).map_err(report::Error::from)?;
+    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
+        say(format_args!("rkcov: {problem}"));
+    }
+    let filter = Filter {
+        only: how.filter.clone(),
+        exclude: how.exclude.clone(),
+        all: false,
+        project: coverage
+            .runs
+            .iter()
+            .map(|run| run.info.directory.clone())
+            .collect(),
+    };
+    let contexts = Contexts::of(&coverage, &filter)?;
+    let mut to = BufWriter::new(io::stdout().lock());
+    let written = match question {
+        Question::Tests { place, .. } => {
+            let ran = contexts.ran(place)?;
+            match how.format {
+                Format::Text => ran.text(&mut to),
+                Format::Json => ran.json(place, &mut to),
+            }
+        }
+        Question::Affected { change, .. } => {
+            let changes = if change.changed.is_empty() {
+                affected::since(&change.since)?
+            } else {
+                affected::whole(&change.changed)
+            };
+            let answer = Answer::of(&changes, &contexts, &coverage);
+            match how.format {
+                Format::Text => {
+                    for why in &answer.why {
+                        say(format_args!("rkcov: {why}"));
+                    }
+                    writeln!(to, "{}", answer.arguments(change.runner))
+                }
+                Format::Json => answer.json(change.runner, &mut to),
+            }
+        }
+        Question::Minimize { .. } => match how.format {
+            Format::Text => contexts.minimized_text(&mut to),
+            Format::Json => contexts.minimized_json(&mut to),
+        },
+        Question::Similar { .. } => match how.format {
+            Format::Text => contexts.similar_text(&mut to),
+            Format::Json => contexts.similar_json(&mut to),
+        },
+    };
+    match written.and_then(|()| to.flush()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
+        Err(source) => Err(report::Error::Write {
+            path: "standard output".into(),
+            source,
+        }
+        .into()),
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which test each thread of a run worked for.
+//!
+//! libtest runs each test in a thread of its own and calls there, and nowhere else, the function that
+//! rustc made for the test. So the thread that entered that function is the test's. The name that
+//! libtest gives the thread is cut at 15 bytes: it decides only where the function does not. Threads
+//! that a test makes are the test's, and so is what a process runs that its thread has forked; but not
+//! threads that go on when the test is over, since they may work for others.
+
+use rkcov::collector::{Collector, Inheritance, Process, StreamInfo as Recorded};
+use rkcov_report::image::{tests_of, Tests};
+use rkcov_report::trace::{BuildId, Context, ContextId, ContextKind, Ended, ProcessId, Writer};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest name of a thread in Linux, in bytes.
+const THREAD_NAME: usize = 15;
+
+/// How much later than a test a thread may end that the test made: one that a scope has waited for has
+/// said that it is ready, and may not have had the time to end.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A program of tests in a process.
+struct Program {
+    tests: Arc<Tests>,
+    bias: u64,
+    /// The test that the process was started for alone, as cargo-nextest does.
+    only: Option<usize>,
+}
+
+/// A thread that recorded, by its serial number.
+struct Thread {
+    process: u32,
+    creator: u64,
+    ended: u64,
+    /// The test that it is the thread of.
+    own: Option<usize>,
+}
+
+/// The tests that ran, and what ran for each.
+pub(crate) struct Work {
+    programs: BTreeMap<u32, Program>,
+    parents: HashMap<u32, u32>,
+    threads: HashMap<u64, Thread>,
+    /// The contexts, by process and test.
+    contexts: BTreeMap<(u32, usize), ContextId>,
+    late: u64,
+}
+
+/// What is known of one test's run in one process.
+#[derive(Clone, Copy)]
+struct Ran {
+    began: u64,
+    ended: u64,
+}
+
+impl Work {
+    /// Looks at all that was recorded, and writes a context for each test that ran. `ids` has the
+    /// processes in the trace.
+    pub(crate) fn new<W: Write>(
+        collector: &Collector,
+        processes: &[Process],
+        inheritance: &Inheritance<'_>,
+        ids: &BTreeMap<u32, ProcessId>,
+        writer: &mut Writer<W>,
+    ) -> io::Result<Self> {
+        let mut work = Self {
+            programs: programs(processes, inheritance),
+            parents: parents(processes),
+            threads: HashMap::new(),
+            contexts: BTreeMap::new(),
+            late: 0,
+        };
+        let pids: HashMap<u32, u32> = processes.iter().map(|p| (p.index, p.pid)).collect();
+        let mut mains: HashMap<u32, u64> = HashMap::new();
+        for stream in collector.streams() {
+            let stream = stream?;
+            let info = &stream.info;
+            let is_main = pids.get(&info.process) == Some(&info.tid);
+            if is_main {
+                mains.insert(info.process, info.serial);
+            }
+            let program = work.programs.get(&info.process).filter(|_| !is_main);
+            let own = program.and_then(|program| program.test_of(info, stream.words()));
+            // A thread that was in contexts of its own has a stream for each.
+            let thread = work.threads.entry(info.serial).or_insert(Thread {
+                process: info.process,
+                creator: info.maker,
+                ended: 0,
+                own: None,
+            });
+            thread.ended = thread.ended.max(info.ended);
+            thread.own = thread.own.or(own);
+        }
+        // libtest's first thread makes those of tests. What another thread makes is none, whatever
+        // its name, which a thread has from its creator.
+        let of_harness = |thread: &Thread| {
+            let main = mains.get(&thread.process);
+            thread.creator == 0 || main == Some(&thread.creator)
+        };
+        let stray: Vec<u64> = work
+            .threads
+            .iter()
+            .filter(|(_, thread)| thread.own.is_some() && !of_harness(thread))
+            .map(|(serial, _)| *serial)
+            .collect();
+        for serial in stray {
+            if let Some(thread) = work.threads.get_mut(&serial) {
+                thread.own = None;
+            }
+        }
+        let clock = collector.clock();
+        work.late = clock.ticks(LATE);
+        let mut ran: BTreeMap<(u32, usize), Ran> = BTreeMap::new();
+        for stream in collector.streams() {
+            let info = stream?.info;
+            let own = work.threads.get(&info.serial).and_then(|thread| thread.own);
+            let program = work.programs.get(&info.process);
+            let only = program.and_then(|program| program.only);
+            let Some(test) = only.or(own) else { continue };
+            let (began, ended) = (info.began, info.ended);
+            let entry = ran.entry((info.process, test));
+            let ran = entry.or_insert(Ran { began, ended });
+            ran.began = ran.began.min(began);
+            ran.ended = if only.is_some() {
+                ran.ended.max(ended)
+            } else {
+                ended
+            };
+        }
+        for ((process, test), ran) in ran {
+            let Some(found) = work.programs.get(&process) else {
+                continue;
+            };
+            let Some(found) = found.tests.tests.get(test) else {
+                continue;
+            };
+            let context = Context {
+                process: ids.get(&process).copied(),
+                began: clock.time(ran.began),
+                ended: clock.time(ran.ended).map_or(Ended::No, Ended::At),
+                ..Context::new(ContextKind::Test, found.name.as_bytes())
+            };
+            let id = writer.context(&context)?;
+            work.contexts.insert((process, test), id);
+        }
+        Ok(work)
+    }
+
+    /// How many tests ran.
+    pub(crate) fn tests(&self) -> usize {
+        self.contexts.len()
+    }
+
+    /// The context in which a stream was recorded; `None` if that is not known, or if it was none.
+    pub(crate) fn context_of(&self, info: &Recorded) -> Option<ContextId> {
+        self.of_process(info.process)
+            .or_else(|| self.of_thread(info.serial))
+    }
+
+    /// Of a process that one test had to itself, or of what such a process started.
+    fn of_process(&self, process: u32) -> Option<ContextId> {
+        let mut at = Some(process);
+        while let Some(process) = at {
+            if let Some(test) = self.programs.get(&process).and_then(|p| p.only) {
+                return self.contexts.get(&(process, test)).copied();
+            }
+            // A parent comes earlier in the table: one that says otherwise is damaged.
+            let parent = self.parents.get(&process).copied();
+            at = parent.filter(|parent| *parent < process);
+        }
+        None
+    }
+
+    /// Of a thread of a test, and of what such a thread made and outlived.
+    fn of_thread(&self, mut serial: u64) -> Option<ContextId> {
+        let first = self.threads.get(&serial)?;
+        let mut thread = first;
+        loop {
+            if let Some(test) = thread.own {
+                let in_time = std::ptr::eq(first, thread)
+                    || first.process != thread.process
+                    || self.is_over_with(first, thread);
+                let context = self.contexts.get(&(thread.process, test));
+                return context.copied().filter(|_| in_time);
+            }
+            // Serial numbers grow: a table that says otherwise is damaged.
+            if thread.creator >= serial {
+                return None;
+            }
+            serial = thread.creator;
+            thread = self.threads.get(&serial)?;
+        }
+    }
+
+    /// Whether a thread had ended when the test's thread had, or soon after.
+    fn is_over_with(&self, thread: &Thread, test: &Thread) -> bool {
+        let test_ended = if test.ended == 0 {
+            u64::MAX
+        } else {
+            test.ended
+        };
+        thread.ended != 0 && thread.ended <= test_ended.saturating_add(self.late)
+    }
+}
+
+impl Program {
+    /// The test that a thread of this program is the thread of, if it can be told.
+    fn test_of(&self, info: &Recorded, words: impl Iterator<Item = u64>) -> Option<usize> {
+        let tests = &self.tests.tests;
+        let named: Vec<usize> = (0..tests.len())
+            .filter(|at| is_cut(&tests[*at].name, &info.name))
+            .collect();
+        let mut entered = Vec::new();
+        for word in words {
+            let place = word.wrapping_sub(self.bias);
+            entered.extend(self.tests.entered_by(place));
+        }
+        entered.sort_unstable();
+        entered.dedup();
+        match (&entered[..], &named[..]) {
+            ([one], _) | ([], [one]) => Some(*one),
+            ([], _) => None,
+            _ => {
+                entered.retain(|test| named.contains(test));
+                <[usize; 1]>::try_from(entered).ok().map(|[one]| one)
+            }
+        }
+    }
+}
+
+/// Whether a thread that libtest gives this test's name would be called so.
+fn is_cut(test: &str, thread: &str) -> bool {
+    // A name that is cut within a character ends in one that stands for bytes that are none.
+    let cut = test.as_bytes();
+    let cut = String::from_utf8_lossy(&cut[..cut.len().min(THREAD_NAME)]);
+    cut == thread
+}
+
+/// The processes that run tests of libtest, each with its tests.
+fn programs(processes: &[Process], inheritance: &Inheritance<'_>) -> BTreeMap<u32, Program> {
+    let mut known: HashMap<(PathBuf, Vec<u8>), Option<Arc<Tests>>> = HashMap::new();
+    let mut programs = BTreeMap::new();
+    // A process that was forked is its parent's work.
+    for process in processes.iter().filter(|p| p.forked_from.is_none()) {
+        let modules = inheritance.modules(process);
+        let Some(module) = modules.iter().find(|m| m.image.path == process.exe) else {
+            continue;
+        };
+        let key = (module.image.path.clone(), module.image.build_id.clone());
+        let tests = known.entry(key).or_insert_with_key(|(path, build_id)| {
+            tests_of(path, &BuildId(build_id.clone())).map(Arc::new)
+        });
+        if let Some(tests) = tests {
+            let program = Program {
+                tests: Arc::clone(tests),
+                bias: module.bias,
+                only: only(process, tests),
+            };
+            programs.insert(process.index, program);
+        }
+    }
+    programs
+}
+
+/// The test that a process was started for, as `PROGRAM --exact NAME` does.
+fn only(process: &Process, tests: &Tests) -> Option<usize> {
+    let words = process.command.get(1..)?;
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    match (words.iter().any(|word| word == "--exact"), &names[..]) {
+        (true, [name]) => {
+            let mut found = (0..tests.tests.len()).filter(|at| tests.tests[*at].name == ***name);
+            found.next().filter(|_| found.next().is_none())
+        }
+        _ => None,
+    }
+}
+
+/// The process that started each process, as far as it is one of ours.
+fn parents(processes: &[Process]) -> HashMap<u32, u32> {
+    let mut last: HashMap<u32, u32> = HashMap::new();
+    let mut parents = HashMap::new();
+    for process in processes {
+        let earlier = last.get(&process.pid);
+        let parent = process
+            .forked_from
+            .or_else(|| last.get(&process.parent).copied());
+        if let Some(parent) = parent.or(earlier.copied()) {
+            parents.insert(process.index, parent);
+        }
+        last.insert(process.pid, process.index);
+    }
+    parents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_as_linux_does() {
+        for (test, thread, expected) in [
+            ("adds", "adds", true),
+            ("adds", "add", false),
+            ("tests::adds_many_numbers", "tests::adds_man", true),
+            ("tests::adds_many_numbers", "tests::adds", false),
+            ("tests::größen_ü", "tests::größen", true),
+            ("tests::eleven_größen", "tests::eleven_g", true),
+            ("tests::eleve_größen", "tests::eleve_gr", true),
+            ("tests::eleven_öl", "tests::eleven_\u{fffd}", true),
+        ] {
+            assert_eq!(is_cut(test, thread), expected, "{test} {thread}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tests of a program of libtest, from its data.
+//!
+//! rustc writes a `TestDescAndFn` for each test: its name, where it stands, and the function that
+//! libtest calls in the test's own thread and nothing else calls. Where these fields stand in it is not
+//! fixed, and asking the program would run it. But each record has them at the same distances: the
+//! text of a name and that of a source file before or behind a function's address.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use object::{Object, ObjectSegment, RelocationTarget};
+
+use super::elf::{ElfFile, Function};
+use super::harness;
+use super::locate::{self, Search};
+use super::sites::Sites;
+use crate::trace::BuildId;
+
+/// How far fields of one record are from each other at most.
+const NEAR: u64 = 256;
+/// Longest name of a test.
+const LONGEST: u64 = 1 << 14;
+
+/// The tests of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tests {
+    /// Sorted by name.
+    pub tests: Vec<Test>,
+    /// The same by their entries, and what they are: their places in `tests`.
+    by_entry: Vec<(Range<u64>, usize)>,
+    /// The guards of entries, sorted, and what tests they are of.
+    by_guard: Vec<(u64, usize)>,
+}
+
+impl Tests {
+    fn new(mut tests: Vec<Test>) -> Self {
+        tests.sort_by(|a, b| a.name.cmp(&b.name));
+        tests.dedup_by(|a, b| a.name == b.name && a.entry == b.entry);
+        let numbered = || tests.iter().enumerate();
+        let entries = numbered().map(|(at, test)| (test.entry.clone(), at));
+        let guards = numbered().flat_map(|(at, test)| test.guards.iter().map(move |g| (*g, at)));
+        let mut by_entry: Vec<_> = entries.collect();
+        by_entry.sort_by_key(|(entry, at)| (entry.start, *at));
+        let mut by_guard: Vec<_> = guards.collect();
+        by_guard.sort_unstable();
+        Self {
+            tests,
+            by_entry,
+            by_guard,
+        }
+    }
+
+    /// The tests whose entry ran if this word was recorded, minus the bias of the program; in most
+    /// cases none.
+    pub fn entered_by(&self, place: u64) -> impl Iterator<Item = usize> + '_ {
+        // A PC is that behind a call.
+        let after = self
+            .by_entry
+            .partition_point(|(entry, _)| entry.start < place);
+        let start = after
+            .checked_sub(1)
+            .map(|at| self.by_entry[at].0.start)
+            .unwrap_or(u64::MAX);
+        let first = self
+            .by_entry
+            .partition_point(|(entry, _)| entry.start < start);
+        let entries = self.by_entry[first..after].iter();
+        let entries = entries.filter(move |(entry, _)| place <= entry.end);
+        let first = self.by_guard.partition_point(|(guard, _)| *guard < place);
+        let guards = self.by_guard[first..].iter();
+        let guards = guards.take_while(move |(guard, _)| *guard == place);
+        entries.map(|(_, at)| *at).chain(guards.map(|(_, at)| *at))
+    }
+}
+
+/// A test as libtest knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// The name that `--list` prints.
+    pub name: String,
+    /// The code that libtest calls: addresses in the file. Another test may have the same, where the
+    /// linker made one of two.
+    pub entry: Range<u64>,
+    /// The guards that only this code stores into, sorted.
+    pub guards: Vec<u64>,
+}
+
+/// The tests of the program that was at `path`; `None` if it is none of libtest's, or is not there.
+#[must_use]
+pub fn tests_of(path: &Path, build_id: &BuildId) -> Option<Tests> {
+    let found = locate::locate(path, build_id, &Search::default());
+    let file = found.binary?;
+    let functions = file.functions();
+    functions
+        .iter()
+        .any(|function| harness::is_of_harness(&function.name))
+        .then(|| read(&file, &functions))
+}
+
+fn read(file: &ElfFile, functions: &[Function]) -> Tests {
+    let Some(object) = file.object() else {
+        return Tests::default();
+    };
+    let memory = Memory::new(&object);
+    let mut tests = memory.tests(functions);
+    let stores = Sites::new(file).sole_stores();
+    for test in &mut tests {
+        let first = stores.partition_point(|(pc, _)| *pc <= test.entry.start);
+        let here = stores[first..].iter();
+        let here = here.take_while(|(pc, _)| *pc <= test.entry.end);
+        test.guards = here.map(|(_, guard)| *guard).collect();
+        test.guards.sort_unstable();
+    }
+    Tests::new(tests)
+}
+
+/// What a program's memory is when it starts.
+struct Memory<'a> {
+    segments: Vec<(u64, &'a [u8])>,
+    /// Words that the dynamic linker makes addresses of.
+    pointers: HashMap<u64, u64>,
+}
+
+/// Where the texts of a record are, from the word with the function's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Layout {
+    name: i64,
+    source: i64,
+}
+
+impl<'a> Memory<'a> {
+    fn new(object: &object::File<'a>) -> Self {
+        let segments = object.segments();
+        let segments = segments.filter_map(|s| Some((s.address(), s.data().ok()?)));
+        let relocations = object.dynamic_relocations().into_iter().flatten();
+        let pointers = relocations
+            .filter(|(_, relocation)| relocation.target() == RelocationTarget::Absolute)
+            .map(|(word, relocation)| (word, relocation.addend().cast_unsigned()));
+        let mut memory = Self {
+            segments: segments.collect(),
+            pointers: pointers.collect(),
+        };
+        if memory.pointers.is_empty() {
+            // Linked to be where it is, or with relocations that stand in place.
+            memory.pointers = memory.words_in_place();
+        }
+        memory
+    }
+
+    /// All words that are addresses of the program.
+    fn words_in_place(&self) -> HashMap<u64, u64> {
+        let mut found = HashMap::new();
+        for (start, data) in &self.segments {
+            let skew = (start.wrapping_neg() % 8) as usize;
+            let words = data.get(skew..).unwrap_or_default().as_chunks::<8>().0;
+            for (at, word) in words.iter().enumerate() {
+                let target = u64::from_le_bytes(*word);
+                if target != 0 && self.bytes(target, 1).is_some() {
+                    found.insert(start + (skew + at * 8) as u64, target);
+                }
+            }
+        }
+        found
+    }
+
+    fn bytes(&self, at: u64, len: u64) -> Option<&'a [u8]> {
+        self.segments.iter().find_map(|(start, data)| {
+            let from = usize::try_from(at.checked_sub(*start)?).ok()?;
+            data.get(from..from.checked_add(usize::try_from(len).ok()?)?)
+        })
+    }
+
+    fn word(&self, at: u64) -> Option<u64> {
+        let bytes = self.bytes(at, 8)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
+    }
+
+    /// The text that a `&str` at this address is.
+    fn text(&self, at: u64) -> Option<&'a str> {
+        let target = *self.pointers.get(&at)?;
+        let len = self.word(at.checked_add(8)?)?;
+        if len == 0 || len > LONGEST {
+            return None;
+        }
+        std::str::from_utf8(self.bytes(target, len)?).ok()
+    }
+
+    fn tests(&self, functions: &[Function]) -> Vec<Test> {
+        let entry = |address: u64| {
+            let at = functions.binary_search_by_key(&address, |f| f.range.start);
+            at.ok().map(|at| &functions[at])
+        };
+        let called: Vec<(u64, &Function)> = self
+            .pointers
+            .iter()
+            .filter_map(|(word, target)| Some((*word, entry(*target)?)))
+            // A closure that is called by its address.
+            .filter(|(_, function)| function.name.contains("call_once"))
+            .collect();
+        let mut votes: HashMap<Layout, usize> = HashMap::new();
+        for (word, _) in &called {
+            let near: Vec<(i64, &str)> = (1..=NEAR / 8)
+                .flat_map(|n| [-(n as i64 * 8), n as i64 * 8])
+                .filter_map(|by| Some((by, self.text(word.checked_add_signed(by)?)?)))
+                .collect();
+            let names = near.iter().filter(|(_, text)| is_name(text));
+            for (name, _) in names {
+                let sources = near.iter().filter(|(_, text)| text.ends_with(".rs"));
+                for (source, _) in sources {
+                    let layout = Layout {
+                        name: *name,
+                        source: *source,
+                    };
+                    *votes.entry(layout).or_default() += 1;
+                }
+            }
+        }
+        // Beside its own, a record has its neighbours' texts at the distances of a whole record; of those
+        // there is one fewer.
+        let most = votes.iter().max_by_key(|(layout, count)| {
+            let far = layout.name.unsigned_abs() + layout.source.unsigned_abs();
+            (**count, u64::MAX - far)
+        });
+        let Some((layout, _)) = most else {
+            return Vec::new();
+        };
+        let test = |(word, function): &(u64, &Function)| {
+            let text = |by: i64| self.text(word.checked_add_signed(by)?);
+            let name = text(layout.name).filter(|text| is_name(text))?;
+            text(layout.source).filter(|text| text.ends_with(".rs"))?;
+            Some(Test {
+                name: name.to_owned(),
+                entry: function.range.clone(),
+                guards: Vec::new(),
+            })
+        };
+        called.iter().filter_map(test).collect()
+    }
+}
+
+/// Whether a text is a path of Rust's.
+fn is_name(text: &str) -> bool {
+    text.split("::").all(|part| {
+        let part = part.strip_prefix("r#").unwrap_or(part);
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_paths() {
+        for (text, expected) in [
+            ("adds", true),
+            ("a::b_1::c", true),
+            ("r#mod::größe", true),
+            ("src/lib.rs", false),
+            ("a::", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(is_name(text), expected, "{text}");
+        }
+    }
+
+    /// This program is one of libtest's itself.
+    #[test]
+    fn the_tests_of_this_program_are_all_found() {
+        let program = std::env::current_exe().unwrap();
+        let build_id = super::super::build_id_of(&program).unwrap();
+        let found = tests_of(&program, &build_id).unwrap();
+        let listed = std::process::Command::new(&program)
+            .args(["--list", "--format", "terse"])
+            .output()
+            .unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let mut listed: Vec<&str> = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .collect();
+        listed.sort_unstable();
+        let names: Vec<&str> = found.tests.iter().map(|test| &*test.name).collect();
+        assert!(listed.len() > 20);
+        assert_eq!(names, listed);
+        let mut entries: Vec<u64> = found.tests.iter().map(|t| t.entry.start).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        assert_eq!(entries.len(), listed.len(), "each has an entry of its own");
+        for (at, test) in found.tests.iter().enumerate() {
+            let by = |place| found.entered_by(place).collect::<Vec<_>>();
+            assert_eq!(by(test.entry.start + 1), [at]);
+            assert_eq!(by(test.entry.end), [at]);
+        }
+    }
+}
