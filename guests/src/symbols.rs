@@ -55,8 +55,8 @@ impl Symbols {
     /// The source file of the function that a PC is code of, below the kernel's sources.
     pub(crate) fn file(&self, symbolizer: &mut Symbolizer<'_>, pc: u64) -> String {
         let frame = frames(symbolizer, pc).pop();
-        let file = frame.and_then(|frame| frame.file).unwrap_or_default();
-        let file = Path::new(&file);
+        let file = frame.and_then(|frame| frame.file);
+        let file = file.as_deref().map_or(Path::new(""), Path::new);
         let below = file.strip_prefix(&self.source);
         below.unwrap_or(file).display().to_string()
     }

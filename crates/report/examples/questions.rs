@@ -156,5 +156,6 @@ fn coverage(trace: &Trace<'_>, tests: &[Vec<u64>]) -> Coverage {
         streams: streams.collect(),
         images: Vec::new(),
         files,
+        excluded: Default::default(),
     }
 }
