@@ -63,7 +63,7 @@ pub struct What {
     /// until all have ended [default: 1]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
     pub wait: Option<Option<u64>>,
-    /// Table sizes, for tests: processes,images,modules,bytes of paths,of command lines[,contexts]
+    /// Table sizes, for tests: processes, images, modules, bytes of paths, of command lines, and perhaps contexts
     #[arg(long, value_name = "N,...", hide = true)]
     pub tables: Option<Tables>,
 }
