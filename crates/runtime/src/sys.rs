@@ -939,8 +939,12 @@ pub(crate) fn read_own_memory(address: usize, into: &mut [u8]) -> Result<(), Err
         Ok(_) => Err(Error(libc::EFAULT)),
         Err(Error(libc::ENOSYS | libc::EPERM)) if address != 0 => {
             // A sandbox without this call: the client's pointer is taken at its word.
-            // SAFETY: what the caller of `ioctl()` promises; it may have named any memory, ours too.
-            unsafe { ptr::copy(at.cast::<u8>(), into.as_mut_ptr(), into.len()) };
+            let from = at.cast::<u8>();
+            for (offset, byte) in into.iter_mut().enumerate() {
+                // SAFETY: what the caller of `ioctl()` promises. Volatile, since a copy would be a call of
+                // the program's `memmove()`.
+                *byte = unsafe { from.wrapping_add(offset).read_volatile() };
+            }
             Ok(())
         }
         Err(error) => Err(error),
