@@ -56,11 +56,11 @@ enum Sub {
     Run(Collect),
     /// Run the tests, including documentation tests, and report the code that ran
     #[command(visible_alias = "t")]
-    Test(Collect),
+    Test(Tests),
     /// Run the benchmarks, and report the code that ran
     Bench(Collect),
     /// Run the tests with cargo-nextest, and report the code that ran
-    Nextest(Collect),
+    Nextest(Tests),
     /// Report the last run again
     Report(Again),
     #[command(flatten)]
@@ -219,9 +219,6 @@ struct Collect {
     what: What,
     #[command(flatten)]
     shown: Shown,
-    /// Record what each test ran, for `cargo rkcov tests` and other questions
-    #[arg(long)]
-    per_test: bool,
     /// Keep the traces of earlier runs, and report all runs together
     #[arg(long)]
     no_clean: bool,
@@ -231,6 +228,23 @@ struct Collect {
     /// Run all tests even if some fail, and ignore test failures in the exit status
     #[arg(long)]
     ignore_run_fail: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Tests {
+    #[command(flatten)]
+    collect: Collect,
+    /// Record what each test ran, for `cargo rkcov tests` and other questions
+    #[arg(long)]
+    per_test: bool,
+}
+
+impl From<Tests> for Collect {
+    fn from(tests: Tests) -> Self {
+        let mut collect = tests.collect;
+        collect.what.per_test = tests.per_test;
+        collect
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -307,9 +321,9 @@ pub fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     {
         Sub::Build(args) => build(&args),
         Sub::Run(args) => collect("run", args, &how),
-        Sub::Test(args) => collect("test", args, &how),
+        Sub::Test(args) => collect("test", args.into(), &how),
         Sub::Bench(args) => collect("bench", args, &how),
-        Sub::Nextest(args) => collect("nextest", args, &how),
+        Sub::Nextest(args) => collect("nextest", args.into(), &how),
         Sub::Report(again) => {
             let which = Which {
                 packages: again.packages,
@@ -641,7 +655,6 @@ fn collect(subcommand: &str, mut args: Collect, how: &How) -> Result<ExitCode, E
             args.which.cargo.remove(0);
         }
     }
-    args.what.per_test = args.per_test;
     let place = Place::of(&args.which)?;
     let tests = ["test", "nextest", "bench"].contains(&subcommand);
     if args.ignore_run_fail && tests && args.which.cargo.iter().all(|arg| arg != "--no-fail-fast") {

@@ -75,7 +75,11 @@ fn what_no_command_knows_is_refused() {
     // What tells where the project is, is known.
     project.succeed("report --workspace -p small --offline --locked --manifest-path Cargo.toml");
     // Cargo's to say, before it builds.
-    for line in ["test --fail-under-line 99.9", "build --summary-only"] {
+    for line in [
+        "test --fail-under-line 99.9",
+        "build --summary-only",
+        "run --per-test",
+    ] {
         assert!(!project.run(line).status.success(), "{line}");
     }
 }
