@@ -121,7 +121,7 @@ impl Case {
             Some(_) => Says::Ran,
             None => Says::Unknown,
         };
-        let html = self.html(line);
+        let html = self.html(file, line);
         let all = [
             ("text", text),
             ("lcov", lcov),
@@ -138,7 +138,7 @@ impl Case {
 
     /// What the pages say of a line, by the rule of theirs: it ran if anybody ran it; else, if anybody
     /// may have who is there, or the one behind all others, who was not recorded, nobody knows.
-    fn html(&self, line: usize) -> Says {
+    fn html(&self, file: &str, line: usize) -> Says {
         let path = self.lab.path("page.html");
         self.report(&["--format=html", "-o", path.to_str().unwrap()]);
         let page = std::fs::read_to_string(path).unwrap();
@@ -147,9 +147,13 @@ impl Case {
             let mut values = serde_json::Deserializer::from_str(rest).into_iter();
             values.next().unwrap().ok()
         };
-        let (Some(index), Some(file)) = (data("index"), data("f0")) else {
+        let index = data("index").unwrap();
+        let files = index["files"].as_array().unwrap();
+        let is_it = |entry: &serde_json::Value| entry["p"].as_str().unwrap().ends_with(file);
+        let Some(place) = files.iter().position(is_it) else {
             return Says::Unknown;
         };
+        let file = data(&format!("f{place}")).unwrap();
         let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
         let entries: Vec<usize> = file["l"].as_array().unwrap().iter().map(number).collect();
         let mut at = 0;
