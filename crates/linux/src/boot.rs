@@ -5,6 +5,7 @@
 //! a file of their own that grows while the guest runs: a port of a virtual serial device under
 //! QEMU, a shared folder in User Mode Linux.
 
+use crate::console::complaint;
 use crate::cpio::{Next, Reader};
 use crate::error::{io_error, Error, Result};
 use crate::flavor::Arch;
@@ -14,32 +15,12 @@ use crate::job::{write_initramfs, Job, INIT};
 use crate::kernel::Image;
 use crate::kvm::{self, Kvm};
 use crate::setup::Workshop;
+use crate::vm::{qemu, Guest, PAUSE};
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// Between two looks at the guest.
-pub(crate) const PAUSE: Duration = Duration::from_millis(20);
-/// What of a kernel's messages is a complaint.
-const COMPLAINTS: [&str; 11] = [
-    "BUG: ",
-    "WARNING: ",
-    "Kernel panic",
-    "Oops: ",
-    "general protection fault",
-    "possible circular locking",
-    "possible recursive locking",
-    "INFO: task ",
-    "rcu: INFO: ",
-    // What a guest copies from kmemleak; the kernel itself counts those of the boot, too.
-    "unreferenced object",
-    // And so no longer looks for any.
-    "memory leak detector disabled",
-];
 
 /// What a guest takes the time from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,89 +220,6 @@ impl Machine<'_> {
     }
 }
 
-/// A PC with nothing but a processor, memory, a kernel and a console.
-pub(crate) fn qemu(acceleration: &str, memory: u32, kernel: &Path, console: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
-    // This machine's ACPI has its interrupts in tables. The older one computes them, in a loop that a debugging kernel
-    // under emulation may give up.
-    command
-        .args([
-            "-machine",
-            "q35",
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-        ])
-        .args(["-display", "none", "-accel", acceleration])
-        .args(["-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
-        .arg("-kernel")
-        .arg(kernel)
-        .args(["-serial", &format!("file:{}", console.display())]);
-    command
-}
-
-/// A running guest; dropping it ends it.
-pub(crate) struct Guest(Child);
-
-impl Guest {
-    /// Starts it in a process group of its own, which the terminal's signals do not reach: whoever
-    /// starts it ends it. If nobody is left who could, the kernel does.
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let end_with_us = || {
-            // SAFETY: one system call without addresses, allowed between fork and exec.
-            match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
-        // SAFETY: as its own comment says.
-        unsafe { command.pre_exec(end_with_us) };
-        let started = command.process_group(0).stdin(Stdio::null()).spawn();
-        started.map(Self).map_err(io_error(command.get_program()))
-    }
-
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.0.try_wait().map_err(io_error("the guest"))
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            // SAFETY: a number that is its group's until it has been waited for.
-            unsafe { libc::kill(-(self.0.id() as libc::pid_t), libc::SIGKILL) };
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// The first complaint in a kernel's messages.
-pub(crate) fn complaint(console: &Path, allowed: &[String]) -> Option<String> {
-    let text = fs::read(console).ok()?;
-    complains(&String::from_utf8_lossy(&text), allowed)
-}
-
-fn complains(messages: &str, allowed: &[String]) -> Option<String> {
-    let lines: Vec<&str> = messages.lines().collect();
-    let is_complaint = |(at, line): &(usize, &&str)| {
-        COMPLAINTS.iter().any(|c| line.contains(c))
-            && !allowed.iter().any(|a| line.contains(a))
-            && !is_race_of_others(&lines[*at..])
-    };
-    let (_, line) = lines.iter().enumerate().find(is_complaint)?;
-    Some(line.trim().to_owned())
-}
-
-/// Whether this is a report of a data race in which kcov has no part. Linux has such races.
-fn is_race_of_others(report: &[&str]) -> bool {
-    let end = |line: &&str| line.contains("======");
-    report[0].contains("BUG: KCSAN: ")
-        && !report
-            .iter()
-            .take_while(|l| !end(l))
-            .any(|l| l.contains("kcov"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,34 +407,6 @@ mod tests {
             assert!(message.starts_with(&reason), "{message}");
             assert_eq!(status, 128 + number);
             lab.ends("child");
-        }
-    }
-
-    #[test]
-    fn what_is_not_allowed_is_a_complaint() {
-        let provoked =
-            "[ 1.0] WARNING: CPU: 0 PID: 7 at kernel/rkcov/shim.c:107 rkcov_warn+0x1f/0x30\n";
-        let locks = "[ 2.0] WARNING: possible circular locking dependency detected";
-        let leaks = "[ 3.0] unreferenced object 0xffff888003c4a800 (size 64):";
-        let allowed = ["rkcov_warn".to_owned()];
-        assert_eq!(complains("[ 0.0] hello\n", &[]), None);
-        assert_eq!(complains(provoked, &[]), Some(provoked.trim().into()));
-        assert_eq!(complains(provoked, &allowed), None);
-        let race = |of: &str| {
-            format!(
-                "[ 4.0] BUG: KCSAN: data-race in {of} / seq_putc\n[ 4.0] write to 0xff of 8 bytes by task 7 on cpu 1:\n\
-                 [ 4.1]  {of}+0xac/0x190\n[ 4.2] ==================================\n[ 4.3] kcov: self test\n"
-            )
-        };
-        assert_eq!(complains(&race("detach_pid"), &[]), None);
-        let ours = race("kcov_open");
-        assert_eq!(
-            complains(&ours, &[]),
-            Some(ours.lines().next().unwrap().into())
-        );
-        for complaint in [locks, leaks] {
-            let messages = format!("{provoked}{complaint}\n");
-            assert_eq!(complains(&messages, &allowed), Some(complaint.into()));
         }
     }
 }

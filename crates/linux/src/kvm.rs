@@ -2,8 +2,9 @@
 //! Whether a guest can use KVM here. A device that is there may hang, or stop a guest at once, so it
 //! is tried: a kernel is booted without anything to run, once for each boot of this machine.
 
-use crate::boot::{complaint, qemu, Guest, PAUSE};
+use crate::console::complaint;
 use crate::error::{io_error, Result};
+use crate::vm::{qemu, Guest, PAUSE};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;

@@ -9,6 +9,7 @@
 //! [`documentation`] has programs to run.
 
 pub mod boot;
+mod console;
 pub mod cpio;
 pub mod device;
 pub mod documentation;
@@ -28,6 +29,7 @@ mod ptrace;
 mod record;
 pub mod setup;
 mod verify;
+mod vm;
 
 pub use boot::{Clock, Machine};
 pub use device::Device;

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process that a guest runs in: QEMU or User Mode Linux.
+
+use crate::error::{io_error, Result};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Between two looks at the guest.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+
+/// A PC with nothing but a processor, memory, a kernel and a console.
+pub(crate) fn qemu(acceleration: &str, memory: u32, kernel: &Path, console: &Path) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    // This machine's ACPI has its interrupts in tables. The older one computes them, in a loop that a debugging kernel
+    // under emulation may give up.
+    command
+        .args([
+            "-machine",
+            "q35",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ])
+        .args(["-display", "none", "-accel", acceleration])
+        .args(["-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
+        .arg("-kernel")
+        .arg(kernel)
+        .args(["-serial", &format!("file:{}", console.display())]);
+    command
+}
+
+/// A running guest; dropping it ends it.
+pub(crate) struct Guest(Child);
+
+impl Guest {
+    /// Starts it in a process group of its own, which the terminal's signals do not reach: whoever
+    /// starts it ends it. If nobody is left who could, the kernel does.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let end_with_us = || {
+            // SAFETY: one system call without addresses, allowed between fork and exec.
+            match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: as its own comment says.
+        unsafe { command.pre_exec(end_with_us) };
+        let started = command.process_group(0).stdin(Stdio::null()).spawn();
+        started.map(Self).map_err(io_error(command.get_program()))
+    }
+
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.0.try_wait().map_err(io_error("the guest"))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            // SAFETY: a number that is its group's until it has been waited for.
+            unsafe { libc::kill(-(self.0.id() as libc::pid_t), libc::SIGKILL) };
+        }
+        let _ = self.0.wait();
+    }
+}
