@@ -20,6 +20,7 @@ pub mod collect;
 pub mod each;
 pub mod error;
 pub mod install;
+pub mod look;
 pub mod manual;
 mod per_test;
 pub mod record;

@@ -4,12 +4,14 @@
 //! [`trace`] is the file between a collector and everybody else. [`image`] finds the executables
 //! and libraries that ran and says what their addresses mean. [`coverage`] puts both together:
 //! files, lines, functions, and the streams that ran each. [`sources`] decides which files a report
-//! shows, and [`render`] shows them. [`exclusions`] are lines that nobody wants counted.
+//! shows, and [`render`] shows them. [`exclusions`] are lines that nobody wants counted. [`place`] finds
+//! the lines and functions that a user names.
 
 pub mod contexts;
 pub mod coverage;
 pub mod exclusions;
 pub mod image;
+pub mod place;
 pub mod render;
 pub mod sources;
 pub mod trace;

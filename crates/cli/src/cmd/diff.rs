@@ -2,14 +2,16 @@
 //! `rkcov diff`: the code that only one of two traces covered.
 
 use super::report::Error;
-use crate::error::{say, CLOSED_PIPE};
+use super::traces::print;
+use crate::error::say;
+use crate::look::{Color, Look};
 use clap::ValueEnum;
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::Difference;
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::TraceFile;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -74,23 +76,15 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let view = |coverage| View::new(coverage, Selection::all(coverage), &filter);
     let difference = Difference::of(&view(&a), &view(&b));
 
-    let out = io::stdout();
-    let width = terminal_size::terminal_size_of(&out).map_or(100, |(columns, _)| columns.0);
-    let mut to = BufWriter::new(out.lock());
-    let written = match args.format {
-        Format::Text => difference.text(width.into(), &mut to),
-        Format::Json => difference.json(&mut to),
-    };
-    match written.and_then(|()| to.flush()) {
-        Ok(()) if args.exit_code && !difference.is_empty() => Ok(ExitCode::FAILURE),
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
-        Err(source) => Err(Error::Write {
-            path: "standard output".into(),
-            source,
-        }),
+    let look = Look::of(Color::Auto, Some(&io::stdout()));
+    let printed = print(|to| match args.format {
+        Format::Text => difference.text(look.width, to),
+        Format::Json => difference.json(to),
+    })?;
+    if args.exit_code && !difference.is_empty() {
+        return Ok(ExitCode::FAILURE);
     }
+    Ok(printed)
 }
 
 fn coverage(args: &Args, path: &Path) -> Result<Coverage, Error> {

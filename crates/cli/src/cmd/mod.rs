@@ -13,6 +13,8 @@ pub mod linux;
 pub mod preload;
 pub mod report;
 pub mod run;
+pub mod show;
+mod traces;
 
 use crate::error::Error;
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ pub enum Command {
     /// What may be asked of contexts.
     #[command(flatten)]
     Question(contexts::Question),
+    /// Show who ran a line or a function, and what they ran before it
+    Show(show::Args),
     /// Show the code that only one of two traces covered
     Diff(diff::Args),
     /// Install the commands, the runtime, its header, manual pages and completions
@@ -66,6 +70,7 @@ impl Command {
             Self::Preload(args) => preload::run(&args),
             Self::Report(args) => Ok(report::run(&args)?),
             Self::Question(question) => Ok(contexts::run(&question)?),
+            Self::Show(args) => Ok(show::run(&args)?),
             Self::Diff(args) => Ok(diff::run(&args)?),
             Self::Install(args) => install::install(&args),
             Self::Uninstall(place) => install::uninstall(&place),

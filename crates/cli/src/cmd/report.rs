@@ -2,6 +2,7 @@
 //! `rkcov report`: what trace files say, for people and for tools.
 
 use crate::error::{say, Chain, CLOSED_PIPE};
+use crate::look::{Color, Look};
 use crate::since::{self, Changes};
 use clap::ValueEnum;
 use rkcov::program::limits_are_errors;
@@ -10,21 +11,19 @@ use rkcov_report::coverage::{
     Coverage, MixedModes, Named, Selection, StreamSummary, Thread, UnknownThread, View,
 };
 use rkcov_report::image::{self, ElfError, Problem, Search};
-use rkcov_report::render::{self, Detail, PcOptions, Style, TextOptions};
+use rkcov_report::place::NoPlace;
+use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::{
     Info, Mode, Module, OpenError, Process, StreamInfo, Trace, TraceFile, Writer,
 };
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-
-/// Columns of a report that does not go to a terminal.
-const WIDTH: usize = 100;
 
 /// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -116,13 +115,6 @@ impl Format {
     pub const fn is_for_people(self) -> bool {
         matches!(self, Self::Text)
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 /// The arguments of `rkcov report`.
@@ -345,6 +337,9 @@ pub enum Error {
     /// The traces have no contexts, or none of that name.
     #[error(transparent)]
     Contexts(#[from] contexts::Error),
+    /// There is no place of that name.
+    #[error(transparent)]
+    Place(#[from] NoPlace),
     /// There are no rows in such a report.
     #[error("--by context is for --format text, json and lcov")]
     ByContext,
@@ -593,13 +588,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
                 limits_are_errors();
                 let file = File::create(path).map_err(failed)?;
                 let mut to = BufWriter::new(file);
-                let look = Look::of(args, None);
+                let look = Look::of(args.color, None);
                 reporter.write(*format, &look, &mut to).map_err(failed)?;
                 to.flush().map_err(failed)?;
             }
             None => {
                 let out = io::stdout();
-                let look = Look::of(args, Some(&out));
+                let look = Look::of(args.color, Some(&out));
                 let mut to = BufWriter::new(out.lock());
                 let written = reporter.write(*format, &look, &mut to);
                 match written.and_then(|()| to.flush()) {
@@ -675,36 +670,6 @@ fn filter(args: &Args, coverage: &Coverage) -> Filter {
         exclude: args.exclude.clone(),
         all: args.all_sources,
         project: folders.chain(args.project.iter().cloned()).collect(),
-    }
-}
-
-/// How wide and how coloured.
-struct Look {
-    width: usize,
-    style: Style,
-}
-
-impl Look {
-    /// `out` is where the report goes, unless that is a file.
-    fn of(args: &Args, out: Option<&io::Stdout>) -> Self {
-        let terminal = out.is_some_and(IsTerminal::is_terminal);
-        let colour = match args.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => {
-                let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-                terminal
-                    && set("NO_COLOR").is_none()
-                    && set("TERM").is_some_and(|term| term != "dumb")
-            }
-        };
-        let size = out
-            .filter(|_| terminal)
-            .and_then(terminal_size::terminal_size_of);
-        Self {
-            width: size.map_or(WIDTH, |(columns, _)| usize::from(columns.0)),
-            style: Style { colour },
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod folded;
 mod lines;
 mod options;
 mod paths;
+mod show;
 mod small;
 
 use std::fmt::Write;

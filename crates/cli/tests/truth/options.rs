@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::lines::Built;
 
-const THREADS: &str = "\
+pub(crate) const THREADS: &str = "\
 #include <pthread.h>
 #include <unistd.h>
 static int shared(int n) {

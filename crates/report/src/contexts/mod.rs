@@ -16,6 +16,7 @@ use regex::Regex;
 use roaring::RoaringBitmap;
 
 use crate::coverage::{Coverage, Function, Hits, Selection, SourceFile, StreamSet};
+use crate::place::{NoPlace, Place};
 use crate::sources::{Filter, Verdict};
 use crate::trace::{ContextKind, Ended};
 
@@ -110,25 +111,9 @@ pub enum Error {
     /// No context has that name.
     #[error("no context is called {0}; `--by context` lists them")]
     NoSuchContext(String),
-    /// No source is called that.
-    #[error("no source is {0} in the traces, and no function is called so")]
-    NoSuchPlace(String),
-    /// There is no code on the line.
-    #[error("{file}:{line}: there is no code on this line{}", nearest(*.next))]
-    NoCode {
-        /// The source.
-        file: String,
-        /// The line.
-        line: u32,
-        /// The next one that has code.
-        next: Option<u32>,
-    },
-}
-
-fn nearest(next: Option<u32>) -> String {
-    next.map_or_else(String::new, |line| {
-        format!("; the next that has some is {line}")
-    })
+    /// There is no such place.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
 }
 
 impl<'a> Contexts<'a> {
@@ -306,45 +291,8 @@ impl<'a> Contexts<'a> {
     /// # Errors
     /// There is no such place.
     pub fn ran(&self, place: &str) -> Result<Ran<'_>, Error> {
-        let (file, line) = match place.rsplit_once(':') {
-            Some((file, line)) if !file.is_empty() => match line.parse::<u32>() {
-                Ok(line) => (file, Some(line)),
-                Err(_) => (place, None),
-            },
-            _ => (place, None),
-        };
-        let files = self.coverage.files.iter();
-        let files: Vec<_> = files.filter(|(path, _)| path.ends_with(file)).collect();
-        let mut hits: Vec<&Hits> = Vec::new();
-        if files.is_empty() {
-            let all = self
-                .coverage
-                .files
-                .values()
-                .flat_map(|file| &file.functions);
-            let named = all.filter(|function| is_called(&function.name, place));
-            hits.extend(named.map(|function| &function.hits));
-            if hits.is_empty() {
-                return Err(Error::NoSuchPlace(place.to_owned()));
-            }
-        }
-        for (_, source) in &files {
-            match line {
-                Some(line) => hits.extend(source.lines.get(&line)),
-                None => hits.extend(source.lines.values()),
-            }
-        }
-        if let (true, Some(line)) = (hits.is_empty(), line) {
-            let later = files
-                .iter()
-                .flat_map(|(_, source)| source.lines.range(line..));
-            return Err(Error::NoCode {
-                file: file.to_owned(),
-                line,
-                next: later.map(|(line, _)| *line).min(),
-            });
-        }
-        Ok(self.who(hits))
+        let places = Place::named(self.coverage, place)?;
+        Ok(self.who(places.iter().flat_map(Place::hits)))
     }
 
     fn who(&self, hits: impl IntoIterator<Item = &'a Hits>) -> Ran<'_> {
@@ -455,10 +403,4 @@ fn lines_of_tests(source: &SourceFile, tests: &BTreeSet<String>) -> RoaringBitma
         }
     }
     lines
-}
-
-/// Whether a function's name is `wanted`, or ends in it.
-fn is_called(name: &str, wanted: &str) -> bool {
-    name.strip_suffix(wanted)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
 }

@@ -13,6 +13,7 @@ mod names;
 mod paths;
 mod resolve;
 mod select;
+mod steps;
 mod streams;
 mod view;
 
@@ -31,6 +32,7 @@ pub(crate) use gather::Places;
 pub(crate) use guards::Guards;
 use losses::Lossy;
 pub use select::{Seen, Selection, Thread, UnknownThread};
+pub use steps::{before, Step};
 pub use streams::{StreamIndex, StreamSet};
 pub use view::{Count, FileView, View};
 

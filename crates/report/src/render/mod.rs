@@ -11,6 +11,7 @@ mod json;
 mod lcov;
 mod paths;
 mod pcs;
+mod show;
 mod style;
 mod text;
 mod tree;
@@ -25,6 +26,7 @@ pub use html::{html, html_folder};
 pub use json::json;
 pub use lcov::{lcov, lcov_by_context};
 pub use pcs::{pcs, PcOptions};
+pub use show::{Answer, ShowOptions};
 pub use style::Style;
 pub use text::{text, TextOptions};
 

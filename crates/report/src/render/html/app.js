@@ -57,8 +57,8 @@ function look(mask, only) {
   }
   return of;
 }
-const blank = () => ({lr: 0, lk: 0, fr: 0, fk: 0, un: 0, partial: false, files: 0});
-const add = (to, s) => { for (const k of ['lr', 'lk', 'fr', 'fk', 'un', 'files']) to[k] += s[k]; to.partial = to.partial || s.partial; return to; };
+const blank = () => ({lr: 0, la: 0, fr: 0, fa: 0, un: 0, partial: false, files: 0});
+const add = (to, s) => { for (const k of ['lr', 'la', 'fr', 'fa', 'un', 'files']) to[k] += s[k]; to.partial = to.partial || s.partial; return to; };
 function sum(file) {
   const s = blank();
   s.partial = !file.c || now.only;
@@ -68,16 +68,17 @@ function sum(file) {
       const is = seen[flat[i]], n = flat[i + 1];
       if (is === RAN) r += n; else if (is === MISSED) m += n; else if (is === UNKNOWN) u += n;
     }
-    return [r, s.partial ? r : r + m, u];
+    return [r, s.partial ? r : r + m + u, u];
   };
-  [s.lr, s.lk, s.un] = count(file.l);
-  [s.fr, s.fk] = count(file.f);
+  [s.lr, s.la, s.un] = count(file.l);
+  [s.fr, s.fa] = count(file.f);
   s.files = 1;
   return s;
 }
-const part = (r, k, partial) => partial || !k ? null : Math.floor(r * 10000 / k) / 100;
-const percent = p => p === null ? '' : (Math.floor(p * 10) / 10).toFixed(1) + ' %';
-const full = s => !s.partial && s.lr === s.lk && s.fr === s.fk;
+// Of all lines with code, unknown ones too; rounded down, and 0 is nothing: as in JSON.
+const part = (r, all, partial) => partial || !all ? null : Math.max(Math.floor(r * 10000 / all), Math.min(r, 1)) / 100;
+const percent = p => p === null ? '' : (Math.max(Math.floor(p * 10), p > 0 ? 1 : 0) / 10).toFixed(1) + ' %';
+const full = s => !s.partial && s.lr === s.la && s.fr === s.fa;
 
 function tree() {
   const paths = ix.files.map(f => f.p.split('/'));
@@ -123,7 +124,7 @@ function tree() {
 function total(dir) {
   dir.sum = blank();
   dir.dirs.forEach(d => add(dir.sum, total(d)));
-  dir.files.forEach(f => { f.sum = sums[f.file]; if (f.sum.lk) add(dir.sum, f.sum); });
+  dir.files.forEach(f => { f.sum = sums[f.file]; if (f.sum.la) add(dir.sum, f.sum); });
   return dir.sum;
 }
 function choose() {
@@ -255,21 +256,21 @@ window.rkcov = {
 
 // ---- overview
 const meter = s => {
-  const p = part(s.lr, s.lk, s.partial);
+  const p = part(s.lr, s.la, s.partial);
   return p === null ? '' : '<span class="meter" aria-hidden="true"><i style="width:' + p + '%"></i></span>';
 };
-const ratio = (r, k, partial) => partial ? num(r) : num(r) + '<span class="of"> / ' + num(k) + '</span>';
-const cells = s => '<td class="bar">' + meter(s) + '</td><td class="n">' + percent(part(s.lr, s.lk, s.partial)) +
-  '</td><td class="n">' + ratio(s.lr, s.lk, s.partial) + '</td><td class="n">' + ratio(s.fr, s.fk, s.partial) +
+const ratio = (r, all, partial) => partial ? num(r) : num(r) + '<span class="of"> / ' + num(all) + '</span>';
+const cells = s => '<td class="bar">' + meter(s) + '</td><td class="n">' + percent(part(s.lr, s.la, s.partial)) +
+  '</td><td class="n">' + ratio(s.lr, s.la, s.partial) + '</td><td class="n">' + ratio(s.fr, s.fa, s.partial) +
   '</td><td class="n q">' + (s.un ? num(s.un) : '') + '</td>';
 const COLUMNS = [['name', 'Name'], ['', ''], ['p', 'Lines'], ['l', 'Ran'], ['f', 'Functions'], ['u', 'Unknown']];
 const UNKNOWN_WHY = 'There is code on these lines, but nothing that was recorded tells whether it ran: for instance behind a call ' +
-  'that may not have come back. They count neither as run nor as not run, and no percentage has them.';
+  'that may not have come back. They are among the lines with code, not among those that ran.';
 
 function order(list) {
   const [key, down] = settings.sort || ['name', false];
   const of = {
-    p: n => { const p = part(n.sum.lr, n.sum.lk, n.sum.partial); return p === null ? -1 : p; },
+    p: n => { const p = part(n.sum.lr, n.sum.la, n.sum.partial); return p === null ? -1 : p; },
     l: n => n.sum.lr, f: n => n.sum.fr, u: n => n.sum.un,
   }[key];
   const by = of ? (a, b) => of(a) - of(b) || (a.name < b.name ? -1 : 1) : (a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
@@ -278,7 +279,7 @@ function order(list) {
 let rows = [];
 function flatten() {
   rows = [];
-  const keep = n => n.sum.lk && !(settings.hide && full(n.sum));
+  const keep = n => n.sum.la && !(settings.hide && full(n.sum));
   if (settings.flat) {
     const all = [];
     const walk = dir => { all.push(...dir.files); dir.dirs.forEach(walk); };
@@ -298,7 +299,7 @@ function flatten() {
 function leaf(f, level, name) {
   rows.push({node: f, level, name, open: !!f.open, href: link({file: f.path})});
   if (!f.open || !f.functions) return;
-  const functions = f.functions().filter(n => n.sum.fk && !(settings.hide && n.sum.fr && full(n.sum)));
+  const functions = f.functions().filter(n => n.sum.fa && !(settings.hide && n.sum.fr && full(n.sum)));
   for (const fn of order(functions)) rows.push({node: fn, level: level + 1, name: fn.name, leaf: true, href: link({file: f.path, line: fn.line})});
 }
 // Functions of a file with the sums of their lines.
@@ -306,12 +307,13 @@ function inner(data, file) {
   return data.f.map(([name, first, last, pair, count]) => {
     const s = blank(), is = seen[pair];
     s.partial = !file.c || now.only;
-    s.fk = is === RAN || is === MISSED && !s.partial ? 1 : 0;
+    s.fa = is === RAN || (is === MISSED || is === UNKNOWN) && !s.partial ? 1 : 0;
     s.fr = is === RAN ? 1 : 0;
     for (const [line, p] of data.lines) {
       if (line < first || line > last) continue;
       const l = seen[p];
-      if (l === RAN) { s.lr++; s.lk++; } else if (l === MISSED && !s.partial) s.lk++; else if (l === UNKNOWN) s.un++;
+      if (l === RAN) s.lr++; else if (l === UNKNOWN) s.un++;
+      if (l === RAN || (l === MISSED || l === UNKNOWN) && !s.partial) s.la++;
     }
     return {name, line: first, last, sum: s, is, count};
   });
@@ -339,7 +341,7 @@ function overview() {
     (ix.runs.length > 3 ? '<br>and ' + many(ix.runs.length - 3, 'more trace') : '');
   $('#main').innerHTML = '<h1 class="quiet">Coverage of ' + esc(ix.title) + '</h1>' + banner() +
     ix.alarms.map(a => '<p class="alarm"><strong aria-hidden="true">!</strong> ' + esc(a) + '</p>').join('') +
-    '<section class="cards" aria-label="Sums">' + big('Lines', s.lr, s.lk, 'lines') + big('Functions', s.fr, s.fk, 'functions') +
+    '<section class="cards" aria-label="Sums">' + big('Lines', s.lr, s.la, 'lines') + big('Functions', s.fr, s.fa, 'functions') +
     '<div class="card"><h2>Unknown lines</h2><p class="big unknown">' + num(s.un) + '</p><details class="small"><summary>What is that?</summary>' + UNKNOWN_WHY + '</details></div>' +
     '<div class="card run"><h2>What ran</h2><p>' + command + '</p><p class="small">' +
     many(ix.who.length, 'thread') + ' of ' + many(new Set(ix.who.map(w => w.run + '/' + w.pid)).size, 'process').replace('processs', 'processes') +
@@ -355,7 +357,7 @@ function overview() {
   redraw();
 }
 function redraw(focus) {
-  $('#rows').innerHTML = body() || '<tr><td colspan="6" class="none">' + (settings.hide && root.sum.lk ? 'Everything here is fully covered.' : 'Nothing ran here.') + '</td></tr>';
+  $('#rows').innerHTML = body() || '<tr><td colspan="6" class="none">' + (settings.hide && root.sum.la ? 'Everything here is fully covered.' : 'Nothing ran here.') + '</td></tr>';
   $('#n-files').textContent = num(root.sum.files);
   if (focus !== undefined) at(Math.min(focus, rows.length - 1));
 }
@@ -447,10 +449,10 @@ function source(at, data) {
   const counts = ix.mode === 'trace' && now.who === null && !now.only, people = ix.who.length > 1;
   const crumbs = path.split('/');
   const list = functions.map(f => '<li><a href="' + esc(link({file: path, line: f.line})) + '"><span class="fs ' + CLASS[f.is] + '" aria-hidden="true">' + (SIGN[f.is] || '·') + '</span><span class="fname">' + esc(f.name) +
-    '</span><span class="quiet">, ' + WORD[f.is] + '</span>' + '<span class="n">' + ratio(f.sum.lr, f.sum.lk, f.sum.partial) + '</span></a></li>').join('');
+    '</span><span class="quiet">, ' + WORD[f.is] + '</span>' + '<span class="n">' + ratio(f.sum.lr, f.sum.la, f.sum.partial) + '</span></a></li>').join('');
   $('#main').innerHTML = '<div class="filehead"><nav aria-label="Path"><a href="' + esc(link({file: null})) + '">all files</a> <span class="of">/</span> ' +
     crumbs.slice(0, -1).map(c => '<span class="of">' + esc(c) + ' /</span> ').join('') + '<h1>' + esc(crumbs[crumbs.length - 1]) + '</h1></nav>' +
-    '<span class="sum">' + meter(s) + ' <strong>' + percent(part(s.lr, s.lk, s.partial)) + '</strong> ' + ratio(s.lr, s.lk, s.partial) + ' lines · ' + ratio(s.fr, s.fk, s.partial) + ' functions' + (s.un ? ' · ' + num(s.un) + ' unknown' : '') + '</span>' +
+    '<span class="sum">' + meter(s) + ' <strong>' + percent(part(s.lr, s.la, s.partial)) + '</strong> ' + ratio(s.lr, s.la, s.partial) + ' lines · ' + ratio(s.fr, s.fa, s.partial) + ' functions' + (s.un ? ' · ' + num(s.un) + ' unknown' : '') + '</span>' +
     '<span class="tools"><button type="button" id="prev" title="Previous line that did not run (p)" aria-label="Previous line that did not run">↑</button><button type="button" id="next" title="Next line that did not run (n)" aria-label="Next line that did not run">↓</button> <span id="pos" class="of"></span></span></div>' +
     banner() + (data.t === null ? '<p class="alarm">The text of this file cannot be shown: ' + esc(data.w) + '</p>' : '') +
     '<div class="split"><div class="code' + (counts ? ' counts' : '') + (people ? ' people' : '') + '" role="table" aria-label="' + esc(path) + '" tabindex="0" id="code"></div>' +
@@ -537,7 +539,7 @@ function neighbour(by) {
 }
 function rowsOfFiles() {
   const out = [];
-  const walk = dir => { order(dir.dirs).forEach(walk); order(dir.files).forEach(f => { if (f.sum.lk && !(settings.hide && full(f.sum))) out.push(f.path); }); };
+  const walk = dir => { order(dir.dirs).forEach(walk); order(dir.files).forEach(f => { if (f.sum.la && !(settings.hide && full(f.sum))) out.push(f.path); }); };
   walk(root);
   return out;
 }
@@ -655,7 +657,7 @@ function findPanel() {
       if (jump && open) hits.push({score: 1, name: 'line ' + jump[1], note: open.path, href: link({line: Number(jump[1])}), is: 'line'});
       else ix.files.forEach((f, i) => {
         const path = shown(i), s = q ? fit(q, path) : sums[i].lr ? 0 : -1;
-        if (s >= 0) hits.push({score: s + 2, name: path, note: percent(part(sums[i].lr, sums[i].lk, sums[i].partial)), href: link({file: path}), is: 'file'});
+        if (s >= 0) hits.push({score: s + 2, name: path, note: percent(part(sums[i].lr, sums[i].la, sums[i].partial)), href: link({file: path}), is: 'file'});
         if (q && names[i]) names[i][0].forEach((name, k) => { const s = fit(q, name); if (s > 0) hits.push({score: s, name, note: path + ':' + names[i][1][k], href: link({file: path, line: names[i][1][k]}), is: 'function'}); });
       });
       hits.sort((a, b) => b.score - a.score);

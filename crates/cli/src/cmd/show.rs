@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rkcov show`: who ran a line or a function, and how they came there.
+
+use super::report::Error;
+use super::traces::{print, with_coverage};
+use crate::look::{Color, Look};
+use clap::ValueEnum;
+use rkcov_report::image::Search;
+use rkcov_report::place::Place;
+use rkcov_report::render::{Answer, ShowOptions};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The format of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// JSON for programs; docs/show.schema.json describes it
+    Json,
+}
+
+/// The arguments of `rkcov show`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// FILE:LINE, a FILE (the end of its path is enough), or the end of a function's name
+    #[arg(value_name = "PLACE")]
+    place: String,
+    /// Trace files, taken as one
+    #[arg(required = true, value_name = "TRACE")]
+    files: Vec<PathBuf>,
+    /// The output format
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// List all threads, even if there are many
+    #[arg(long)]
+    all: bool,
+    /// Search this folder for executables and libraries that were moved
+    #[arg(long, value_name = "DIR")]
+    binaries: Vec<PathBuf>,
+    /// When to use colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+/// Answers.
+///
+/// # Errors
+/// A trace cannot be read, there is no such place, or the answer cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let mut search = Search::default();
+    search.binaries.clone_from(&args.binaries);
+    let answer = with_coverage(&args.files, &search, |coverage, traces| {
+        let places = Place::named(coverage, &args.place)?;
+        Ok(Answer::of(coverage, &places, traces, &search))
+    })?;
+    let look = Look::of(args.color, Some(&io::stdout()));
+    let options = ShowOptions {
+        width: look.width,
+        style: look.style,
+        all: args.all,
+    };
+    print(|to| match args.format {
+        Format::Text => answer.text(&options, to),
+        Format::Json => answer.json(to),
+    })
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What commands on traces have in common: they read some, and print something.
+
+use super::report::Error;
+use crate::error::{say, CLOSED_PIPE};
+use rkcov_report::coverage::{Coverage, Named};
+use rkcov_report::image::Search;
+use rkcov_report::trace::TraceFile;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Reads traces as one, says what is missing of their programs, and gives both to `then`.
+///
+/// # Errors
+/// A trace cannot be read; or what `then` says.
+pub(super) fn with_coverage<T>(
+    files: &[PathBuf],
+    search: &Search,
+    then: impl FnOnce(&Coverage, &[Named<'_>]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let opened = files.iter().map(TraceFile::open);
+    let opened: Vec<TraceFile> = opened.collect::<Result<_, _>>()?;
+    let traces = opened.iter().map(TraceFile::trace);
+    let traces: Vec<_> = traces.collect::<Result<_, _>>()?;
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    let named: Vec<Named<'_>> = names
+        .iter()
+        .zip(&traces)
+        .map(|(name, trace)| Named { name, trace })
+        .collect();
+    let coverage = Coverage::new(&named, search)?;
+    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
+        say(format_args!("rkcov: {problem}"));
+    }
+    then(&coverage, &named)
+}
+
+/// Prints to standard output. If its reader is gone, nothing more is to be said.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn print(
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<ExitCode, Error> {
+    let mut to = BufWriter::new(io::stdout().lock());
+    match write(&mut to).and_then(|()| to.flush()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
+        Err(source) => Err(Error::Write {
+            path: "standard output".into(),
+            source,
+        }),
+    }
+}
