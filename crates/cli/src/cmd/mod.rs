@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod env;
 pub mod install;
 pub mod linux;
+pub mod merge;
 pub mod preload;
 pub mod report;
 pub mod run;
@@ -44,6 +45,8 @@ pub enum Command {
     Show(show::Args),
     /// Show the code that only one of two traces covered
     Diff(diff::Args),
+    /// Write one trace file that has all of several
+    Merge(merge::Args),
     /// Install the commands, the runtime, its header, manual pages and completions
     Install(install::Args),
     /// Remove the files that `rkcov install` installed
@@ -72,6 +75,7 @@ impl Command {
             Self::Question(question) => Ok(contexts::run(&question)?),
             Self::Show(args) => Ok(show::run(&args)?),
             Self::Diff(args) => Ok(diff::run(&args)?),
+            Self::Merge(args) => Ok(merge::run(&args)?),
             Self::Install(args) => install::install(&args),
             Self::Uninstall(place) => install::uninstall(&place),
             Self::Completions(args) => completions::run(&args),

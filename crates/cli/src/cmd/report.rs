@@ -15,7 +15,7 @@ use rkcov_report::place::NoPlace;
 use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::{
-    Info, Mode, Module, OpenError, Process, StreamInfo, Trace, TraceFile, Writer,
+    Incompatible, Info, Mode, Module, OpenError, Process, StreamInfo, Trace, TraceFile, Writer,
 };
 use std::fmt;
 use std::fs::File;
@@ -337,6 +337,9 @@ pub enum Error {
     /// The traces have no contexts, or none of that name.
     #[error(transparent)]
     Contexts(#[from] contexts::Error),
+    /// Traces that cannot be one.
+    #[error(transparent)]
+    Merge(Incompatible),
     /// There is no place of that name.
     #[error(transparent)]
     Place(#[from] NoPlace),

@@ -6,6 +6,7 @@ mod clients;
 mod exclusions;
 mod folded;
 mod lines;
+mod merge;
 mod options;
 mod paths;
 mod show;

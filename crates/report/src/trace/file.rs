@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 use tempfile::NamedTempFile;
@@ -49,6 +50,14 @@ impl TraceFile {
     /// The first thing that is wrong with it.
     pub fn trace(&self) -> Result<Trace<'_>, OpenError> {
         Trace::parse(self.bytes()).map_err(|source| self.wrong(source))
+    }
+
+    /// How the trace in it came to be; nothing else of it is read.
+    ///
+    /// # Errors
+    /// It does not begin as a trace does.
+    pub fn info(&self) -> Result<Info, OpenError> {
+        Trace::describe(self.bytes()).map_err(|source| self.wrong(source))
     }
 
     /// What of the trace stands before the first thing that is wrong, and what that is.
@@ -185,7 +194,16 @@ impl Writer<io::BufWriter<Output>> {
     /// What the system says: no space, no reader at the other end of a pipe. A regular file is
     /// then as it was before.
     pub fn save(self) -> io::Result<()> {
-        let output = self.finish()?.into_inner().map_err(|e| e.into_error())?;
+        self.save_at(SystemTime::now())
+    }
+
+    /// Ends the trace, of which recording ended at `ended`, and puts it in its place.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_at(self, ended: SystemTime) -> io::Result<()> {
+        let output = self.finish_at(ended)?.into_inner();
+        let output = output.map_err(|e| e.into_error())?;
         output.put_in_place()
     }
 }

@@ -28,6 +28,7 @@ mod error;
 mod file;
 mod format;
 mod loss;
+mod merge;
 mod reader;
 mod sites;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use error::{OpenError, TraceError};
 pub use file::{Output, TraceFile};
 pub use format::{MAGIC, OLDEST, VERSION};
 pub use loss::{Loss, Scope};
+pub use merge::{Incompatible, Merge};
 pub use reader::{Stream, Trace};
 pub use sites::SiteSet;
 pub use writer::Writer;

@@ -89,18 +89,7 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// If not even the first section, which says what the trace is, can be read.
     pub fn salvage(bytes: &'a [u8]) -> Result<(Self, Option<TraceError>), TraceError> {
-        let version = file_version(bytes)?;
-        let mut sections = Sections {
-            bytes,
-            at: FILE_HEADER,
-            number: 0,
-        };
-        let (at, kind, payload) = sections.next_section()?;
-        if kind != Kind::Info as u32 {
-            let what = "it does not begin with its own description";
-            return Err(TraceError::Malformed { at, what });
-        }
-        let info = info(payload).map_err(|what| TraceError::Malformed { at, what })?;
+        let (version, info, sections) = begin(bytes)?;
         let mut trace = Self {
             version,
             info,
@@ -122,6 +111,14 @@ impl<'a> Trace<'a> {
             }
         }
         Ok((trace, wrong))
+    }
+
+    /// How a trace came to be, by its first section alone.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn describe(bytes: &'a [u8]) -> Result<Info, TraceError> {
+        begin(bytes).map(|(_, info, _)| info)
     }
 
     /// How the trace came to be.
@@ -491,6 +488,23 @@ impl<'a> Stream<'a> {
     fn stored_words(&self) -> u64 {
         self.chunks.iter().map(Chunk::len).sum()
     }
+}
+
+/// The version of a file, its description, and what follows.
+fn begin(bytes: &[u8]) -> Result<(u32, Info, Sections<'_>), TraceError> {
+    let version = file_version(bytes)?;
+    let mut sections = Sections {
+        bytes,
+        at: FILE_HEADER,
+        number: 0,
+    };
+    let (at, kind, payload) = sections.next_section()?;
+    if kind != Kind::Info as u32 {
+        let what = "it does not begin with its own description";
+        return Err(TraceError::Malformed { at, what });
+    }
+    let info = info(payload).map_err(|what| TraceError::Malformed { at, what })?;
+    Ok((version, info, sections))
 }
 
 fn file_version(bytes: &[u8]) -> Result<u32, TraceError> {
