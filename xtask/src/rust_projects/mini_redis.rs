@@ -92,11 +92,16 @@ impl Server {
         })
     }
 
-    /// The server itself, as long as it runs.
+    /// The server itself, as long as it runs. `cargo rkcov` has another child, which writes the trace.
     fn process(&self) -> Option<Pid> {
         let us = self.0.id();
         let children = fs::read_to_string(format!("/proc/{us}/task/{us}/children")).ok()?;
-        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+        let is_server = |child: &&str| {
+            fs::read_link(format!("/proc/{child}/exe"))
+                .is_ok_and(|program| program.ends_with("debug/mini-redis-server"))
+        };
+        let server = children.split_whitespace().find(is_server)?;
+        Pid::from_raw(server.parse().ok()?)
     }
 
     /// Ends the server: by Ctrl-C as it comes from a terminal, or by a kill that nobody passes on.

@@ -254,6 +254,9 @@ impl Sources {
 
     /// Adds who ran code of several functions, for one of them: whoever ran the code ran them all.
     fn add_folded(&mut self, row: &FoldedRow<'_>, piece: &Piece<Hits>) {
+        if row.symbol.is_some_and(|symbol| is_drop_glue(symbol)) {
+            return;
+        }
         let line = self.lines.entry((Arc::clone(row.file), row.line));
         line.or_default().merge(&piece.weight);
         let Some(symbol) = row.symbol else { return };
@@ -435,7 +438,7 @@ pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &
         }
         into.images.push(summary);
         let functions_of = sources.functions.into_iter();
-        for ((symbol, file), extent) in functions_of.filter(|((s, _), _)| !is_drop_glue(s)) {
+        for ((symbol, file), extent) in functions_of {
             let key = (place(Path::new(&file), moved), demangled(&symbol));
             functions.entry(key).or_default().push(extent);
         }

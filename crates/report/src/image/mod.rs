@@ -175,10 +175,13 @@ impl Image {
         !unwritten.is_some_and(|range| range.contains(&address))
     }
 
-    /// Whether the line of a frame is one that its author wrote.
+    /// Whether the line of a frame is one that its author wrote. The code that drops a suspended future
+    /// has the lines of the `await`s where it can be suspended: none of them runs there.
     pub(crate) fn is_line_of(&self, frame: &Frame) -> bool {
-        let of_doctest = |symbol: &Arc<str>| harness::is_of_doctest(symbol);
-        !(self.has_doctests && frame.symbol.as_ref().is_some_and(of_doctest))
+        let Some(symbol) = &frame.symbol else {
+            return true;
+        };
+        !is_drop_glue(symbol) && !(self.has_doctests && harness::is_of_doctest(symbol))
     }
 
     /// Its instrumented code, if the file itself is there and its lines are known.
@@ -372,8 +375,7 @@ fn without_arguments(name: &str) -> String {
     kept
 }
 
-/// Whether code is what the compiler makes to drop a value. It has lines of its own where a suspended
-/// future is dropped.
+/// Whether code is what the compiler makes to drop a value.
 #[must_use]
 pub fn is_drop_glue(symbol: &str) -> bool {
     let named = ["drop_in_place", "drop_glue"]

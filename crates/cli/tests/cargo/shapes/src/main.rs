@@ -87,5 +87,36 @@ fn main() {
         }
     };
     drop(never(n));
+    let mut suspended = Box::pin(one_of(n));
+    drop(suspended.as_mut().poll(&mut context));
+    drop(suspended);
     println!("{polls} {waited} {} {} {}", closures(n), macros(n), generics(n));
+}
+
+/// Dropped while it is suspended: the code that drops it has the lines of all that it may wait for.
+async fn one_of(n: u64) -> u64 {
+    let text = Held(n.to_string());
+    match n {
+        1 => {
+            held(text, Later(false)).await
+        }
+        2 => {
+            held(text, Later(true)).await
+        }
+        _ => {
+            held(Held(String::new()), Later(true)).await
+        }
+    }
+}
+
+async fn held(text: Held, later: Later) -> u64 {
+    later.await + text.0.len() as u64
+}
+
+struct Held(String);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
 }
