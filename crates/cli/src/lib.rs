@@ -17,6 +17,7 @@ pub mod cache;
 pub mod cargo;
 pub mod cmd;
 pub mod collect;
+pub mod config;
 pub mod each;
 pub mod error;
 pub mod install;

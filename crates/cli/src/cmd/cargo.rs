@@ -70,7 +70,8 @@ enum Sub {
 }
 
 /// Options of `rkcov report` that a user of cargo knows for something else, or does not need.
-const NOT_OFFERED: [&str; 12] = [
+const NOT_OFFERED: [&str; 13] = [
+    "config",
     "files",
     "format",
     "output",

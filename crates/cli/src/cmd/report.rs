@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov report`: what trace files say, for people and for tools.
 
+use crate::config::{self, Choice};
 use crate::error::{say, Chain, CLOSED_PIPE};
 use crate::look::{Color, Look};
 use crate::since::{self, Changes};
@@ -85,7 +86,7 @@ impl FromStr for Wanted {
 
 /// Another name for a folder: `FROM=TO`.
 #[derive(Clone, Debug)]
-struct Remap {
+pub(crate) struct Remap {
     from: PathBuf,
     to: PathBuf,
 }
@@ -118,7 +119,7 @@ impl Format {
 }
 
 /// The arguments of `rkcov report`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Trace files; several give one report
     #[arg(required_unless_present = "pcs", value_name = "FILE")]
@@ -241,10 +242,15 @@ pub struct Args {
     /// Print PCs as they were recorded: memory addresses, in order, with repetitions
     #[arg(long, help_heading = "PCs")]
     raw: bool,
+    #[command(flatten)]
+    choice: Choice,
+    /// The threshold is the configuration's.
+    #[arg(skip)]
+    configured: bool,
 }
 
 /// Which contexts a report is about.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Contexts")]
 struct Contextual {
     /// Show what these contexts ran, such as tests: a name, one with * for any characters, or re:REGEX
@@ -266,6 +272,11 @@ enum By {
 }
 
 impl Contextual {
+    /// Whether they leave out some contexts.
+    fn chooses(&self) -> bool {
+        !self.context.is_empty() || !self.only.is_empty()
+    }
+
     /// The streams that a report is about, if these options choose any.
     fn selection(&self, coverage: &Coverage) -> Result<Option<Selection>, contexts::Error> {
         let (names, only) = match (&self.context[..], &self.only[..]) {
@@ -425,6 +436,9 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// What changed cannot be told.
     #[error(transparent)]
     Since(#[from] since::Error),
@@ -507,11 +521,53 @@ fn trace_of_list(list: &Path, image: &Path, offset: u64) -> Result<Vec<u8>, Erro
     written().map_err(read)
 }
 
-/// Writes the reports.
+impl Args {
+    /// Completes them by what the configuration says. Options win over it. Its thresholds are for what it says
+    /// itself: not for a part that options choose.
+    fn complete(&mut self, config: config::Report) {
+        let lines = |wanted: &Wanted| !wanted.format.is_of_pcs();
+        let has_lines = self.format.is_empty() || self.format.iter().any(lines);
+        let whole = has_lines
+            && self.filter.is_empty()
+            && self.exclude.is_empty()
+            && self.thread.is_empty()
+            && !self.exclusive
+            && !self.contexts.chooses();
+        if whole && self.fail_under_lines.or(self.fail_under_patch).is_none() {
+            match self.since {
+                None => self.fail_under_lines = config.fail_under_lines,
+                Some(_) => self.fail_under_patch = config.fail_under_patch,
+            }
+            self.configured = true;
+        }
+        fn set<T>(option: &mut Vec<T>, config: Vec<T>) {
+            if option.is_empty() {
+                *option = config;
+            }
+        }
+        set(&mut self.filter, config.filter);
+        set(&mut self.exclude, config.exclude);
+        set(&mut self.remap, config.remap);
+        set(&mut self.project, config.project);
+        set(&mut self.binaries, config.binaries);
+        set(&mut self.debug_dir, config.debug_dir);
+        self.all_sources |= config.all_sources;
+        self.no_exclusions |= config.no_exclusions;
+    }
+}
+
+/// Writes the reports, as the options say and, where they say nothing, the configuration.
 ///
 /// # Errors
 /// A trace cannot be read, or a report cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let mut args = args.clone();
+    args.complete(args.choice.read()?.report);
+    write(&args)
+}
+
+/// Writes the reports.
+fn write(args: &Args) -> Result<ExitCode, Error> {
     if args.exclusive && args.thread.is_empty() && !args.by_thread {
         return Err(Error::Exclusive);
     }
@@ -834,6 +890,8 @@ impl<'a> Reporter<'a> {
             return Err(Error::Absent { count });
         }
         match least {
+            // One that is for all traces is for those that have such lines.
+            Some(_) if self.args.configured && view.coverage.mode == Mode::Cmp => Ok(()),
             Some(least) => judge(view, least),
             None => Ok(()),
         }
@@ -924,7 +982,7 @@ fn warn(what: &dyn std::fmt::Display) {
 /// # Errors
 /// As [`run`].
 pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<ExitCode, Error> {
-    run(&Args {
+    let mut args = Args {
         files: vec![trace.to_owned()],
         format: vec![format.into()],
         output,
@@ -956,7 +1014,15 @@ pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Result<Ex
         uncovered: false,
         color: Color::Auto,
         raw: false,
-    })
+        choice: Choice::default(),
+        configured: false,
+    };
+    args.complete(config::Report {
+        // What a program did is not judged here.
+        fail_under_lines: None,
+        ..args.choice.read()?.report
+    });
+    write(&args)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! that did not, nor the other way round.
 
 mod clients;
+mod config;
 mod exclusions;
 mod folded;
 mod lines;
