@@ -181,7 +181,7 @@ impl Image {
         let Some(symbol) = &frame.symbol else {
             return true;
         };
-        !is_drop_glue(symbol) && !(self.has_doctests && harness::is_of_doctest(symbol))
+        !(is_drop_glue(symbol) || self.has_doctests && harness::is_of_doctest(symbol))
     }
 
     /// Its instrumented code, if the file itself is there and its lines are known.
