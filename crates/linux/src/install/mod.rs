@@ -11,7 +11,7 @@ mod fence;
 use edits::{Edit, EDITS};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 /// What stands in `kernel/rkcov`.
 static SOURCES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/sources.rs"));
@@ -21,6 +21,43 @@ const FOLDER: &str = "kernel/rkcov";
 
 /// A file that only our folder has.
 const WITNESS: &str = "kcov_rust.rs";
+
+/// The only version of Linux that the sources build in: others have other types in kcov's own header
+/// (7.3: what `kcov_common_handle()` returns), or keep the current task and the preempt count elsewhere.
+const SUPPORTED: Version = Version {
+    major: 6,
+    minor: 12,
+};
+
+/// A version of Linux, without its patch level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl Version {
+    /// What the tree's top Makefile says.
+    fn of(makefile: &str) -> Option<Self> {
+        let number = |name: &str| {
+            let line = makefile.lines().find(|line| {
+                let rest = line.strip_prefix(name).map(str::trim_start);
+                rest.is_some_and(|rest| rest.starts_with('='))
+            });
+            line?.split_once('=')?.1.trim().parse().ok()
+        };
+        Some(Self {
+            major: number("VERSION")?,
+            minor: number("PATCHLEVEL")?,
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
 
 /// Why a tree could not be changed. Nothing was written, except with [`Error::Io`].
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +79,17 @@ pub enum Error {
         file: &'static str,
         /// What was looked for.
         anchor: &'static str,
+    },
+    /// The Rust kcov does not build in this version of Linux.
+    #[error(
+        "{} is Linux {version}, and the Rust kcov does not build there: it supports Linux {SUPPORTED}. Nothing was changed",
+        tree.display()
+    )]
+    Unsupported {
+        /// The tree.
+        tree: PathBuf,
+        /// Its version.
+        version: Version,
     },
     /// Our marks in a file do not pair up.
     #[error("{}: the lines \"rkcov: begin\" and \"rkcov: end\" do not pair up", file.display())]
@@ -174,6 +222,7 @@ pub fn state(tree: &Path) -> Result<State, Error> {
 
 fn plan(tree: &Path) -> Result<Plan, Error> {
     check_tree(tree)?;
+    check_version(tree)?;
     let mut files = Vec::new();
     for edit in &EDITS {
         let path = tree.join(edit.path);
@@ -216,6 +265,23 @@ fn check_tree(tree: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn check_version(tree: &Path) -> Result<(), Error> {
+    let makefile = tree.join("Makefile");
+    let text = fs::read_to_string(&makefile).map_err(io_error(&makefile))?;
+    match Version::of(&text) {
+        Some(SUPPORTED) => Ok(()),
+        Some(version) => Err(Error::Unsupported {
+            tree: tree.to_owned(),
+            version,
+        }),
+        None => Err(Error::UnknownTree {
+            tree: tree.to_owned(),
+            file: "Makefile",
+            anchor: "VERSION and PATCHLEVEL",
+        }),
+    }
 }
 
 /// All files of our folder; none if there is no such folder.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 const TREE: [(&str, &str); 12] = [
     ("Kbuild", ""),
     ("Kconfig", ""),
-    ("Makefile", ""),
+    ("Makefile", MAKEFILE),
     (
         "include/linux/sched.h",
         "#ifdef CONFIG_OTHER\n\tint a;\n#endif\nstruct task_struct {\n#ifdef CONFIG_KCOV\n\
@@ -44,6 +44,8 @@ const TREE: [(&str, &str); 12] = [
     ("lib/Makefile", "lib-y := a.o\nobj-y += b.o\n"),
     ("kernel/fork.c", "int fork;\n"),
 ];
+
+const MAKEFILE: &str = "# SPDX\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\n";
 
 fn tree() -> TempDir {
     let tree = TempDir::new().unwrap();
@@ -179,6 +181,33 @@ fn trees_that_lack_a_place_are_named_and_left_alone() {
             other => panic!("{other}"),
         }
         assert_eq!(snapshot(tree.path()), before);
+    }
+}
+
+#[test]
+fn a_version_in_which_it_does_not_build_is_refused_and_left_alone() {
+    for (makefile, expected) in [
+        (
+            MAKEFILE.replace("= 6", "= 7").replace("= 12", "= 3"),
+            "is Linux 7.3, and the Rust kcov does not build there: it supports Linux 6.12. Nothing was changed",
+        ),
+        (
+            MAKEFILE.replace("= 12", "= 1"),
+            "is Linux 6.1, and the Rust kcov does not build there: it supports Linux 6.12. Nothing was changed",
+        ),
+        (
+            MAKEFILE.replace("VERSION", "OTHER"),
+            "is not a tree that rkcov knows: Makefile has no VERSION and PATCHLEVEL",
+        ),
+    ] {
+        let tree = tree();
+        write(tree.path(), "Makefile", &makefile);
+        let before = snapshot(tree.path());
+        let error = install(tree.path()).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+        assert_eq!(snapshot(tree.path()), before);
+        // A tree that was installed before and moved on can still be cleaned.
+        assert_eq!(uninstall(tree.path()).unwrap(), 0);
     }
 }
 
