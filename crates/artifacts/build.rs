@@ -66,6 +66,8 @@ const CHECKS: &[(&str, &str)] = &[
 const INTERPOSED: &[&str] = &[
     "pthread_create",
     "pthread_setname_np",
+    "posix_spawn",
+    "posix_spawnp",
     "dlclose",
     "mlockall",
 ];

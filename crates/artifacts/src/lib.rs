@@ -192,6 +192,7 @@ mod tests {
                 "kcov_",
                 "pthread_create",
                 "pthread_setname_np",
+                "posix_spawn",
                 "dlclose",
                 "mlockall",
             ];

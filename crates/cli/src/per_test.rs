@@ -4,13 +4,13 @@
 //! libtest runs each test in a thread of its own and calls there, and nowhere else, the function that
 //! rustc made for the test. So the thread that entered that function is the test's. The name that
 //! libtest gives the thread is cut at 15 bytes: it decides only where the function does not. Threads
-//! that a test makes are the test's, and so is what a process runs that its thread has forked; but not
+//! that a test makes are the test's, and so is what a process runs that its thread has started; but not
 //! threads that go on when the test is over, since they may work for others.
 
 use rkcov::collector::{Collector, Inheritance, Process, StreamInfo as Recorded};
 use rkcov_report::image::{tests_of, Tests};
 use rkcov_report::trace::{BuildId, Context, ContextId, ContextKind, Ended, ProcessId, Writer};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,6 +95,8 @@ impl Work {
             thread.ended = thread.ended.max(info.ended);
             thread.own = thread.own.or(own);
         }
+        work.follow_exec(processes, &mains);
+        work.leave_to_starters(&mains);
         // libtest's first thread makes those of tests. What another thread makes is none, whatever
         // its name, which a thread has from its creator.
         let of_harness = |thread: &Thread| {
@@ -150,6 +152,52 @@ impl Work {
         Ok(work)
     }
 
+    /// A forked child that becomes another program is a process of its own, with the same id: whoever has
+    /// forked the child has started it.
+    fn follow_exec(&mut self, processes: &[Process], mains: &HashMap<u32, u64>) {
+        let mut last: HashMap<u32, &Process> = HashMap::new();
+        for process in processes {
+            let earlier = last.insert(process.pid, process);
+            let earlier = earlier
+                .filter(|earlier| earlier.forked_from.is_some() && process.forked_from.is_none());
+            let Some(earlier) = earlier.and_then(|earlier| mains.get(&earlier.index)) else {
+                continue;
+            };
+            // One that has ended is another process, whose id is used again.
+            let creator = self.threads.get(earlier).filter(|thread| thread.ended == 0);
+            let Some(creator) = creator.map(|thread| thread.creator) else {
+                continue;
+            };
+            let main = mains.get(&process.index);
+            if let Some(main) = main.and_then(|serial| self.threads.get_mut(serial)) {
+                main.creator = creator;
+            }
+        }
+    }
+
+    /// A program of tests that a test has started is that test's work, and has no tests of its own.
+    fn leave_to_starters(&mut self, mains: &HashMap<u32, u64>) {
+        let is_of_test = |process: &u32| {
+            let mut serial = *mains.get(process)?;
+            loop {
+                let creator = self.threads.get(&serial)?.creator;
+                let thread = self.threads.get(&creator).filter(|_| creator < serial)?;
+                let program = self.programs.get(&thread.process);
+                if thread.own.is_some() || program.is_some_and(|p| p.only.is_some()) {
+                    return Some(*process);
+                }
+                serial = creator;
+            }
+        };
+        let started: BTreeSet<u32> = self.programs.keys().filter_map(is_of_test).collect();
+        self.programs
+            .retain(|process, _| !started.contains(process));
+        let threads = self.threads.values_mut();
+        for thread in threads.filter(|thread| started.contains(&thread.process)) {
+            thread.own = None;
+        }
+    }
+
     /// How many tests ran.
     pub(crate) fn tests(&self) -> usize {
         self.contexts.len()
@@ -177,13 +225,15 @@ impl Work {
 
     /// Of a thread of a test, and of what such a thread made and outlived.
     fn of_thread(&self, mut serial: u64) -> Option<ContextId> {
-        let first = self.threads.get(&serial)?;
-        let mut thread = first;
+        let mut thread = self.threads.get(&serial)?;
+        // The one in the process of `thread` that has started what we come from.
+        let mut first = thread;
         loop {
+            if first.process != thread.process {
+                first = thread;
+            }
             if let Some(test) = thread.own {
-                let in_time = std::ptr::eq(first, thread)
-                    || first.process != thread.process
-                    || self.is_over_with(first, thread);
+                let in_time = std::ptr::eq(first, thread) || self.is_over_with(first, thread);
                 let context = self.contexts.get(&(thread.process, test));
                 return context.copied().filter(|_| in_time);
             }

@@ -16,6 +16,9 @@ pub const NAME_MAX: usize = 1 << 20;
 /// The environment variable that says which context a process is in; see [`Assignment`].
 pub const CONTEXT_ENVIRONMENT: &str = "RKCOV_CONTEXT";
 
+/// The environment variable that says which thread has started a process; see [`Maker`].
+pub const MAKER_ENVIRONMENT: &str = "RKCOV_MAKER";
+
 const LIVE: u32 = 1;
 const ENDED: u32 = 2;
 
@@ -179,6 +182,27 @@ impl Assignment {
     }
 }
 
+/// What [`MAKER_ENVIRONMENT`] says: the thread that has started a process, in the region with this token.
+///
+/// The value is `TOKEN:SERIAL`, as in an [`Assignment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maker {
+    /// Must be equal to [`Prefix::token`](crate::Prefix::token).
+    pub token: u64,
+    /// The thread's [`Slot::serial`](crate::Slot::serial).
+    pub serial: u64,
+}
+
+impl Maker {
+    /// Reads the variable's value.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let (token, rest) = crate::parse_token(value)?;
+        let serial = core::str::from_utf8(rest).ok()?.parse().ok()?;
+        Some(Self { token, serial })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +239,11 @@ mod tests {
         for bad in ["", ":", "1f", "1f:", "1f:x", "1f:-1", "1f:4294967296", ":7"] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
+        let maker = Maker {
+            token: 0x1f,
+            serial: 1 << 40,
+        };
+        assert_eq!(Maker::parse(b"1f:1099511627776"), Some(maker));
+        assert_eq!(Maker::parse(b"1f:18446744073709551616"), None);
     }
 }

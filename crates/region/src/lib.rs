@@ -34,7 +34,9 @@ mod stores;
 mod tables;
 mod tickets;
 
-pub use contexts::{Assignment, Context, Made, CONTEXTS, CONTEXT_ENVIRONMENT, NAME_MAX};
+pub use contexts::{
+    Assignment, Context, Made, Maker, CONTEXTS, CONTEXT_ENVIRONMENT, MAKER_ENVIRONMENT, NAME_MAX,
+};
 pub use stores::{Guards, Stores, GUARD, STORED_BEFORE, STORES};
 pub use tables::{
     Image, ImageKey, Images, Index, Loaded, Paths, Piece, Process, Text, BUILD_ID_MAX,

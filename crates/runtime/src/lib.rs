@@ -23,6 +23,7 @@ mod patch;
 pub mod preload;
 mod record;
 mod run;
+pub mod spawn;
 pub mod start;
 mod stores;
 mod sys;

@@ -72,6 +72,37 @@ pub unsafe extern "C" fn rkcov_create_dynamic(
     unsafe { create(thread, attributes, routine, argument) }
 }
 
+/// What `posix_spawn()` is.
+pub(crate) type Spawn = unsafe extern "C" fn(
+    *mut libc::pid_t,
+    *const c_char,
+    *const libc::posix_spawn_file_actions_t,
+    *const libc::posix_spawnattr_t,
+    *const *mut c_char,
+    *const *mut c_char,
+) -> c_int;
+
+/// The `posix_spawn()` behind ours, or the `posix_spawnp()`, which looks for the file in `PATH`.
+pub(crate) fn spawn(in_path: bool) -> Option<Spawn> {
+    static NEXT: [Next; 2] = [
+        Next::new(
+            c"posix_spawn",
+            [c"___interceptor_posix_spawn", c"__interceptor_posix_spawn"],
+        ),
+        Next::new(
+            c"posix_spawnp",
+            [
+                c"___interceptor_posix_spawnp",
+                c"__interceptor_posix_spawnp",
+            ],
+        ),
+    ];
+    let [exactly, wherever] = &NEXT;
+    let next = if in_path { wherever } else { exactly }.get()?;
+    // SAFETY: these names are of functions of this type.
+    Some(unsafe { core::mem::transmute::<NonNull<c_void>, Spawn>(next) })
+}
+
 /// The `dlclose()` behind ours.
 ///
 /// # Safety

@@ -8,13 +8,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What an executable exports of the runtime, for the instrumented libraries that it loads.
-const EXPORTS: [&str; 8] = [
+const EXPORTS: [&str; 10] = [
     "__sanitizer_cov_*",
     "__rkcov_*",
     "rkcov_*",
     "kcov_*",
     "pthread_create",
     "pthread_setname_np",
+    "posix_spawn",
+    "posix_spawnp",
     "mlockall",
     "dlclose",
 ];

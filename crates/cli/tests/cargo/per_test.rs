@@ -278,15 +278,6 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
             "tests__pooled_one" | "tests__pooled_two" => {
                 assert!(missing.contains(&body(&project, "by_pool")), "{missing:?}");
             }
-            // Who of several tests has started a process is not known.
-            "child" => {
-                assert!(missing.contains(&body(&project, "by_child")), "{missing:?}");
-                assert!(missing.iter().all(|place| {
-                    place.0 == "src/helper.rs"
-                        || *place == body(&project, "by_child")
-                        || place.1.abs_diff(body(&project, "by_child").1) == 1
-                }));
-            }
             _ => assert_eq!(missing, BTreeSet::new(), "{test} lacks lines"),
         }
     }
@@ -296,6 +287,7 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
         ("by_thread", "tests__threads"),
         ("by_grandchild", "tests__threads"),
         ("by_scope", "tests__scoped"),
+        ("by_child", "child"),
     ] {
         let place = body(&project, function);
         let who: Vec<_> = together
@@ -387,7 +379,10 @@ fn questions_are_answered() {
         .map(|one| one["name"].as_str().unwrap())
         .collect();
     assert!(
-        names.contains("tests::threads") && !names.contains("child"),
+        ["tests::threads", "child"]
+            .iter()
+            .all(|name| names.contains(name))
+            && !names.contains("tests::panics"),
         "{few}"
     );
     let same = project.succeed("similar");

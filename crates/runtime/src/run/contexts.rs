@@ -143,7 +143,7 @@ pub(super) fn come(assigned: Option<&[u8]>) {
 }
 
 /// The context that a thread is in, if that is not over; 0 for none.
-fn current(tls: &Tls, directory: &Directory) -> u32 {
+pub(super) fn current(tls: &Tls, directory: &Directory) -> u32 {
     let number = match tls.context.load(Ordering::Relaxed) {
         0 => RUN.context.load(Ordering::Relaxed),
         NOWHERE => 0,

@@ -20,9 +20,9 @@ use rkcov_core::hot::Mode;
 use rkcov_core::sync::{interrupt_fence, Word};
 use rkcov_core::Sink;
 use rkcov_region::{
-    Directory, Geometry, Guards, Header, ImageKey, Invitation, Kind, Lost, Piece, Process,
+    Directory, Geometry, Guards, Header, ImageKey, Invitation, Kind, Lost, Maker, Piece, Process,
     Recording, Refusal, Slot, SlotState, CONTEXT_ENVIRONMENT, ENVIRONMENT, INHERITED_FD,
-    LINES_OFFSET, LINK, REFUSAL, VERSION,
+    LINES_OFFSET, LINK, MAKER_ENVIRONMENT, REFUSAL, VERSION,
 };
 
 /// Longest path in an invitation.
@@ -112,6 +112,8 @@ pub(crate) unsafe fn start(envp: *const *const c_char) {
     if active {
         // SAFETY: the caller's contract.
         contexts::come(unsafe { variable(envp, CONTEXT_ENVIRONMENT) });
+        // SAFETY: the caller's contract.
+        made_by(unsafe { variable(envp, MAKER_ENVIRONMENT) });
         threads::watch();
         let mut lock = lock::take();
         Mark::Run.make(&lock);
@@ -884,6 +886,23 @@ pub(crate) fn maker(tls: &Tls) -> u64 {
     } else {
         tls.maker.load(Ordering::Relaxed)
     }
+}
+
+/// The process begins: it may say which thread has started it.
+fn made_by(said: Option<&[u8]>) {
+    let token = directory().map(|d| d.header.prefix.token.load(Ordering::Relaxed));
+    let said = said.and_then(Maker::parse);
+    if let Some(said) = said.filter(|said| Some(said.token) == token) {
+        tls::current().maker.store(said.serial, Ordering::Relaxed);
+    }
+}
+
+/// What a program is told that the calling thread starts: the collector's token, the thread's serial
+/// number and the number of its context, or 0. Nothing if nobody collects.
+pub(crate) fn of_child(tls: &Tls) -> Option<(u64, u64, u32)> {
+    let directory = directory().filter(|_| is_active())?;
+    let token = directory.header.prefix.token.load(Ordering::Relaxed);
+    Some((token, maker(tls), contexts::current(tls, directory)))
 }
 
 /// The thread whose block is `tls` has another name now, a C string of at most 15 bytes.
