@@ -9,6 +9,7 @@ pub mod demo;
 pub mod differential;
 pub mod hot_path;
 pub mod lcov;
+pub mod per_test;
 pub mod projects;
 pub mod rust_projects;
 pub mod setup;

@@ -16,6 +16,11 @@ enum Command {
     Projects(xtask::projects::Args),
     /// Run projects from crates.io under cargo rkcov, and check the reports
     RustProjects(xtask::rust_projects::Args),
+    /// Compare what each test of a crate ran among all tests with what it runs alone
+    PerTest(xtask::per_test::Args),
+    /// Run each test of a program alone: for per-test
+    #[command(hide = true)]
+    PerTestAlone(xtask::per_test::alone::Args),
     /// Install the programs that the tests need, or list what is missing
     Setup,
     /// Count the instructions of one callback call in a kernel, for both kcovs, and compare
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
         Command::Test(args) => xtask::test::run(&args).map(succeeded),
         Command::Projects(args) => xtask::projects::run(&args).map(succeeded),
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
+        Command::PerTest(args) => xtask::per_test::run(&args).map(succeeded),
+        Command::PerTestAlone(args) => xtask::per_test::alone::run(&args).map(succeeded),
         Command::Setup => xtask::setup::run().map(succeeded),
         Command::HotPath(args) => xtask::hot_path::run(&args).map(succeeded),
         Command::CheckDifferential(args) => xtask::differential::matrix::run(&args).map(succeeded),

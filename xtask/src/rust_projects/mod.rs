@@ -64,17 +64,21 @@ pub fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// A project that we have unpacked.
-struct Project {
+pub(crate) struct Project {
     cargo_rkcov: PathBuf,
     /// As it came.
     source: PathBuf,
     /// Where it is built.
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Project {
     /// The package as it is on crates.io. What was built of it before is used again.
-    fn of_package(cargo_rkcov: &Path, package: &str, version: &str) -> Result<Self, Error> {
+    pub(crate) fn of_package(
+        cargo_rkcov: &Path,
+        package: &str,
+        version: &str,
+    ) -> Result<Self, Error> {
         let source = sources::crates_io(package, version)?;
         let folder = work_dir("rust-projects").join(format!("{package}-{version}"));
         if !folder.is_dir() {
@@ -102,7 +106,7 @@ impl Project {
     }
 
     /// `cargo rkcov` with the words of `line`, in the project.
-    fn cargo_rkcov(&self, line: &str) -> Command {
+    pub(crate) fn cargo_rkcov(&self, line: &str) -> Command {
         let mut command = self.plain(&self.cargo_rkcov);
         command.arg("rkcov").args(line.split_whitespace());
         command
