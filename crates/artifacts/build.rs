@@ -217,6 +217,14 @@ impl Build {
         }
     }
 
+    /// The compiler of `$CC`, before which a launcher may stand.
+    fn compiler(&self) -> Command {
+        let mut words = self.cc.split_whitespace();
+        let mut command = Command::new(words.next().unwrap_or("cc"));
+        command.args(words);
+        command
+    }
+
     /// The runtime as a static library.
     fn runtime(&self) -> PathBuf {
         let target_dir = self.out.join("target");
@@ -275,7 +283,8 @@ impl Build {
 
     fn assemble(&self, source: &str) -> PathBuf {
         let object = self.out.join(format!("{source}.o"));
-        run(Command::new(&self.cc)
+        run(self
+            .compiler()
             .arg("-c")
             .arg(self.here.join("glue").join(&self.arch).join(source))
             .arg("-o")
@@ -357,7 +366,8 @@ impl Build {
     }
 
     fn shared(&self, name: &str, object: &str) {
-        run(Command::new(&self.cc)
+        run(self
+            .compiler()
             .args(["-shared", "-Wl,-z,defs", "-Wl,-z,nodelete"])
             .arg(format!("-Wl,-soname,{name}"))
             .arg(self.out.join(object))

@@ -165,6 +165,35 @@ fn functions_that_are_not_to_be_counted_are_not() {
     assert!(coverage.lines("src/main.rs").contains_key(&11));
 }
 
+/// Where the file that declares a module has no code itself.
+#[test]
+fn modules_in_files_of_their_own_that_are_not_to_be_counted_are_not() {
+    let lints = "[lints.rust]\nunexpected_cfgs = { level = \"allow\" }\n";
+    let project = Project::new(&[
+        ("Cargo.toml", &format!("{MANIFEST}{lints}")),
+        (
+            "src/lib.rs",
+            "pub mod counted;\n#[cfg_attr(coverage_nightly, coverage(off))]\npub mod helps;\n",
+        ),
+        (
+            "src/helps/mod.rs",
+            "pub mod deep;\npub fn one() -> u32 {\n    deep::two() - 1\n}\n",
+        ),
+        ("src/helps/deep.rs", "pub fn two() -> u32 {\n    2\n}\n"),
+        ("src/counted.rs", "pub fn three() -> u32 {\n    3\n}\n"),
+        (
+            "tests/all.rs",
+            "#[test]\nfn all() {\n    assert_eq!(small::helps::one() + 2, small::counted::three());\n}\n",
+        ),
+    ]);
+    assert_eq!(project.coverage("test").files(), ["src/counted.rs"]);
+    let all = project.coverage("report --no-exclusions");
+    assert_eq!(
+        all.files(),
+        ["src/counted.rs", "src/helps/deep.rs", "src/helps/mod.rs"]
+    );
+}
+
 #[test]
 fn a_gate_is_for_traces_that_lost_nothing() {
     let project = small();

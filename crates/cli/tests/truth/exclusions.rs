@@ -164,3 +164,44 @@ fn a_mark_without_its_other_half_is_said() {
     assert!(output.status.success());
     assert_eq!(said, expected);
 }
+
+/// With the mark that gcovr has for whole functions, wherever a compiler says that they begin.
+#[test]
+fn a_function_with_a_mark_is_in_no_format() {
+    let source = "\
+static int debug(int n) // GCOVR_EXCL_FUNCTION
+{
+    if (n > 3)
+        return n - 1;
+    return n;
+}
+int other(int n); // GCOVR_EXCL_FUNCTION
+int main(int argc, char **argv)
+{
+    (void)argv;
+    return debug(argc) - 1; // GCOVR_EXCL_FUNCTION
+}
+";
+    let built = Built::new(&[("p.c", source)], "cc gcc -g -O0 p.c -o p", "");
+    let output = built
+        .command("report t.rkcov --format lcov")
+        .output()
+        .unwrap();
+    let lcov = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = lines_of(&lcov).into_iter().skip(1).collect();
+    assert_eq!(
+        lines,
+        ["FN:9,main", "DA:9,1", "DA:11,1", "DA:12,1"],
+        "{lcov}"
+    );
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("p.c:11: EXCL_FUNCTION is not where a function begins"),
+        "{said}"
+    );
+    let all = built.report("--format lcov --no-exclusions");
+    assert!(
+        all.contains("FN:2,debug\n") && all.contains("DA:4,0\n"),
+        "{all}"
+    );
+}

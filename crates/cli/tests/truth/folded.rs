@@ -2,7 +2,9 @@
 //! Functions that the linker folds into one. Those with checks are all different, since each has sites of its
 //! own; those that call are one piece of code, which has the lines and the names of all.
 
-use std::process::Command;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use super::lines::Built;
 
@@ -24,19 +26,44 @@ int main(int argc, char **) {
 }
 ";
 
-/// The linkers that can fold. gcc looks for `ld.lld`, which some systems have under another name only.
+/// The linkers that can fold. gcc looks for `ld.lld`, which some systems have under another name only:
+/// a folder has it under this one.
 fn linkers() -> impl Iterator<Item = &'static str> {
     ["gold", "lld"].into_iter().filter(|name| {
-        let there = Command::new(format!("ld.{name}")).arg("--version").output();
-        if there.is_err() {
+        let there = program(name).is_some();
+        if !there {
             println!("SKIPPED: there is no ld.{name}");
         }
-        there.is_ok()
+        there
     })
 }
 
+fn program(linker: &str) -> Option<PathBuf> {
+    let versions = (15..30).rev().map(|n| format!("ld.{linker}-{n}"));
+    let names: Vec<_> = std::iter::once(format!("ld.{linker}"))
+        .chain(versions)
+        .collect();
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path)
+        .flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    places.find(|place| place.is_file())
+}
+
+/// A folder of linkers for `-B`.
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linkers");
+    fs::create_dir_all(&folder).unwrap();
+    if let Some(lld) = program("lld") {
+        // Another test may be faster.
+        let _ = symlink(lld, folder.join("ld.lld"));
+    }
+    folder
+}
+
 fn folding(linker: &str) -> String {
-    format!("-ffunction-sections -fuse-ld={linker} -Wl,--icf=all")
+    let folder = folder();
+    let folder = folder.display();
+    format!("-ffunction-sections -B{folder}/ -fuse-ld={linker} -Wl,--icf=all")
 }
 
 fn signs(built: &Built) -> String {

@@ -10,7 +10,7 @@ mod guards;
 mod losses;
 mod modules;
 mod names;
-mod paths;
+pub(crate) mod paths;
 mod resolve;
 mod select;
 mod steps;

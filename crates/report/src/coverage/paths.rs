@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// `path` without `.` and, where a folder stands before it, `..`. Links are not followed: the
 /// sources need not be on this machine.
-pub(super) fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {

@@ -1,58 +1,141 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `#[coverage(off)]`, also behind `cfg_attr`, as those write who build with stable compilers.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Meta, Token};
+use syn::{Attribute, Expr, Lit, Meta, Token};
 
 use super::{Marked, Mistake};
 
-/// Adds the lines of what has the attribute.
-pub(super) fn add(text: &str, marked: &mut Marked) {
-    if !text.contains("coverage(") {
-        return;
-    }
-    match syn::parse_file(text) {
-        Ok(file) => {
-            let whole = switch(&file.attrs).map(|on| (1, text.lines().count(), on));
-            let mut finder = Finder {
-                spans: whole.into_iter().collect(),
-            };
-            finder.visit_file(&file);
-            for (first, last, on) in finder.spans {
-                for line in (first..=last).filter_map(|line| u32::try_from(line).ok()) {
-                    if on {
-                        marked.lines.remove(&line);
-                    } else {
-                        marked.lines.insert(line);
-                    }
-                }
-            }
-        }
+/// Adds the lines of what has the attribute, or does not have it in a file that is not `counted`.
+pub(super) fn add(path: &Path, text: &str, counted: bool, marked: &mut Marked) {
+    match find(path, text, counted) {
+        Ok(found) => marked.lines.extend(found.lines),
         Err(error) => {
+            if !counted {
+                marked.lines.extend(lines(1, text.lines().count()));
+            }
             let line = u32::try_from(error.span().start().line).unwrap_or(0);
             marked.wrong.push((line, Mistake::NotRust));
         }
     }
 }
 
-/// What has the attribute: its lines, and whether it is counted. What is inside of another one comes
-/// after it.
-struct Finder {
-    spans: Vec<(usize, usize, bool)>,
+/// The files of modules that are elsewhere and have the attribute. Of each there are two, of which one
+/// exists.
+pub(super) fn modules(path: &Path, text: &str, counted: bool) -> Vec<PathBuf> {
+    find(path, text, counted).map_or_else(|_| Vec::new(), |found| found.modules)
 }
 
-impl Finder {
+fn find<'p>(path: &'p Path, text: &str, counted: bool) -> syn::Result<Finder<'p>> {
+    let mut finder = Finder {
+        path,
+        folder: folder_of_modules(path),
+        inside: false,
+        counted,
+        lines: BTreeSet::new(),
+        modules: Vec::new(),
+    };
+    if counted && !text.contains("coverage(") {
+        return Ok(finder);
+    }
+    let file = syn::parse_file(text)?;
+    finder.counted = switch(&file.attrs).unwrap_or(counted);
+    if !finder.counted {
+        finder.lines.extend(lines(1, text.lines().count()));
+    }
+    finder.visit_file(&file);
+    Ok(finder)
+}
+
+/// Where rustc looks for the modules that a file declares: beside a crate's first file, and beside
+/// `mod.rs`. That other names are of first files, cargo's folders say.
+fn folder_of_modules(path: &Path) -> PathBuf {
+    const NAMES: [&str; 3] = ["mod.rs", "lib.rs", "main.rs"];
+    const FOLDERS: [&str; 4] = ["bin", "tests", "examples", "benches"];
+    let is_of = |name: Option<&OsStr>, known: &[&str]| {
+        name.is_some_and(|name| known.iter().any(|known| name == *known))
+    };
+    let folder = path.parent().and_then(Path::file_name);
+    if is_of(path.file_name(), &NAMES) || is_of(folder, &FOLDERS) {
+        path.with_file_name("")
+    } else {
+        path.with_extension("")
+    }
+}
+
+fn lines(first: usize, last: usize) -> impl Iterator<Item = u32> {
+    (first..=last).filter_map(|line| u32::try_from(line).ok())
+}
+
+/// Goes through a file.
+struct Finder<'p> {
+    path: &'p Path,
+    /// Where files of modules are that are declared here.
+    folder: PathBuf,
+    /// Inside of a module.
+    inside: bool,
+    /// Whether what is here is counted.
+    counted: bool,
+    /// The lines that are not counted.
+    lines: BTreeSet<u32>,
+    /// Files of modules that are not.
+    modules: Vec<PathBuf>,
+}
+
+impl Finder<'_> {
+    /// Notes what an item's attributes say of its lines.
     fn add(&mut self, attributes: &[Attribute], item: &impl Spanned) {
         if let Some(on) = switch(attributes) {
             let span = item.span();
-            self.spans.push((span.start().line, span.end().line, on));
+            let of_item = lines(span.start().line, span.end().line);
+            if on {
+                of_item.for_each(|line| {
+                    self.lines.remove(&line);
+                });
+            } else {
+                self.lines.extend(of_item);
+            }
+        }
+    }
+
+    /// Where a module is that is declared here and is elsewhere.
+    fn files(&self, module: &syn::ItemMod) -> Vec<PathBuf> {
+        let named = module.attrs.iter().find_map(|attribute| {
+            let pair = attribute.meta.require_name_value().ok()?;
+            match &pair.value {
+                Expr::Lit(literal) if pair.path.is_ident("path") => match &literal.lit {
+                    Lit::Str(path) => Some(path.value()),
+                    _ => None,
+                },
+                _ => None,
+            }
+        });
+        match named {
+            Some(path) if self.inside => vec![self.folder.join(path)],
+            Some(path) => vec![self.path.with_file_name(path)],
+            None => {
+                let name = name_of(module);
+                vec![
+                    self.folder.join(format!("{name}.rs")),
+                    self.folder.join(name).join("mod.rs"),
+                ]
+            }
         }
     }
 }
 
-impl<'a> Visit<'a> for Finder {
+fn name_of(module: &syn::ItemMod) -> String {
+    let name = module.ident.to_string();
+    name.strip_prefix("r#").unwrap_or(&name).to_owned()
+}
+
+impl<'a> Visit<'a> for Finder<'_> {
     fn visit_item_fn(&mut self, item: &'a syn::ItemFn) {
         self.add(&item.attrs, item);
         visit::visit_item_fn(self, item);
@@ -80,7 +163,22 @@ impl<'a> Visit<'a> for Finder {
 
     fn visit_item_mod(&mut self, item: &'a syn::ItemMod) {
         self.add(&item.attrs, item);
+        let counted = switch(&item.attrs).unwrap_or(self.counted);
+        if item.content.is_none() {
+            if !counted {
+                let files = self.files(item);
+                self.modules.extend(files);
+            }
+            return;
+        }
+        let folder = self.folder.join(name_of(item));
+        let before = (
+            std::mem::replace(&mut self.folder, folder),
+            std::mem::replace(&mut self.inside, true),
+            std::mem::replace(&mut self.counted, counted),
+        );
         visit::visit_item_mod(self, item);
+        (self.folder, self.inside, self.counted) = before;
     }
 }
 
@@ -116,7 +214,7 @@ mod tests {
 
     fn excluded(text: &str) -> Vec<u32> {
         let mut marked = Marked::default();
-        add(text, &mut marked);
+        add(Path::new("a.rs"), text, true, &mut marked);
         assert_eq!(marked.wrong, []);
         marked.lines.into_iter().collect()
     }
@@ -153,11 +251,67 @@ mod tests {
     #[test]
     fn what_is_no_rust_excludes_nothing() {
         let mut marked = Marked::default();
-        add("#[coverage(off)]\nfn a() {}\nfn (\n", &mut marked);
+        let text = "#[coverage(off)]\nfn a() {}\nfn (\n";
+        add(Path::new("a.rs"), text, true, &mut marked);
         assert!(marked.lines.is_empty());
         assert!(
             matches!(marked.wrong[..], [(3, Mistake::NotRust)]),
             "{marked:?}"
         );
+    }
+    #[test]
+    fn modules_that_are_elsewhere_have_files() {
+        let of = |path: &str, text: &str, counted| {
+            let files = modules(Path::new(path), text, counted);
+            let shown = files.iter().map(|file| file.to_str().unwrap().to_owned());
+            shown.collect::<Vec<_>>().join(" ")
+        };
+        let off =
+            "#[cfg(test)]\n#[cfg_attr(coverage_nightly, coverage(off))]\nmod tests;\nmod other;\n";
+        assert_eq!(of("src/lib.rs", off, true), "src/tests.rs src/tests/mod.rs");
+        assert_eq!(
+            of("src/a/mod.rs", off, true),
+            "src/a/tests.rs src/a/tests/mod.rs"
+        );
+        assert_eq!(
+            of("src/a.rs", off, true),
+            "src/a/tests.rs src/a/tests/mod.rs"
+        );
+        let inside =
+            "#[coverage(off)]\nmod b {\n    mod r#c;\n    #[coverage(on)]\n    mod d;\n}\n";
+        assert_eq!(
+            of("src/a.rs", inside, true),
+            "src/a/b/c.rs src/a/b/c/mod.rs"
+        );
+        assert_eq!(
+            of("tests/a.rs", off, true),
+            "tests/tests.rs tests/tests/mod.rs"
+        );
+        let named = "#[coverage(off)]\n#[path = \"x/y.rs\"]\nmod b;\n";
+        assert_eq!(of("src/a.rs", named, true), "src/x/y.rs");
+        let named = format!("mod m {{\n{named}}}\n");
+        assert_eq!(of("src/a.rs", &named, true), "src/a/m/x/y.rs");
+        // What is declared in a file that is not counted is not either.
+        assert_eq!(
+            of("src/a.rs", "mod b;\n", false),
+            "src/a/b.rs src/a/b/mod.rs"
+        );
+        assert_eq!(of("src/a.rs", "mod b;\n", true), "");
+    }
+
+    #[test]
+    fn a_file_that_is_not_counted_may_have_parts_that_are() {
+        let of = |text: &str| {
+            let mut marked = Marked::default();
+            add(Path::new("a.rs"), text, false, &mut marked);
+            (
+                marked.lines.into_iter().collect::<Vec<_>>(),
+                marked.wrong.len(),
+            )
+        };
+        assert_eq!(of("fn a() {\n}\n"), (vec![1, 2], 0));
+        assert_eq!(of("fn a() {}\n#[coverage(on)]\nfn b() {}\n"), (vec![1], 0));
+        assert_eq!(of("#![coverage(on)]\nfn a() {}\n"), (vec![], 0));
+        assert_eq!(of("fn (\n"), (vec![1], 1));
     }
 }

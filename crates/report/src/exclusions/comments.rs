@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Marks in comments: `LCOV_EXCL_LINE`, and from `LCOV_EXCL_START` to before `LCOV_EXCL_STOP`; the same
-//! with the names of other tools.
+//! Marks in comments: `LCOV_EXCL_LINE`, `GCOVR_EXCL_FUNCTION`, and from `LCOV_EXCL_START` to before
+//! `LCOV_EXCL_STOP`; the same with the names of other tools.
+
+use std::ops::RangeInclusive;
 
 use super::{Marked, Mistake};
 
@@ -13,6 +15,7 @@ struct Marks {
     line: bool,
     start: bool,
     stop: bool,
+    function: bool,
 }
 
 fn marks(text: &str) -> Marks {
@@ -29,10 +32,22 @@ fn marks(text: &str) -> Marks {
             Some("LINE") => marks.line = true,
             Some("START") => marks.start = true,
             Some("STOP") => marks.stop = true,
+            Some("FUNCTION") => marks.function = true,
             _ => {}
         }
     }
     marks
+}
+
+/// Where the function of a mark in the first of these lines has its first line with code: there, or
+/// behind what is left of its declaration.
+fn of_function<'t>(number: u32, lines: impl Iterator<Item = &'t str>) -> RangeInclusive<u32> {
+    let is_declaration = |line: &&str| {
+        let comment = line.find("//").into_iter().chain(line.find("/*")).min();
+        !line[..comment.unwrap_or(line.len())].contains([';', '}'])
+    };
+    let more = lines.take_while(is_declaration).count();
+    number..=number.saturating_add(u32::try_from(more).unwrap_or(0))
 }
 
 /// The lines that comments exclude.
@@ -47,6 +62,11 @@ pub(super) fn of(text: &str) -> Marked {
         let both = marks.start && marks.stop;
         if marks.line || both {
             marked.lines.insert(number);
+        }
+        if marks.function {
+            marked
+                .functions
+                .push(of_function(number, text.lines().skip(number as usize - 1)));
         }
         if both {
             continue;
@@ -129,5 +149,22 @@ mod tests {
                 (5, Mistake::NoStop)
             ]
         );
+    }
+
+    #[test]
+    fn a_function_begins_before_anything_ends() {
+        let functions = |text: &str| of(text).functions;
+        assert_eq!(functions("int f() // GCOVR_EXCL_FUNCTION\n{\n}\n"), [1..=3]);
+        let text = "\nint f(int n, // GCOVR_EXCL_FUNCTION; debugging\n  int m)\n{\n  n++;\n}\n";
+        assert_eq!(functions(text), [2..=5]);
+        assert_eq!(
+            functions("int f(); // LCOV_EXCL_FUNCTION\nint g() {\n}\n"),
+            [1..=1]
+        );
+        assert_eq!(
+            functions("int f() { return 1; } /* GCOV_EXCL_FUNCTION */\n"),
+            [1..=1]
+        );
+        assert!(functions("// GCOVR_EXCL_FUNCTIONS\n").is_empty());
     }
 }

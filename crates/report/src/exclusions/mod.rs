@@ -4,8 +4,10 @@
 
 mod attributes;
 mod comments;
+mod modules;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::coverage::{Coverage, SourceFile};
@@ -15,6 +17,8 @@ use crate::sources::{Filter, Verdict};
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Marked {
     lines: BTreeSet<u32>,
+    /// The lines of which one is the first line with code of a function that is not counted.
+    functions: Vec<RangeInclusive<u32>>,
     wrong: Vec<(u32, Mistake)>,
 }
 
@@ -27,6 +31,8 @@ enum Mistake {
     NoStart,
     #[error("EXCL_START is inside of what line {0} began to exclude")]
     Inside(u32),
+    #[error("EXCL_FUNCTION is not where a function begins, so it excludes nothing")]
+    Within,
     #[error(
         "this is not Rust as rkcov reads it, so #[coverage(off)] in the file excludes nothing"
     )]
@@ -63,6 +69,7 @@ impl Coverage {
     /// Leaves out what the authors of the files that `filter` shows do not want counted. A source that
     /// is not there excludes nothing.
     pub fn exclude(&mut self, filter: &Filter) {
+        let not_counted = modules::not_counted(self.files.keys().map(PathBuf::as_path));
         for (path, file) in &mut self.files {
             if filter.verdict(path) != Verdict::Show {
                 continue;
@@ -70,7 +77,9 @@ impl Coverage {
             let Ok(bytes) = std::fs::read(path) else {
                 continue;
             };
-            let marked = marked(path, &String::from_utf8_lossy(&bytes));
+            let counted = !not_counted.contains(path);
+            let mut marked = marked(path, &String::from_utf8_lossy(&bytes), counted);
+            add_functions(file, &mut marked);
             let wrong = marked.wrong.iter().map(|(line, what)| Misplaced {
                 path: path.clone(),
                 line: *line,
@@ -85,12 +94,37 @@ impl Coverage {
     }
 }
 
-fn marked(path: &Path, text: &str) -> Marked {
+fn marked(path: &Path, text: &str, counted: bool) -> Marked {
     let mut marked = comments::of(text);
     if path.extension().is_some_and(|end| end == "rs") {
-        attributes::add(text, &mut marked);
+        attributes::add(path, text, counted, &mut marked);
     }
     marked
+}
+
+/// Adds the lines of the functions that have a mark. Of a mark before a function that has no code,
+/// nothing is said.
+fn add_functions(file: &SourceFile, marked: &mut Marked) {
+    for place in &marked.functions {
+        let known = || file.functions.iter().map(|function| function.lines);
+        let first = known()
+            .map(|(first, _)| first)
+            .filter(|first| place.contains(first))
+            .min();
+        let mark = *place.start();
+        match first {
+            Some(first) => {
+                let of_it = known().filter(|lines| lines.0 == first);
+                marked
+                    .lines
+                    .extend(of_it.flat_map(|(first, last)| first..=last));
+            }
+            None if known().any(|(first, last)| (first..=last).contains(&mark)) => {
+                marked.wrong.push((mark, Mistake::Within));
+            }
+            None => {}
+        }
+    }
 }
 
 /// Takes lines out of a file, and the functions that begin on one of them or have no other. Gives those
@@ -144,11 +178,47 @@ mod tests {
     }
 
     #[test]
+    fn a_function_goes_with_the_mark_where_it_begins() {
+        let function = |lines| Function {
+            name: "f".into(),
+            lines,
+            hits: Hits::default(),
+        };
+        let file = SourceFile {
+            functions: [(3, 6), (8, 9), (8, 8), (12, 20)].map(function).into(),
+            ..SourceFile::default()
+        };
+        let marks = |functions: Vec<RangeInclusive<u32>>| {
+            let mut marked = Marked {
+                functions,
+                ..Marked::default()
+            };
+            add_functions(&file, &mut marked);
+            (marked.lines.into_iter().collect::<Vec<_>>(), marked.wrong)
+        };
+        // The brace is the first line that has code, or the declaration is.
+        assert_eq!(marks(vec![2..=4]), (vec![3, 4, 5, 6], vec![]));
+        assert_eq!(marks(vec![8..=9]), (vec![8, 9], vec![]));
+        // One that was not compiled, and a mark in a body.
+        assert_eq!(marks(vec![10..=11]), (vec![], vec![]));
+        assert_eq!(marks(vec![14..=14]), (vec![], vec![(14, Mistake::Within)]));
+    }
+
+    #[test]
     fn attributes_are_rusts() {
         let text = "#[coverage(off)]\nfn f() {}\n// LCOV_EXCL_LINE\n";
-        let lines = |path: &str| marked(Path::new(path), text).lines;
+        let lines = |path: &str| marked(Path::new(path), text, true).lines;
         assert_eq!(lines("a.rs"), [1, 2, 3].into());
         assert_eq!(lines("a.c"), [3].into());
+    }
+
+    #[test]
+    fn what_is_on_again_may_have_lines_that_comments_exclude() {
+        let text = "#[coverage(off)]\nmod m {\n    #[coverage(on)]\n    fn f() {\n        g(); // LCOV_EXCL_LINE\n    }\n}\n";
+        assert_eq!(
+            marked(Path::new("a.rs"), text, true).lines,
+            [1, 2, 5, 7].into()
+        );
     }
 
     #[test]
