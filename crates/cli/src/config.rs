@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::cmd::report::{Percent, Remap};
+use crate::reporter::{Percent, Remap};
 use rkcov_report::sources::Pattern;
 
 /// The name of the file.

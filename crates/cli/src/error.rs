@@ -66,7 +66,7 @@ pub enum Error {
     },
     /// There is no report.
     #[error(transparent)]
-    Report(#[from] crate::cmd::report::Error),
+    Report(#[from] crate::reporter::Error),
     /// A question has no answer.
     #[error(transparent)]
     Question(#[from] crate::cmd::contexts::Error),

@@ -25,6 +25,7 @@ pub mod look;
 pub mod manual;
 mod per_test;
 pub mod record;
+pub mod reporter;
 pub mod since;
 pub mod toolchain;
 pub mod wrap;

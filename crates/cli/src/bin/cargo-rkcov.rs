@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    rkcov_cli::cargo::main(std::env::args_os().collect())
+    rkcov_cli::cmd::cargo::main(std::env::args_os().collect())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which of the arguments are ours, which are the report's, and which are cargo's.
+//! Which of the arguments are ours, and which are cargo's.
 //!
-//! Ours may stand anywhere before `--`, among cargo's, as everywhere in cargo. An argument that
-//! neither we nor `rkcov report` know is cargo's.
+//! Ours may stand anywhere before `--`, among cargo's, as everywhere in cargo. An argument that we do not
+//! know is cargo's.
 
 use super::project::Choice;
 use std::collections::BTreeMap;
@@ -35,15 +35,13 @@ pub fn options(command: &clap::Command) -> Options {
 pub struct Split {
     /// Ours.
     pub own: Vec<OsString>,
-    /// The report's.
-    pub report: Vec<OsString>,
     /// Cargo's, and from `--` on the program's.
     pub cargo: Vec<OsString>,
 }
 
 /// Takes a command line apart.
 #[must_use]
-pub fn split(args: Vec<OsString>, own: &Options, report: &Options) -> Split {
+pub fn split(args: Vec<OsString>, own: &Options) -> Split {
     let mut split = Split::default();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -58,10 +56,9 @@ pub fn split(args: Vec<OsString>, own: &Options, report: &Options) -> Split {
             Some((name, _)) => (name, true),
             None => (name, false),
         };
-        let (to, value) = match (own.get(name), report.get(name)) {
-            (Some(value), _) => (&mut split.own, *value),
-            (None, Some(value)) => (&mut split.report, *value),
-            (None, None) => (&mut split.cargo, false),
+        let (to, value) = match own.get(name) {
+            Some(value) => (&mut split.own, *value),
+            None => (&mut split.cargo, false),
         };
         to.push(arg);
         if value && !attached {
@@ -150,17 +147,16 @@ mod tests {
         line.split_whitespace().map(OsString::from).collect()
     }
 
-    fn split_line(line: &str) -> [String; 3] {
-        let table = |names: &[(&str, bool)]| {
-            names
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), *value))
-                .collect()
-        };
-        let own = table(&[("lcov", false), ("include", true)]);
-        let report = table(&[("filter", true), ("functions", false)]);
-        let split = split(words(line), &own, &report);
-        [split.own, split.report, split.cargo].map(|words| {
+    fn split_line(line: &str) -> [String; 2] {
+        let own = [
+            ("lcov", false),
+            ("include", true),
+            ("filter", true),
+            ("functions", false),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value)).into();
+        let split = split(words(line), &own);
+        [split.own, split.cargo].map(|words| {
             let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
             words.join(" ")
         })
@@ -171,14 +167,13 @@ mod tests {
         assert_eq!(
             split_line("-p a --lcov --release --include serde name --filter=src --functions"),
             [
-                "--lcov --include serde",
-                "--filter=src --functions",
+                "--lcov --include serde --filter=src --functions",
                 "-p a --release name"
             ]
         );
         assert_eq!(
             split_line("--include --lcov -- --lcov --filter x"),
-            ["--include --lcov", "", "-- --lcov --filter x"]
+            ["--include --lcov", "-- --lcov --filter x"]
         );
     }
 

@@ -16,29 +16,8 @@ pub mod rustc;
 pub mod tools;
 pub mod traces;
 
-use crate::cmd::cargo as command;
-use crate::{assembler, error};
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
-
-/// Runs the command line `args`, the program's own name first. By that name cargo calls us as its
-/// subcommand, or as one of the [`tools`].
-#[must_use]
-pub fn main(args: Vec<OsString>) -> ExitCode {
-    if args
-        .first()
-        .is_some_and(|name| assembler::is_called_by(name))
-    {
-        return assembler::main(&args);
-    }
-    let name = args.first().map(Path::new).unwrap_or(Path::new(""));
-    let done = match tools::Tool::of(name) {
-        Some(tool) => tool.become_it(name, &args[1..]).map(|never| match never {}),
-        None => command::run(args),
-    };
-    done.unwrap_or_else(|error| error::end("cargo rkcov", &error))
-}
 
 /// What keeps `cargo rkcov` from doing what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 //! Questions to traces with contexts: `rkcov tests`, `affected`, `minimize` and `similar`.
 
 use crate::affected::{self, Answer};
-use crate::cmd::report;
 use crate::error::{say, CLOSED_PIPE};
+use crate::reporter;
 use clap::ValueEnum;
 use rkcov_report::contexts::{self, Contexts};
 use rkcov_report::coverage::{Coverage, Named};
@@ -127,7 +127,7 @@ pub struct Change {
 pub enum Error {
     /// The traces cannot be read, or the answer cannot be written.
     #[error(transparent)]
-    Report(#[from] report::Error),
+    Report(#[from] reporter::Error),
     /// The question does not fit the traces.
     #[error(transparent)]
     Question(#[from] contexts::Error),
@@ -156,11 +156,11 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
     let opened = files.iter().map(TraceFile::open);
     let opened: Vec<TraceFile> = opened
         .collect::<Result<_, _>>()
-        .map_err(report::Error::from)?;
+        .map_err(reporter::Error::from)?;
     let traces = opened.iter().map(TraceFile::trace);
     let traces: Vec<_> = traces
         .collect::<Result<_, _>>()
-        .map_err(report::Error::from)?;
+        .map_err(reporter::Error::from)?;
     let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     let named: Vec<Named<'_>> = names
         .iter()
@@ -170,7 +170,7 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
     let mut search = Search::default();
     search.binaries.clone_from(&how.binaries);
     search.moved.clone_from(&how.moved);
-    let coverage = Coverage::new(&named, &search).map_err(report::Error::from)?;
+    let coverage = Coverage::new(&named, &search).map_err(reporter::Error::from)?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         say(format_args!("rkcov: {problem}"));
     }
@@ -224,7 +224,7 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
-        Err(source) => Err(report::Error::Write {
+        Err(source) => Err(reporter::Error::Write {
             path: "standard output".into(),
             source,
         }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov diff`: the code that only one of two traces covered.
 
-use super::report::Error;
 use super::traces::print;
 use crate::error::say;
 use crate::look::{Color, Look};
+use crate::reporter::Error;
 use clap::ValueEnum;
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
 use rkcov_report::image::Search;

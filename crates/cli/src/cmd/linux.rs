@@ -2,8 +2,9 @@
 //! `rkcov linux`: the Rust kcov inside Linux.
 
 use crate::cache;
-use crate::cmd::{doctor, report};
+use crate::cmd::doctor;
 use crate::error::{say, Error};
+use crate::reporter::{self, Format, Request};
 use rkcov::program::limits_are_errors;
 use rkcov_linux::{
     answer, guest, install, job, program, Arch, Checks, Clock, Coverage, Flavor, Image, Job, Kcov,
@@ -206,7 +207,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     }
     if collect.is_some() {
         write_trace(&output, run, &image, &outcome)?;
-        report::plain(&output, report::Format::Text, None)?;
+        reporter::write(Request::plain(&output, Format::Text, None))?;
         say(format_args!("rkcov: {}", outcome.summary(&output)));
     }
     Ok(ExitCode::from(outcome.status))

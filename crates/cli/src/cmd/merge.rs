@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov merge`: one trace file from several.
 
-use super::report::Error;
 use crate::error::say;
+use crate::reporter::Error;
 use rkcov::program::limits_are_errors;
 use rkcov_report::trace::{Info, Merge, TraceFile, Writer};
 use std::path::PathBuf;

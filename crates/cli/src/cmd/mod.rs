@@ -71,7 +71,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(&args),
             Self::Run(args) => run::run(&args),
             Self::Preload(args) => preload::run(&args),
-            Self::Report(args) => Ok(report::run(&args)?),
+            Self::Report(args) => Ok(report::run(*args)?),
             Self::Question(question) => Ok(contexts::run(&question)?),
             Self::Show(args) => Ok(show::run(&args)?),
             Self::Diff(args) => Ok(diff::run(&args)?),

@@ -1,39 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov run`: runs a program and records what it runs.
 
-use crate::cmd::report::{self, Format};
 use crate::each;
 use crate::error::{self, say, Error};
 use crate::record::{record_work, Found, Recorded, What, Work};
+use crate::reporter::{self, Request, Wanted};
 use crate::toolchain::find;
-use clap::ValueEnum;
 use rkcov::collector::REFUSAL;
 use rkcov::program::Outcome;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::str::FromStr;
-
-/// A report to write when the program has ended: `FORMAT` or `FORMAT=PATH`.
-#[derive(Clone, Debug)]
-struct Report {
-    format: Format,
-    path: Option<PathBuf>,
-}
-
-impl FromStr for Report {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (format, path) = match text.split_once('=') {
-            Some((format, path)) => (format, Some(path.into())),
-            None => (text, None),
-        };
-        let format = Format::from_str(format, false)?;
-        Ok(Self { format, path })
-    }
-}
 
 /// The arguments of `rkcov run`.
 #[derive(Debug, clap::Args)]
@@ -50,7 +28,7 @@ pub struct Args {
     output: Option<PathBuf>,
     /// Write a report at the end, like `rkcov report`: text, lcov, json or pcs, to PATH or standard output
     #[arg(long, value_name = "FORMAT[=PATH]")]
-    report: Vec<Report>,
+    report: Vec<Wanted>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
@@ -79,8 +57,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     say(summary(args, &output, &recorded).trim_end());
 
     let mut status = ExitCode::from(recorded.outcome.shell_status());
-    for Report { format, path } in &args.report {
-        if let Err(error) = report::plain(&output, *format, path.clone()) {
+    for Wanted { format, path } in &args.report {
+        let request = Request::plain(&output, *format, path.clone());
+        if let Err(error) = reporter::write(request) {
             // What the program says of itself is worth more.
             if recorded.outcome == Outcome::Exited(0) {
                 status = ExitCode::FAILURE;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov show`: who ran a line or a function, and how they came there.
 
-use super::report::Error;
 use super::traces::{print, with_coverage};
 use crate::look::{Color, Look};
+use crate::reporter::Error;
 use clap::ValueEnum;
 use rkcov_report::image::Search;
 use rkcov_report::place::Place;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What commands on traces have in common: they read some, and print something.
 
-use super::report::Error;
 use crate::error::{say, CLOSED_PIPE};
+use crate::reporter::Error;
 use rkcov_report::coverage::{Coverage, Named};
 use rkcov_report::image::Search;
 use rkcov_report::trace::TraceFile;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The questions of `rkcov`, to what was recorded of the project.
 
-use super::{About, Packages, Place, ReportLine, Shown, Which};
+use super::options::{About, Packages, Which};
+use super::place::Place;
 use crate::cargo::tools::moved;
 use crate::cargo::Error as CargoError;
 use crate::cmd::contexts::{self, Change, Format, How, Question};
 use crate::error::Error;
-use clap::Parser;
+use crate::reporter::{Options, Request};
 use rkcov_report::sources::Pattern;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -90,12 +90,15 @@ impl Of {
         if files.is_empty() {
             return Err(CargoError::NoTraces(traces.folder().to_owned()).into());
         }
-        let words: [OsString; 2] = ["cargo rkcov".into(), "--".into()];
-        let words = words.into_iter().chain(files.iter().map(Into::into));
-        let mut report = ReportLine::parse_from(words).args;
-        report.filter = self.filter;
-        place.choose_sources(&mut report, &which, &Shown::default());
-        let mut how = How::new(self.format, report.filter, report.exclude);
+        let mut request = Request {
+            options: Options {
+                filter: self.filter,
+                ..Options::default()
+            },
+            ..Request::default()
+        };
+        place.choose_sources(&mut request, &which, false);
+        let mut how = How::new(self.format, request.options.filter, request.exclude);
         how.moved = moved(&place.target);
         Ok((files, how))
     }

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why a report cannot be made.
+
+use super::percent::Percent;
+use crate::config;
+use crate::since;
+use rkcov_report::contexts;
+use rkcov_report::coverage::{MixedModes, UnknownThread};
+use rkcov_report::image::ElfError;
+use rkcov_report::place::NoPlace;
+use rkcov_report::trace::{Incompatible, OpenError};
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A trace that cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Traces that do not go together.
+    #[error(transparent)]
+    Mixed(#[from] MixedModes),
+    /// The traces have no contexts, or none of that name.
+    #[error(transparent)]
+    Contexts(#[from] contexts::Error),
+    /// Traces that cannot be one.
+    #[error(transparent)]
+    Merge(Incompatible),
+    /// There is no place of that name.
+    #[error(transparent)]
+    Place(#[from] NoPlace),
+    /// There are no rows in such a report.
+    #[error("--by context is for --format text, json and lcov")]
+    ByContext,
+    /// A thread that is not there.
+    #[error(transparent)]
+    Thread(#[from] UnknownThread),
+    /// Fewer lines ran than should have.
+    #[error("{ran} of {known} lines ran, {share}: --fail-under-lines requires {least}")]
+    TooFew {
+        /// Lines that ran.
+        ran: usize,
+        /// Lines that ran, and those that did not.
+        known: usize,
+        /// Those that ran, of a hundred.
+        share: Percent,
+        /// Those that should have.
+        least: Percent,
+    },
+    /// Whether enough lines ran cannot be told.
+    #[error("--fail-under-lines {least}: {why}")]
+    NotJudged {
+        /// How many should have.
+        least: Percent,
+        /// Why it cannot be told.
+        why: String,
+    },
+    /// Several reports would go to one place.
+    #[error("with several formats, all but one need a path, as in --format lcov=PATH")]
+    OnePlace,
+    /// There is no report that could go to the path.
+    #[error("--output {}: all formats have a path already", .0.display())]
+    NothingLeft(PathBuf),
+    /// Nothing is exclusive to all threads.
+    #[error("--exclusive needs --thread or --by-thread")]
+    Exclusive,
+    /// A list of PCs that is none.
+    #[error("{}: {word:?} is not a hexadecimal number", path.display())]
+    NoPc {
+        /// The list.
+        path: PathBuf,
+        /// What stands there.
+        word: String,
+    },
+    /// PCs that are not of the image.
+    #[error(
+        "none of the {pcs} PCs in {} is in the code of {}; say with --load-offset how far from \
+         its addresses it lay", list.display(), image.display()
+    )]
+    OtherImage {
+        /// The list.
+        list: PathBuf,
+        /// The image.
+        image: PathBuf,
+        /// How many there are.
+        pcs: usize,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The image of a list of PCs cannot be used.
+    #[error("cannot use {}", path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ElfError,
+    },
+    /// Files that ran are not there.
+    #[error(
+        "the report is incomplete: {} that ran {} missing, see above; --allow-missing accepts this",
+        if *count == 1 { "1 file".to_owned() } else { format!("{count} files") },
+        if *count == 1 { "is" } else { "are" }
+    )]
+    Absent {
+        /// How many.
+        count: usize,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// What changed cannot be told.
+    #[error(transparent)]
+    Since(#[from] since::Error),
+    /// The pages show whole files.
+    #[error("--since does not work with --format html, which shows whole files")]
+    SinceHtml,
+    /// The report cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Where it should go.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writes reports of traces: what `rkcov report` does, and other commands at their end.
+//!
+//! A command fills a [`Request`]; [`write()`] reads the traces and writes each report to its place.
+
+mod error;
+mod format;
+mod judge;
+mod list;
+mod options;
+mod percent;
+
+pub use error::Error;
+pub use format::{Format, Wanted};
+pub(crate) use list::hexadecimal;
+pub use list::List;
+pub use options::Options;
+pub(crate) use options::Remap;
+pub(crate) use percent::Percent;
+
+use crate::config::{self, Choice};
+use crate::error::{say, Chain, CLOSED_PIPE};
+use crate::look::{Color, Look};
+use crate::since::Changes;
+use rkcov::program::limits_are_errors;
+use rkcov_report::contexts::Contexts;
+use rkcov_report::coverage::{Coverage, Named, Selection, View};
+use rkcov_report::image::Search;
+use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
+use rkcov_report::sources::{Filter, Pattern};
+use rkcov_report::trace::{Trace, TraceFile};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Which traces to report, and how.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Trace files.
+    pub files: Vec<PathBuf>,
+    /// PCs that are reported like a trace.
+    pub list: Option<List>,
+    /// Whether to report the valid part of a damaged trace.
+    pub salvage: bool,
+    /// Formats and where they go; none stands for text.
+    pub formats: Vec<Wanted>,
+    /// Where the report goes whose format does not say it.
+    pub output: Option<PathBuf>,
+    /// Sources that are not shown.
+    pub exclude: Vec<Pattern>,
+    /// Folders of the project, beside those that the traces name.
+    pub project: Vec<PathBuf>,
+    /// Folders in debug information, and those in which the sources are.
+    pub moved: Vec<(PathBuf, PathBuf)>,
+    /// Folders with executables and libraries that were moved.
+    pub binaries: Vec<PathBuf>,
+    /// When to use colours.
+    pub color: Color,
+    /// What to show.
+    pub options: Options,
+    /// The configuration that completes the options.
+    pub choice: Choice,
+    /// Whose thresholds count.
+    pub thresholds: Thresholds,
+}
+
+/// Whose thresholds a report has to reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thresholds {
+    /// Those of the options; without any, those of the configuration
+    #[default]
+    All,
+    /// Those of the options
+    OfOptions,
+    /// Those of the configuration: the options have none
+    OfConfiguration,
+}
+
+impl Request {
+    /// The report of one trace in this format, without further options.
+    #[must_use]
+    pub fn plain(trace: &Path, format: Format, output: Option<PathBuf>) -> Self {
+        Self {
+            files: vec![trace.to_owned()],
+            formats: vec![format.into()],
+            output,
+            options: Options {
+                allow_missing: true,
+                ..Options::default()
+            },
+            thresholds: Thresholds::OfOptions,
+            ..Self::default()
+        }
+    }
+
+    /// Completes it by what the configuration says. Options win over it. Its thresholds are for what it says
+    /// itself: not for a part that options choose.
+    fn complete(&mut self, config: config::Report) {
+        let options = &mut self.options;
+        let lines = |wanted: &Wanted| !wanted.format.is_of_pcs();
+        let has_lines = self.formats.is_empty() || self.formats.iter().any(lines);
+        let whole = has_lines
+            && options.filter.is_empty()
+            && self.exclude.is_empty()
+            && options.thread.is_empty()
+            && !options.exclusive
+            && !options.contexts.chooses();
+        let own = options.fail_under_lines.or(options.fail_under_patch);
+        if whole && own.is_none() && self.thresholds == Thresholds::All {
+            match options.since {
+                None => options.fail_under_lines = config.fail_under_lines,
+                Some(_) => options.fail_under_patch = config.fail_under_patch,
+            }
+            self.thresholds = Thresholds::OfConfiguration;
+        }
+        fn set<T>(option: &mut Vec<T>, config: Vec<T>) {
+            if option.is_empty() {
+                *option = config;
+            }
+        }
+        set(&mut options.filter, config.filter);
+        set(&mut self.exclude, config.exclude);
+        set(&mut options.remap, config.remap);
+        set(&mut self.project, config.project);
+        set(&mut self.binaries, config.binaries);
+        set(&mut options.debug_dir, config.debug_dir);
+        options.all_sources |= config.all_sources;
+        options.no_exclusions |= config.no_exclusions;
+    }
+}
+
+/// Writes the reports, as the request says and, where it says nothing, the configuration.
+///
+/// # Errors
+/// A trace cannot be read, or a report cannot be written.
+pub fn write(mut request: Request) -> Result<ExitCode, Error> {
+    let config = request.choice.read()?;
+    request.complete(config.report);
+    let request = &request;
+    if request.options.exclusive && request.options.thread.is_empty() && !request.options.by_thread
+    {
+        return Err(Error::Exclusive);
+    }
+    let wanted = places(request)?;
+    if request.options.since.is_some() && wanted.iter().any(|one| one.format == Format::Html) {
+        return Err(Error::SinceHtml);
+    }
+    let rows = |one: &Wanted| matches!(one.format, Format::Text | Format::Json | Format::Lcov);
+    if request.options.contexts.by.is_some() && !wanted.iter().all(rows) {
+        return Err(Error::ByContext);
+    }
+    let files = request
+        .files
+        .iter()
+        .map(TraceFile::open)
+        .collect::<Result<Vec<_>, _>>()?;
+    let list = match &request.list {
+        Some(list) => Some((list.pcs.display().to_string(), list::trace_of(list)?)),
+        None => None,
+    };
+    let mut names: Vec<String> = files
+        .iter()
+        .map(|f| f.path().display().to_string())
+        .collect();
+    let mut traces = Vec::new();
+    for file in &files {
+        traces.push(if request.salvage {
+            let (trace, wrong) = file.salvage()?;
+            if let Some(wrong) = wrong {
+                warn(&Chain(&wrong));
+            }
+            trace
+        } else {
+            file.trace()?
+        });
+    }
+    if let Some((name, bytes)) = &list {
+        names.push(name.clone());
+        traces.push(Trace::parse(bytes).map_err(|error| Error::Read {
+            path: name.into(),
+            source: io::Error::other(error),
+        })?);
+    }
+    let named: Vec<Named<'_>> = names
+        .iter()
+        .zip(&traces)
+        .map(|(name, trace)| Named { name, trace })
+        .collect();
+    let coverage = if wanted.iter().all(|wanted| wanted.format.is_of_pcs()) {
+        None
+    } else {
+        Some(coverage(request, &named)?)
+    };
+    let reporter = Reporter::new(request, &named, coverage.as_ref())?;
+    for Wanted { format, path } in &wanted {
+        if let Some(folder) = folder(*format, path.as_deref()) {
+            limits_are_errors();
+            let page = folder.join("index.html");
+            reporter
+                .write_folder(&folder)
+                .map_err(|source| Error::Write {
+                    path: folder,
+                    source,
+                })?;
+            warn(&page.display());
+            continue;
+        }
+        match path {
+            Some(path) => {
+                let failed = |source| Error::Write {
+                    path: path.clone(),
+                    source,
+                };
+                limits_are_errors();
+                let file = File::create(path).map_err(failed)?;
+                let mut to = BufWriter::new(file);
+                let look = Look::of(request.color, None);
+                reporter.write(*format, &look, &mut to).map_err(failed)?;
+                to.flush().map_err(failed)?;
+            }
+            None => {
+                let out = io::stdout();
+                let look = Look::of(request.color, Some(&out));
+                let mut to = BufWriter::new(out.lock());
+                let written = reporter.write(*format, &look, &mut to);
+                match written.and_then(|()| to.flush()) {
+                    Ok(()) => {}
+                    // Whoever reads has seen enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(ExitCode::from(CLOSED_PIPE));
+                    }
+                    Err(source) => {
+                        let path = "standard output".into();
+                        return Err(Error::Write { path, source });
+                    }
+                }
+            }
+        }
+    }
+    reporter.judged()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The reports that are wanted, and where each goes: at most one to standard output.
+fn places(request: &Request) -> Result<Vec<Wanted>, Error> {
+    let mut wanted = request.formats.clone();
+    if wanted.is_empty() {
+        wanted.push(Format::Text.into());
+    }
+    let mut open = wanted.iter_mut().filter(|wanted| wanted.path.is_none());
+    match (open.next(), open.next(), &request.output) {
+        (_, Some(_), _) => return Err(Error::OnePlace),
+        (Some(one), None, output) => one.path.clone_from(output),
+        (None, None, Some(output)) => return Err(Error::NothingLeft(output.clone())),
+        (None, None, None) => {}
+    }
+    Ok(wanted)
+}
+
+/// Where the files of modules may be.
+fn search(request: &Request) -> Search {
+    let mut search = Search::default();
+    search.binaries.clone_from(&request.binaries);
+    let named = request
+        .options
+        .remap
+        .iter()
+        .map(|remap| (remap.from.clone(), remap.to.clone()));
+    search
+        .moved
+        .extend(named.chain(request.moved.iter().cloned()));
+    search
+        .debug_dirs
+        .splice(0..0, request.options.debug_dir.iter().cloned());
+    search
+}
+
+/// What the traces say of sources, under the names that the user gives them.
+fn coverage(request: &Request, traces: &[Named<'_>]) -> Result<Coverage, Error> {
+    let mut coverage = Coverage::new(traces, &search(request))?;
+    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
+        warn(problem);
+    }
+    if !request.options.no_exclusions {
+        coverage.exclude(&filter(request, &coverage));
+    }
+    for misplaced in &coverage.excluded.misplaced {
+        warn(misplaced);
+    }
+    Ok(coverage)
+}
+
+/// Which sources are shown.
+fn filter(request: &Request, coverage: &Coverage) -> Filter {
+    let runs = coverage.runs.iter();
+    let folders = runs.map(|run| run.info.directory.clone());
+    Filter {
+        only: request.options.filter.clone(),
+        exclude: request.exclude.clone(),
+        all: request.options.all_sources,
+        project: folders.chain(request.project.iter().cloned()).collect(),
+    }
+}
+
+/// The folder that a report is, if it is one.
+fn folder(format: Format, path: Option<&Path>) -> Option<PathBuf> {
+    if format != Format::Html {
+        return None;
+    }
+    let is_page = |path: &Path| {
+        let end = path.extension();
+        end.is_some_and(|end| end.eq_ignore_ascii_case("html") || end.eq_ignore_ascii_case("htm"))
+    };
+    match path {
+        // A device or a pipe takes one file.
+        Some(path) if is_page(path) || path.exists() && !path.is_dir() => None,
+        Some(path) => Some(path.to_owned()),
+        None => Some(PathBuf::from("rkcov-html")),
+    }
+}
+
+/// Writes reports of the same traces.
+struct Reporter<'a> {
+    request: &'a Request,
+    traces: Vec<&'a Trace<'a>>,
+    /// Nothing if only PCs are wanted.
+    view: Option<View<'a>>,
+    threads: Vec<View<'a>>,
+    /// If there is to be a row for each.
+    contexts: Option<Contexts<'a>>,
+    filter: Filter,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(
+        request: &'a Request,
+        traces: &[Named<'a>],
+        coverage: Option<&'a Coverage>,
+    ) -> Result<Self, Error> {
+        let mut reporter = Self {
+            request,
+            traces: traces.iter().map(|named| named.trace).collect(),
+            view: None,
+            threads: Vec::new(),
+            contexts: None,
+            filter: Filter::default(),
+        };
+        let Some(coverage) = coverage else {
+            return Ok(reporter);
+        };
+        let filter = filter(request, coverage);
+        let selection = match request.options.contexts.selection(coverage)? {
+            Some(selection) => selection,
+            None => {
+                Selection::threads(coverage, &request.options.thread, request.options.exclusive)?
+            }
+        };
+        let mut view = View::new(coverage, selection, &filter);
+        if let Some(rev) = &request.options.since {
+            Changes::since(rev)?.restrict(&mut view);
+        }
+        if request.options.by_thread {
+            reporter.threads = view.by_thread(&filter);
+        }
+        if request.options.contexts.by.is_some() {
+            reporter.contexts = Some(Contexts::of(coverage, &filter)?);
+        }
+        reporter.view = Some(view);
+        reporter.filter = filter;
+        Ok(reporter)
+    }
+
+    fn write_folder(&self, folder: &Path) -> io::Result<()> {
+        match &self.view {
+            Some(view) => render::html_folder(view, &self.filter, folder),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, format: Format, look: &Look, to: &mut dyn Write) -> io::Result<()> {
+        let request = self.request;
+        let options = &request.options;
+        let detail = if options.summary_only {
+            Detail::Sums
+        } else {
+            Detail::Each
+        };
+        let view = match &self.view {
+            Some(view) if !format.is_of_pcs() => view,
+            _ => {
+                let options = PcOptions {
+                    threads: options.thread.clone(),
+                    exclusive: options.exclusive,
+                    raw: options.raw,
+                };
+                let search = search(request);
+                return match format {
+                    Format::Drcov => render::drcov(&self.traces, &options, &search, to),
+                    _ => render::pcs(&self.traces, &options, &search, to),
+                };
+            }
+        };
+        if let Some(contexts) = &self.contexts {
+            return match format {
+                Format::Lcov => render::lcov_by_context(view, contexts, &self.filter, detail, to),
+                Format::Json => contexts.json(to),
+                _ => contexts.text(to),
+            };
+        }
+        match format {
+            Format::Lcov if options.by_thread => {
+                let mut threads = self.threads.iter();
+                threads.try_for_each(|one| render::lcov(one, detail, to))
+            }
+            Format::Lcov => render::lcov(view, detail, to),
+            Format::Json => render::json(view, detail, to),
+            Format::Html => render::html(view, &self.filter, to),
+            Format::Cobertura => render::cobertura(view, detail, to),
+            Format::Github => render::github(view, to).and_then(|()| summary(view)),
+            Format::Markdown => render::markdown(view, to),
+            Format::Badge => render::badge(view, to),
+            Format::Text | Format::Pcs | Format::Drcov => {
+                let options = TextOptions {
+                    width: look.width,
+                    style: look.style,
+                    detail,
+                    functions: options.functions,
+                    source: options.source,
+                    full: options.full,
+                    uncovered: options.uncovered,
+                };
+                render::text(view, &self.threads, &options, to)
+            }
+        }
+    }
+}
+
+/// Adds to the summary of the workflow's step, if one is kept.
+fn summary(view: &View<'_>) -> io::Result<()> {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let file = File::options().append(true).create(true).open(path)?;
+    let mut to = BufWriter::new(file);
+    render::markdown(view, &mut to)?;
+    to.flush()
+}
+
+fn warn(what: &dyn std::fmt::Display) {
+    say(format_args!("rkcov: {what}"));
+}
