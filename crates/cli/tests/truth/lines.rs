@@ -217,6 +217,42 @@ int main(int argc, char **argv)
     }
 }
 
+/// A switch in another's arm, over numbers below zero. gcc gives no code the inner one's line.
+#[test]
+fn tables_in_tables_without_optimization() {
+    let source = "\
+#include <stdlib.h>
+static int inner(int outer, int n) { //+
+    switch (outer) { //+
+    case -2:
+        switch (n) {
+        case -3: return 1; //+
+        case -2: return 2; //-
+        case -1: return 3; //-
+        case 0: return 4; //-
+        case 1: return 5; //+
+        }
+        return 6; //-
+    case -1: return 7; //-
+    case 0: return 8; //-
+    case 1: return 9; //-
+    case 2: return 10; //+
+    }
+    return 11; //-
+} //+
+int main(int argc, char **argv) { //+
+    int sum = 0; //+
+    for (int i = 2; i < argc; i++) //+
+        sum += inner(atoi(argv[1]), atoi(argv[i])); //+
+    sum += inner(2, 0); //+
+    return sum == 16 ? 0 : 1; //+
+} //+
+";
+    for compiler in ["gcc -O0", "gcc -O0 -fno-pie -no-pie"] {
+        hold(source, compiler, "-2 -3 1");
+    }
+}
+
 const FAR: &str = "\
 #include <stdio.h>
 static int kept(int y) { //-
