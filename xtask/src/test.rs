@@ -25,6 +25,13 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     if args.filter.is_none() {
         step(cargo(["fmt", "--check"]))?;
+        // The fuzz targets have a lock file of their own: a new dependency has to be in both.
+        step(cargo([
+            "fetch",
+            "--locked",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+        ]))?;
         step(cargo([
             "clippy",
             "--workspace",
