@@ -90,10 +90,13 @@ fn part(ran: u64, known: u64, partial: bool) -> String {
     }
 }
 
-/// With one decimal, rounded down.
+/// With one decimal, rounded down: 100 is all, and 0 is nothing.
 pub(super) fn share(totals: Totals) -> String {
     match (totals.lines_ran * 1000).checked_div(totals.lines) {
-        Some(parts) if !totals.partial => format!("{}.{} %", parts / 10, parts % 10),
+        Some(parts) if !totals.partial => {
+            let parts = parts.max(totals.lines_ran.min(1));
+            format!("{}.{} %", parts / 10, parts % 10)
+        }
         _ => "not known of how many".to_owned(),
     }
 }
@@ -182,5 +185,23 @@ mod tests {
         };
         let gaps: Vec<_> = missed(&file).collect();
         assert_eq!(gaps, [(2, 1, 4), (1, 6, 6)]);
+    }
+
+    #[test]
+    fn a_share_is_all_or_nothing_only_if_it_is() {
+        for (ran, all, shown) in [
+            (0, 7, "0.0 %"),
+            (7, 7, "100.0 %"),
+            (1, 1_000_000, "0.1 %"),
+            (1999, 2000, "99.9 %"),
+            (999_999, 1_000_000, "99.9 %"),
+        ] {
+            let totals = Totals {
+                lines_ran: ran,
+                lines: all,
+                ..Totals::default()
+            };
+            assert_eq!(share(totals), shown, "{ran} of {all}");
+        }
     }
 }

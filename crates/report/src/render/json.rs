@@ -316,3 +316,21 @@ fn of_function(function: &crate::coverage::Function, count: Option<u64>) -> Func
         count,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_all_or_nothing_only_if_they_are() {
+        for (ran, all, expected) in [
+            (0, 7, Some(0.0)),
+            (7, 7, Some(100.0)),
+            (1, 1_000_000, Some(0.01)),
+            (99_999, 100_000, Some(99.99)),
+            (0, 0, None),
+        ] {
+            assert_eq!(percent(ran, all), expected, "{ran} of {all}");
+        }
+    }
+}
