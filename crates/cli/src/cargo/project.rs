@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// The cargo that called us, or the one in `$PATH`.
 #[must_use]
@@ -121,11 +121,7 @@ impl Project {
                 source,
             })?;
         if !output.status.success() {
-            let status = output
-                .status
-                .code()
-                .and_then(|code| u8::try_from(code).ok());
-            return Err(Error::Metadata(status.unwrap_or(1)));
+            return Err(Error::Metadata(status(output.status)));
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     }
@@ -244,6 +240,13 @@ pub fn programs(said: &[u8], chosen: &Chosen) -> Vec<PathBuf> {
 fn config_of(given: &[OsString]) -> impl Iterator<Item = &OsString> {
     let pairs = given.windows(2).filter(|pair| pair[0] == "--config");
     pairs.flatten()
+}
+
+/// The exit status that says how cargo ended: 1 if it ended by a signal.
+pub fn status(of: ExitStatus) -> u8 {
+    of.code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1)
 }
 
 /// The machine that we run on, as cargo names it.

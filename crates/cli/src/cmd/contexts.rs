@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Questions to traces with contexts: `rkcov tests`, `affected`, `minimize` and `similar`.
 
+use super::traces::{print, with_coverage};
 use crate::affected::{self, Answer};
-use crate::error::{say, CLOSED_PIPE};
+use crate::error::say;
 use crate::reporter;
 use clap::ValueEnum;
 use rkcov_report::contexts::{self, Contexts};
-use rkcov_report::coverage::{Coverage, Named};
+use rkcov_report::coverage::Coverage;
 use rkcov_report::image::Search;
 use rkcov_report::sources::{Filter, Pattern};
-use rkcov_report::trace::TraceFile;
-use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -153,27 +152,16 @@ impl Question {
 /// The traces cannot be read or have no contexts, or there is no such place.
 pub fn run(question: &Question) -> Result<ExitCode, Error> {
     let (files, how) = question.parts();
-    let opened = files.iter().map(TraceFile::open);
-    let opened: Vec<TraceFile> = opened
-        .collect::<Result<_, _>>()
-        .map_err(reporter::Error::from)?;
-    let traces = opened.iter().map(TraceFile::trace);
-    let traces: Vec<_> = traces
-        .collect::<Result<_, _>>()
-        .map_err(reporter::Error::from)?;
-    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    let named: Vec<Named<'_>> = names
-        .iter()
-        .zip(&traces)
-        .map(|(name, trace)| Named { name, trace })
-        .collect();
     let mut search = Search::default();
     search.binaries.clone_from(&how.binaries);
     search.moved.clone_from(&how.moved);
-    let coverage = Coverage::new(&named, &search).map_err(reporter::Error::from)?;
-    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
-        say(format_args!("rkcov: {problem}"));
-    }
+    with_coverage(files, &search, |coverage, _| {
+        answer(question, how, &coverage)
+    })
+}
+
+/// Answers from what the traces say.
+fn answer(question: &Question, how: &How, coverage: &Coverage) -> Result<ExitCode, Error> {
     let filter = Filter {
         only: how.filter.clone(),
         exclude: how.exclude.clone(),
@@ -184,15 +172,14 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
             .map(|run| run.info.directory.clone())
             .collect(),
     };
-    let contexts = Contexts::of(&coverage, &filter)?;
-    let mut to = BufWriter::new(io::stdout().lock());
-    let written = match question {
+    let contexts = Contexts::of(coverage, &filter)?;
+    let printed = match question {
         Question::Tests { place, .. } => {
             let ran = contexts.ran(place)?;
-            match how.format {
-                Format::Text => ran.text(&mut to),
-                Format::Json => ran.json(place, &mut to),
-            }
+            print(|to| match how.format {
+                Format::Text => ran.text(to),
+                Format::Json => ran.json(place, to),
+            })
         }
         Question::Affected { change, .. } => {
             let changes = if change.changed.is_empty() {
@@ -200,34 +187,25 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
             } else {
                 affected::whole(&change.changed)
             };
-            let answer = Answer::of(&changes, &contexts, &coverage);
-            match how.format {
-                Format::Text => {
-                    for why in &answer.why {
-                        say(format_args!("rkcov: {why}"));
-                    }
-                    writeln!(to, "{}", answer.arguments(change.runner))
+            let answer = Answer::of(&changes, &contexts, coverage);
+            if how.format == Format::Text {
+                for why in &answer.why {
+                    say(format_args!("rkcov: {why}"));
                 }
-                Format::Json => answer.json(change.runner, &mut to),
             }
+            print(|to| match how.format {
+                Format::Text => writeln!(to, "{}", answer.arguments(change.runner)),
+                Format::Json => answer.json(change.runner, to),
+            })
         }
-        Question::Minimize { .. } => match how.format {
-            Format::Text => contexts.minimized_text(&mut to),
-            Format::Json => contexts.minimized_json(&mut to),
-        },
-        Question::Similar { .. } => match how.format {
-            Format::Text => contexts.similar_text(&mut to),
-            Format::Json => contexts.similar_json(&mut to),
-        },
+        Question::Minimize { .. } => print(|to| match how.format {
+            Format::Text => contexts.minimized_text(to),
+            Format::Json => contexts.minimized_json(to),
+        }),
+        Question::Similar { .. } => print(|to| match how.format {
+            Format::Text => contexts.similar_text(to),
+            Format::Json => contexts.similar_json(to),
+        }),
     };
-    match written.and_then(|()| to.flush()) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
-        Err(source) => Err(reporter::Error::Write {
-            path: "standard output".into(),
-            source,
-        }
-        .into()),
-    }
+    Ok(printed?)
 }

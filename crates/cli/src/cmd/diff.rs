@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov diff`: the code that only one of two traces covered.
 
-use super::traces::print;
-use crate::error::say;
+use super::traces::{print, with_coverage};
 use crate::look::{Color, Look};
 use crate::reporter::Error;
 use clap::ValueEnum;
-use rkcov_report::coverage::{Coverage, Named, Selection, View};
+use rkcov_report::coverage::{Coverage, Selection, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::Difference;
 use rkcov_report::sources::{Filter, Pattern};
-use rkcov_report::trace::TraceFile;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -88,18 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 }
 
 fn coverage(args: &Args, path: &Path) -> Result<Coverage, Error> {
-    let file = TraceFile::open(path)?;
-    let trace = file.trace()?;
     let mut search = Search::default();
     search.binaries.clone_from(&args.binaries);
-    let name = path.display().to_string();
-    let named = Named {
-        name: &name,
-        trace: &trace,
-    };
-    let coverage = Coverage::new(&[named], &search)?;
-    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
-        say(format_args!("rkcov: {problem}"));
-    }
-    Ok(coverage)
+    with_coverage(&[path.to_owned()], &search, |coverage, _| Ok(coverage))
 }

@@ -52,8 +52,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let mut search = Search::default();
     search.binaries.clone_from(&args.binaries);
     let answer = with_coverage(&args.files, &search, |coverage, traces| {
-        let places = Place::named(coverage, &args.place)?;
-        Ok(Answer::of(coverage, &places, traces, &search))
+        let places = Place::named(&coverage, &args.place)?;
+        Ok::<_, Error>(Answer::of(&coverage, &places, traces, &search))
     })?;
     let look = Look::of(args.color, Some(&io::stdout()));
     let options = ShowOptions {

@@ -14,26 +14,26 @@ use std::process::ExitCode;
 ///
 /// # Errors
 /// A trace cannot be read; or what `then` says.
-pub(super) fn with_coverage<T>(
+pub(super) fn with_coverage<T, E: From<Error>>(
     files: &[PathBuf],
     search: &Search,
-    then: impl FnOnce(&Coverage, &[Named<'_>]) -> Result<T, Error>,
-) -> Result<T, Error> {
+    then: impl FnOnce(Coverage, &[Named<'_>]) -> Result<T, E>,
+) -> Result<T, E> {
     let opened = files.iter().map(TraceFile::open);
-    let opened: Vec<TraceFile> = opened.collect::<Result<_, _>>()?;
+    let opened: Vec<TraceFile> = opened.collect::<Result<_, _>>().map_err(Error::from)?;
     let traces = opened.iter().map(TraceFile::trace);
-    let traces: Vec<_> = traces.collect::<Result<_, _>>()?;
+    let traces: Vec<_> = traces.collect::<Result<_, _>>().map_err(Error::from)?;
     let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     let named: Vec<Named<'_>> = names
         .iter()
         .zip(&traces)
         .map(|(name, trace)| Named { name, trace })
         .collect();
-    let coverage = Coverage::new(&named, search)?;
+    let coverage = Coverage::new(&named, search).map_err(Error::from)?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         say(format_args!("rkcov: {problem}"));
     }
-    then(&coverage, &named)
+    then(coverage, &named)
 }
 
 /// Prints to standard output. If its reader is gone, nothing more is to be said.

@@ -185,8 +185,7 @@ fn only_build(place: &Place, mode: Mode, cargo: &mut Command) -> Result<ExitCode
             built.display()
         ));
     }
-    let status = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(status.unwrap_or(1)))
+    Ok(ExitCode::from(project::status(status)))
 }
 
 /// Builds what tests need, and gives the programs of the packages that are instrumented: of those that
@@ -212,11 +211,7 @@ fn build_first(
         source,
     })?;
     if !output.status.success() {
-        let status = output
-            .status
-            .code()
-            .and_then(|code| u8::try_from(code).ok());
-        return Ok(Err(ExitCode::from(status.unwrap_or(1))));
+        return Ok(Err(ExitCode::from(project::status(output.status))));
     }
     Ok(Ok(project::programs(&output.stdout, &place.chosen)))
 }
