@@ -5,6 +5,7 @@
 //! before its own beginning. Names that libc binds within itself, as in `system()`, are not ours.
 
 use crate::linkage::{self, Spawn};
+use crate::sys::Digits;
 use crate::{run, tls};
 use core::ffi::{c_char, c_int, CStr};
 use core::mem::{size_of, MaybeUninit};
@@ -177,25 +178,14 @@ impl Text {
     }
 
     fn put(&mut self, name: &str, token: u64, number: u64) {
-        let mut decimal = [0_u8; 20];
-        let mut left = number;
-        let mut digits = 0;
-        for to in decimal.iter_mut().rev() {
-            *to = b'0'.wrapping_add((left % 10) as u8);
-            left /= 10;
-            digits += 1;
-            if left == 0 {
-                break;
-            }
-        }
         let digit = |place: u32| match (token >> (place * 4) & 0xf) as u8 {
             value @ 0..=9 => b'0'.wrapping_add(value),
             value => b'a'.wrapping_add(value).wrapping_sub(10),
         };
         let token = (0..16).rev().map(digit);
-        let number = decimal.iter().copied().skip(decimal.len() - digits);
+        let number = Digits::of(number);
         let text = name.bytes().chain([b'=']).chain(token).chain([b':']);
-        let text = text.chain(number).chain([0]);
+        let text = text.chain(number.as_bytes().iter().copied()).chain([0]);
         for (to, from) in self.bytes.iter_mut().zip(text) {
             to.write(from);
         }

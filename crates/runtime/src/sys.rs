@@ -788,16 +788,17 @@ fn path_of<'p>(pieces: &[&[u8]], path: &'p mut [u8; PATH]) -> Result<&'p CStr, E
 }
 
 /// A number in decimal.
-struct Digits {
-    bytes: [u8; 10],
+pub(crate) struct Digits {
+    bytes: [u8; 20],
     from: usize,
 }
 
 impl Digits {
-    fn of(mut number: u32) -> Self {
+    pub(crate) fn of(number: impl Into<u64>) -> Self {
+        let mut number = number.into();
         let mut digits = Self {
-            bytes: [b'0'; 10],
-            from: 10,
+            bytes: [b'0'; 20],
+            from: 20,
         };
         for (at, byte) in digits.bytes.iter_mut().enumerate().rev() {
             *byte = b'0' + (number % 10) as u8;
@@ -810,7 +811,7 @@ impl Digits {
         digits
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.from..).unwrap_or(&[])
     }
 }
@@ -1042,7 +1043,8 @@ mod tests {
 
     #[test]
     fn digits() {
-        assert_eq!(Digits::of(0).as_bytes(), b"0");
+        assert_eq!(Digits::of(0_u32).as_bytes(), b"0");
         assert_eq!(Digits::of(u32::MAX).as_bytes(), b"4294967295");
+        assert_eq!(Digits::of(u64::MAX).as_bytes(), b"18446744073709551615");
     }
 }
