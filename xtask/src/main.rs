@@ -21,6 +21,8 @@ enum Command {
     /// Run each test of a program alone: for per-test
     #[command(hide = true)]
     PerTestAlone(xtask::per_test::alone::Args),
+    /// Fetch the sources of a Debian package, and print their folder
+    Sources(xtask::sources::Args),
     /// Install the programs that the tests need, or list what is missing
     Setup,
     /// Count the instructions of one callback call in a kernel, for both kcovs, and compare
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
         Command::PerTest(args) => xtask::per_test::run(&args).map(succeeded),
         Command::PerTestAlone(args) => xtask::per_test::alone::run(&args).map(succeeded),
+        Command::Sources(args) => xtask::sources::run(&args).map(succeeded),
         Command::Setup => xtask::setup::run().map(succeeded),
         Command::HotPath(args) => xtask::hot_path::run(&args).map(succeeded),
         Command::CheckDifferential(args) => xtask::differential::matrix::run(&args).map(succeeded),

@@ -12,6 +12,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Options of `cargo xtask sources`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The Debian source package
+    package: String,
+}
+
+/// Prints the folder that has the sources of a Debian package.
+///
+/// # Errors
+/// As of [`debian`].
+pub fn run(args: &Args) -> Result<(), Error> {
+    println!("{}", debian(&args.package)?.display());
+    Ok(())
+}
+
 /// The sources of a Debian package as their authors published them, unpacked. They are fetched
 /// once.
 ///
@@ -143,8 +159,8 @@ fn fetch(package: &str, download: &Path) -> Result<(), Error> {
     let (stanzas, lines) = archives_of_this_release()?;
     fs::write(archives.join("release.sources"), stanzas)?;
     fs::write(archives.join("release.list"), lines)?;
-    let apt_get = || {
-        let mut command = Command::new("apt-get");
+    let run = |program: &str| {
+        let mut command = Command::new(program);
         let option = |name: &str, value: &Path| format!("{name}={}", value.display());
         for option in [
             String::from("Dir::Etc::SourceList=/dev/null"),
@@ -157,13 +173,34 @@ fn fetch(package: &str, download: &Path) -> Result<(), Error> {
         ] {
             command.args(["-o", &option]);
         }
-        command.args(["-qq"]).current_dir(download);
+        command.arg("-qq").current_dir(download);
         command
     };
-    shell::read(apt_get().arg("update"))?;
-    // Not what Debian adds: nobody here reads it, and mirrors that lag behind may not have it.
-    shell::read(apt_get().args(["source", "--download-only", "--tar-only", package]))?;
-    Ok(())
+    shell::read(run("apt-get").arg("update"))?;
+    // A mirror may name a version of today and not have its files yet: then another one serves.
+    let mut wanted = vec![package.to_owned()];
+    let known = shell::read(run("apt-cache").args(["showsrc", package]))?;
+    wanted.extend(versions(&known).map(|version| format!("{package}={version}")));
+    let mut failures = String::new();
+    for wanted in wanted {
+        let mut source = run("apt-get");
+        // Not what Debian adds: nobody here reads it.
+        source.args(["source", "--download-only", "--tar-only"]);
+        match shell::read(source.arg(wanted)) {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let _ = writeln!(failures, "{error}");
+            }
+        }
+    }
+    Err(failures.into())
+}
+
+/// The versions in what `apt-cache showsrc` prints.
+fn versions(sources: &str) -> impl Iterator<Item = &str> {
+    sources
+        .lines()
+        .filter_map(|line| line.strip_prefix("Version: "))
 }
 
 /// This machine's archives of this release, as archives of sources: in the format of `.sources`
@@ -224,6 +261,13 @@ fn source_lines(text: &str, release: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_a_package() {
+        let sources = "Package: zstd\nVersion: 1.5-1\n\nPackage: zstd\nVersion: 1.5-1+u1\n";
+        assert!(versions(sources).eq(["1.5-1", "1.5-1+u1"]));
+        assert_eq!(versions("Package: zstd\n").count(), 0);
+    }
 
     #[test]
     fn archives_become_archives_of_sources() {
