@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -445,8 +446,11 @@ fn copy(from: &Path, to: &Path, without: &[&str]) -> std::io::Result<()> {
             continue;
         }
         let (from, to) = (entry.path(), to.join(name));
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             copy(&from, &to, &[])?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(from)?, to)?;
         } else {
             fs::copy(from, to)?;
         }
@@ -512,8 +516,8 @@ cargo run -p rkcov-conformance -- mutants --write
 The command builds the suite with the bug and runs it on the rules in one process, as in userspace and as in a kernel. It also runs 500
 random histories of each kind on the rules and on the model. A bug that only another task can notice is tested with the models of
 concurrency instead (`.ci/loom`). A bug in the userspace host is tested with the suite on a process's kcov, with client programs, or
-with the runtime's own tests. A bug in the kernel host (`linux/src`) is tested with the suite in User Mode Linux, or by the checks of
-its build; the first such kernel takes a quarter of an hour, each further one a minute or two. The command fails if no test detects a bug.
+with the runtime's own tests. A bug in the kernel host (`crates/linux/kernel`) is tested with the suite in User Mode Linux, or by the
+checks of its build; the first such kernel takes a quarter of an hour, each further one a minute or two. The command fails if no test detects a bug.
 The bugs are in `conformance/mutants.toml`.
 
 | bug | effect | in | cases, models or tests that detect it | histories |

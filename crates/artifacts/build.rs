@@ -5,9 +5,15 @@
 //! the runtime is compiled by a cargo of its own, with its own target folder and without whatever
 //! flags and wrappers the outer build has (it must never be instrumented itself), and prelinked
 //! into one relocatable object of which only the interface stays visible.
+//!
+//! The runtime's sources are in `sources`: symbolic links, which are files in the package of this
+//! crate. So it builds without the other crates. A manifest has another name there, because a
+//! package ends where the next `Cargo.toml` stands.
 
 use std::env;
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -97,6 +103,9 @@ const PRELOADED: &[(&str, &str)] = &[
     ("dup3", "rkcov_preload_dup3"),
 ];
 
+/// The crates that the runtime consists of.
+const PARTS: [&str; 4] = ["abi", "core", "region", "runtime"];
+
 /// What one of the two sorts of programs does not have. The linker leaves these names in an object
 /// although nothing in it refers to them any more.
 const UNUSED: &[&str] = &[
@@ -117,7 +126,7 @@ fn main() {
     let early = build.assemble("static.s");
     let late = build.rename_callbacks(&archive);
     build.assemble("module.s");
-    std::fs::copy(
+    fs::copy(
         build.out.join("module.s.o"),
         build.out.join("rkcov-module.o"),
     )
@@ -154,7 +163,7 @@ fn main() {
         "rkcov_doctest.h",
     ] {
         let header = build.here.join("include").join(header);
-        let bytes = std::fs::read(header).expect("read a header");
+        let bytes = fs::read(header).expect("read a header");
         bytes.hash(&mut hash);
     }
     for name in [
@@ -165,7 +174,7 @@ fn main() {
         "librkcov.so.0",
         "librkcov-preload.so",
     ] {
-        let bytes = std::fs::read(build.out.join(name)).expect("read an artifact");
+        let bytes = fs::read(build.out.join(name)).expect("read an artifact");
         bytes.hash(&mut hash);
     }
     println!(
@@ -199,15 +208,8 @@ impl Build {
         }
         println!("cargo::rerun-if-changed=glue");
         println!("cargo::rerun-if-changed=include");
+        println!("cargo::rerun-if-changed=sources");
         let here = PathBuf::from(get("CARGO_MANIFEST_DIR"));
-        for part in ["runtime", "core", "abi", "region"] {
-            let part = here.join("..").join(part);
-            println!("cargo::rerun-if-changed={}", part.join("src").display());
-            println!(
-                "cargo::rerun-if-changed={}",
-                part.join("Cargo.toml").display()
-            );
-        }
         Self {
             here,
             out: PathBuf::from(get("OUT_DIR")),
@@ -225,8 +227,38 @@ impl Build {
         command
     }
 
+    /// Makes a workspace of `sources`, the same as the real one without its other crates.
+    fn workspace(&self) -> PathBuf {
+        let (sources, workspace) = (self.here.join("sources"), self.out.join("workspace"));
+        let _ = fs::remove_dir_all(&workspace);
+        let read = |name: &str| {
+            let path = sources.join(name);
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        };
+        for name in PARTS {
+            let (from, to) = (sources.join(name), workspace.join("crates").join(name));
+            fs::create_dir_all(&to).expect("create a crate's folder");
+            symlink(from.join("src"), to.join("src")).expect("link a crate's sources");
+            let manifest = read(&format!("{name}/manifest.toml"));
+            fs::write(to.join("Cargo.toml"), manifest).expect("write a manifest");
+        }
+        let manifest = read("workspace.toml");
+        let shared =
+            |line: &&str| !line.starts_with("members = ") && !line.starts_with("exclude = ");
+        // Profiles are for the other crates; here the flags say everything.
+        let lines = manifest
+            .lines()
+            .take_while(|line| !line.starts_with("[profile."));
+        let mut manifest = lines.filter(shared).collect::<Vec<_>>().join("\n");
+        manifest = manifest.replacen("[workspace]", "[workspace]\nmembers = [\"crates/*\"]", 1);
+        fs::write(workspace.join("Cargo.toml"), manifest).expect("write the workspace's manifest");
+        fs::write(workspace.join("Cargo.lock"), read("Cargo.lock")).expect("write the lock file");
+        workspace
+    }
+
     /// The runtime as a static library.
     fn runtime(&self) -> PathBuf {
+        let workspace = self.workspace();
         let target_dir = self.out.join("target");
         let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
         for (name, _) in env::vars_os() {
@@ -272,7 +304,7 @@ impl Build {
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
             .args(["rustc", "--release", "--lib", "--crate-type", "staticlib"])
             .arg("--manifest-path")
-            .arg(self.here.join("../runtime/Cargo.toml"))
+            .arg(workspace.join("crates/runtime/Cargo.toml"))
             .args(["--target", &self.target, "--target-dir"])
             .arg(&target_dir);
         run(&mut cargo);
@@ -357,7 +389,7 @@ impl Build {
     fn archive(&self, name: &str, object: &str) {
         let archive = self.out.join(name);
         // It would be added to.
-        let _ = std::fs::remove_file(&archive);
+        let _ = fs::remove_file(&archive);
         let ar = env::var("AR").unwrap_or_else(|_| "ar".into());
         run(Command::new(ar)
             .arg("rcsD")

@@ -1,24 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Embeds what the installer puts into a kernel tree: the host in `linux/src`, and the shared
-//! sources of `abi` and `core`, so that the commands need nothing but themselves.
+//! Embeds what the installer puts into a kernel tree, so that the commands need nothing but
+//! themselves. It is the folder `kernel/src`. Two symbolic links there lead to the sources that
+//! `abi` and `core` share with the kernel; in the package of this crate they are folders.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// Folder of this repository -> folder below `kernel/rkcov`.
-const FOLDERS: [(&str, &str); 3] = [
-    ("linux/src", ""),
-    ("crates/abi/src/abi", "abi/"),
-    ("crates/core/src/rules", "rules/"),
-];
-
 fn main() -> io::Result<()> {
-    let top = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../..");
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let mut code = String::from("&[\n");
-    for (from, to) in FOLDERS {
-        embed(&top.join(from), to, &mut code)?;
-    }
+    embed(&here.join("kernel/src"), "", &mut code)?;
     code.push_str("]\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     fs::write(out.join("sources.rs"), code)

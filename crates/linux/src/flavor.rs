@@ -149,30 +149,30 @@ impl Flavor {
     #[must_use]
     pub fn config(self) -> String {
         let arch = match self.arch {
-            Arch::X86_64 => include_str!("../../../linux/configs/x86-64.config"),
-            Arch::Uml => include_str!("../../../linux/configs/uml.config"),
+            Arch::X86_64 => include_str!("../kernel/configs/x86-64.config"),
+            Arch::Uml => include_str!("../kernel/configs/uml.config"),
         };
-        let kasan = include_str!("../../../linux/configs/kasan.config");
+        let kasan = include_str!("../kernel/configs/kasan.config");
         let checks = match (self.checks, self.arch) {
             (Checks::Plain, _) => ["", ""],
             (Checks::Kasan, Arch::X86_64) => {
-                [kasan, include_str!("../../../linux/configs/lockdep.config")]
+                [kasan, include_str!("../kernel/configs/lockdep.config")]
             }
             (Checks::Kasan, Arch::Uml) => [kasan, ""],
-            (Checks::Kcsan, _) => [include_str!("../../../linux/configs/kcsan.config"), ""],
-            (Checks::Rt, _) => [include_str!("../../../linux/configs/rt.config"), ""],
+            (Checks::Kcsan, _) => [include_str!("../kernel/configs/kcsan.config"), ""],
+            (Checks::Rt, _) => [include_str!("../kernel/configs/rt.config"), ""],
         };
         // Debugging kernels are large and slow to build as it is: they have neither debug information nor hardware.
         let debug_info = match self.checks {
-            Checks::Plain | Checks::Rt => include_str!("../../../linux/configs/debug-info.config"),
+            Checks::Plain | Checks::Rt => include_str!("../kernel/configs/debug-info.config"),
             Checks::Kasan | Checks::Kcsan => "",
         };
-        let selftest = include_str!("../../../linux/configs/selftest.config");
-        let clock = include_str!("../../../linux/configs/clock.config");
-        let hardware = include_str!("../../../linux/configs/hardware.config");
+        let selftest = include_str!("../kernel/configs/selftest.config");
+        let clock = include_str!("../kernel/configs/clock.config");
+        let hardware = include_str!("../kernel/configs/hardware.config");
         let (clients, bus) = (
-            include_str!("../../../linux/configs/hardware-x86-64.config"),
-            include_str!("../../../linux/configs/hardware-uml.config"),
+            include_str!("../kernel/configs/hardware-x86-64.config"),
+            include_str!("../kernel/configs/hardware-uml.config"),
         );
         let more = match (self.arch, self.checks) {
             (Arch::X86_64, Checks::Plain | Checks::Rt) => [selftest, hardware, clients],
@@ -180,7 +180,7 @@ impl Flavor {
             (Arch::Uml, Checks::Plain) => [clock, hardware, bus],
             (Arch::Uml, _) => [selftest, "", ""],
         };
-        let common = include_str!("../../../linux/configs/common.config");
+        let common = include_str!("../kernel/configs/common.config");
         [common, arch, &more.concat(), debug_info, &checks.concat()].concat() + self.kcov.config()
     }
 }

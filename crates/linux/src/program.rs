@@ -223,7 +223,7 @@ mod tests {
             let error = libraries(&file).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        fs::write(&file, head(1, EM_386)).unwrap();
+        fs::write(&file, head(1, EM_386.0)).unwrap();
         assert_eq!(libraries(&file).unwrap(), [""; 0].map(PathBuf::from));
         fits(&file, Arch::X86_64).unwrap();
         let error = fits(&file, Arch::Uml).unwrap_err().to_string();

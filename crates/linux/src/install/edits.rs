@@ -111,7 +111,7 @@ pub(super) const EDITS: [Edit; 8] = [
         blocks: &[Block {
             anchor: "an entry \"config KCOV\"",
             find: after_config_kcov,
-            body: include_str!("../../../../linux/Kconfig"),
+            body: include_str!("../../kernel/Kconfig"),
         }],
     },
     Edit {
@@ -137,7 +137,7 @@ pub(super) const EDITS: [Edit; 8] = [
         blocks: &[Block {
             anchor: "a constant named RUST_CONST_HELPER_...",
             find: end_of_bindings_helper,
-            body: include_str!("../../../../linux/bindings_helper.h"),
+            body: include_str!("../../kernel/bindings_helper.h"),
         }],
     },
     Edit {
