@@ -36,6 +36,15 @@ fn shared(lab: &Lab, name: &str, flags: &[&str]) -> PathBuf {
     with_checks(lab, "hot.c", name, &all)
 }
 
+/// Compiled with the wrapper, but not linked with it: nobody is told when it is loaded.
+fn linked_without_us(lab: &Lab, name: &str) -> PathBuf {
+    let object = lab.path("hot.o");
+    let mut cc = Command::new(RKCOV);
+    cc.args(["cc", "gcc", "-g", "-O1", "-fPIC", "-c"]);
+    succeed(cc.arg(source("hot.c")).arg("-o").arg(&object));
+    lab.link(name, &[OsStr::new("-shared"), object.as_os_str()])
+}
+
 fn run<S: AsRef<OsStr>>(lab: &Lab, host: &Path, arguments: &[S]) -> Ran {
     lab.run(Mode::Unique).of(host, arguments)
 }
@@ -75,18 +84,22 @@ fn calls_of_a_late_module_that_the_wrapper_has_not_linked_are_unique() {
         let ran = small.of(&host, &arguments);
         are_unique(&ran, "hot", 2);
         are_unique(&ran, "after", 1);
-        // Compiled with the wrapper, but not linked with it.
-        let object = lab.path("hot.o");
-        let mut cc = Command::new(RKCOV);
-        cc.args(["cc", "gcc", "-g", "-O1", "-fPIC", "-c"]);
-        succeed(cc.arg(source("hot.c")).arg("-o").arg(&object));
-        let checked = lab.link("checked.so", &[OsStr::new("-shared"), object.as_os_str()]);
+        let checked = linked_without_us(&lab, "checked.so");
         let ran = run(
             &lab,
             &host,
             &[OsStr::new("late"), checked.as_os_str(), OsStr::new("9")],
         );
         are_unique(&ran, "hot", 2);
+        // What runs after both is in every format.
+        let mut case = Case::of(lab, host);
+        for late in [plain, checked] {
+            let script = format!("$P late {} 200000", late.display());
+            case.run(&["--buffer-words", "512"], &script);
+            assert_eq!(case.line("modules.c", "return n + 7;"), Says::Ran);
+            assert_eq!(case.line("hot.c", "if (i % 3)"), Says::Ran);
+            case.lost_nothing();
+        }
     }
 }
 
@@ -94,11 +107,7 @@ fn calls_of_a_late_module_that_the_wrapper_has_not_linked_are_unique() {
 fn checks_of_a_module_that_nobody_knew_of_are_a_loss_where_there_is_no_zone() {
     let lab = Lab::new();
     let host = host(&lab);
-    let object = lab.path("hot.o");
-    let mut cc = Command::new(RKCOV);
-    cc.args(["cc", "gcc", "-g", "-O1", "-fPIC", "-c"]);
-    succeed(cc.arg(source("hot.c")).arg("-o").arg(&object));
-    let late = lab.link("late.so", &[OsStr::new("-shared"), object.as_os_str()]);
+    let late = linked_without_us(&lab, "late.so");
     let mut case = Case::of(lab, host);
     // A zone takes more than that.
     case.run(
@@ -172,6 +181,25 @@ fn a_module_whose_bytes_in_maps_are_anothers_calls() {
             let in_it = streams.filter(|s| s.pcs().any(|pc| module.range.contains(&pc)));
             assert_eq!(in_it.count(), 2, "{far:?}: {}", file.display());
         }
+    }
+}
+
+#[test]
+fn checks_of_a_module_that_nobody_knew_of_far_below_the_others_are_a_loss() {
+    let lab = Lab::new();
+    let (host, one) = (host(&lab), shared(&lab, "one.so", &[]));
+    let two = linked_without_us(&lab, "two.so");
+    let mut case = Case::of(lab, host);
+    for far in [12, 24, 1000] {
+        let (one, two) = (one.display(), two.display());
+        case.run(&[], &format!("$P far {one} {two} {far}"));
+        case.says("1 module not fully recorded: no room to note which checks were reached");
+        assert_eq!(case.line("hot.c", "sum++;"), Says::Unknown, "{far}");
+        assert_eq!(
+            case.line("modules.c", "return n + 7;"),
+            Says::Unknown,
+            "{far}"
+        );
     }
 }
 

@@ -85,6 +85,8 @@ struct Zone {
     state: AtomicU32,
     /// GS's base for map 0.
     delta: AtomicU64,
+    /// How much is reserved below the first span's part of map 0, too.
+    apron: AtomicU64,
     /// Under the process's lock; entries below `spans_len` never change.
     spans: [Span; SPANS],
     spans_len: AtomicUsize,
@@ -103,6 +105,7 @@ static ZONE: Zone = Zone {
     maps: AtomicU32::new(0),
     state: AtomicU32::new(Maps::None as u32),
     delta: AtomicU64::new(0),
+    apron: AtomicU64::new(0),
     spans: [const {
         Span {
             start: AtomicU64::new(0),
@@ -185,12 +188,14 @@ pub(crate) fn meet(_lock: &lock::Held, range: &Range, is_new: bool) {
             run::lose(Lost::Base);
         }
     }
+    // Until now it had no bytes of its own.
+    let missed = !is_new && was_missed(range);
     let mut whole = !AWAKE.load(Ordering::Relaxed) || zero_sites(range);
     if state() == Maps::Zone && !cover(range) {
         range.is_not_mapped();
         whole &= !range.has_sites() || is_new && patch::always_call(range);
     }
-    if !whole || (!is_new && was_missed(range)) {
+    if !whole || missed {
         run::lose(Lost::Checks);
     }
 }

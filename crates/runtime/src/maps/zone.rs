@@ -28,6 +28,11 @@ const USER_END: u64 = 1 << 47;
 /// Nobody may map below.
 const USER_START: u64 = 1 << 16;
 
+/// What is reserved below the zone of libraries, too, if it is free; the first that is. Modules come to
+/// lie so far below others if the program has mapped that much. Code of one of which nobody knows reads
+/// zeros there, and calls.
+const APRONS: [u64; 3] = [8 << 40, 1 << 40, 64 << 30];
+
 /// Reserves a zone. Not under valgrind, which keeps a book of all memory, whether it is used or not.
 pub(super) fn reserve() -> bool {
     if !sys::can_map_again() {
@@ -102,6 +107,11 @@ fn place(modules: &modules::Spread, delta: u64, maps: u32) -> Placed {
     }
     ZONE.delta.store(delta, Ordering::Relaxed);
     ZONE.maps.store(maps, Ordering::Relaxed);
+    // Fewer maps are for where memory is scarce.
+    if let (Some(start), MAPS) = (libraries, maps) {
+        ZONE.apron
+            .store(put_on(start.wrapping_add(delta)), Ordering::Relaxed);
+    }
     for start in spans.into_iter().flatten() {
         let _ = add_span(start, STRIDE);
     }
@@ -109,16 +119,33 @@ fn place(modules: &modules::Spread, delta: u64, maps: u32) -> Placed {
     Placed::Yes
 }
 
+/// Reserves an apron that ends here, and gives its bytes.
+fn put_on(end: u64) -> u64 {
+    let fits = |apron: &u64| {
+        end.checked_sub(*apron).is_some_and(|first| {
+            first >= USER_START && sys::reserve_zeros(first as usize, *apron as usize).is_ok()
+        })
+    };
+    APRONS.into_iter().find(fits).unwrap_or(0)
+}
+
 /// Whether all of this lies in what [`place`] reserved.
 fn is_reserved(first: u64, len: u64, maps: u32) -> bool {
     let reach = u64::from(maps).wrapping_mul(STRIDE);
     let delta = ZONE.delta.load(Ordering::Relaxed);
-    spans().iter().any(|span| {
-        let offset = first.wrapping_sub(span.start.load(Ordering::Relaxed).wrapping_add(delta));
-        span.len.load(Ordering::Relaxed) == STRIDE
-            && offset < reach
-            && reach.wrapping_sub(offset) >= len
-    })
+    // The span of libraries is the first.
+    let apron = ZONE.apron.load(Ordering::Relaxed);
+    let below = spans().first().is_some_and(|span| {
+        let end = span.start.load(Ordering::Relaxed).wrapping_add(delta);
+        end.wrapping_sub(first) <= apron && end.wrapping_sub(first) >= len
+    });
+    below
+        || spans().iter().any(|span| {
+            let offset = first.wrapping_sub(span.start.load(Ordering::Relaxed).wrapping_add(delta));
+            span.len.load(Ordering::Relaxed) == STRIDE
+                && offset < reach
+                && reach.wrapping_sub(offset) >= len
+        })
 }
 
 fn add_span(start: u64, len: u64) -> bool {
