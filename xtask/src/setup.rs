@@ -33,6 +33,8 @@ const TOOLS: &[Tool] = &[
     tool("pkg-config", "pkgconf", "the installed runtime"),
     tool("genhtml", "lcov", "reports in lcov's format"),
     tool("man", "man-db", "the manual pages"),
+    tool("bwrap", "bubblewrap", "programs in other namespaces"),
+    tool("node", "nodejs", "the program of reports for browsers"),
     tool("valgrind", "valgrind", "leaks"),
     tool("musl-gcc", "musl-tools", "programs of musl's"),
     tool(

@@ -109,16 +109,18 @@ pub fn limits_are_errors() {
 /// # Errors
 /// The program could not be started.
 pub fn run(command: &mut Command, tick: impl FnMut()) -> io::Result<(u32, Outcome)> {
-    run_masked(command, &Mask::block(&passed_on()), tick)
+    run_masked(command, &Mask::block(&passed_on()), None, tick)
 }
 
 /// Runs one program of several to its end.
 pub type RunOne<'a> = dyn FnMut(&mut Command) -> io::Result<(u32, Outcome)> + 'a;
 
-/// [`run`], with the signals blocked already.
+/// [`run`], with the signals blocked already. If this process has adopted orphans, `beside` is its only
+/// other child.
 fn run_masked(
     command: &mut Command,
     mask: &Mask,
+    beside: Option<libc::pid_t>,
     mut tick: impl FnMut(),
 ) -> io::Result<(u32, Outcome)> {
     let set = passed_on();
@@ -151,6 +153,9 @@ fn run_masked(
             if let Some(outcome) = changed(child) {
                 return Ok((child as u32, outcome));
             }
+            if let Some(beside) = beside {
+                reap_orphans(&[child, beside]);
+            }
         } else if signal > 0 {
             // SAFETY: `sigtimedwait()` succeeded and filled it in.
             let by_kernel = unsafe { info.assume_init() }.si_code == libc::SI_KERNEL;
@@ -166,6 +171,9 @@ fn run_masked(
 /// Like [`run`], but splits this process: the caller continues in a forked child, which has its own
 /// process group until the program has ended. This process stays the parent of the program, and ends
 /// with the status of the child when the child ends.
+///
+/// Processes whose parents end become children of this process, so that they find, through their parent,
+/// what it has lent to the program: a daemon that has closed all its files and cleared its environment.
 ///
 /// If this process is killed, the child detects it: the result is then process 0, killed by SIGKILL.
 ///
@@ -203,7 +211,8 @@ pub fn run_all_apart(
             drop(ours);
             // Until the end: the key that ends the program may reach us after the program has ended.
             let mask = Mask::block(&passed_on());
-            let ended = all(&mut |command| run_masked(command, &mask, || {}));
+            adopt_orphans();
+            let ended = all(&mut |command| run_masked(command, &mask, Some(child), || {}));
             // A child that is gone needs to know nothing.
             let _ = theirs.write_all(&message(&ended));
             drop(theirs);
@@ -211,6 +220,35 @@ pub fn run_all_apart(
             // SAFETY: ends the process. What is to be put in order, the child has put.
             unsafe { libc::_exit(status) }
         }
+    }
+}
+
+/// From now on a descendant whose parent has ended is a child of this process.
+fn adopt_orphans() {
+    // SAFETY: changes an attribute of this process, and touches no memory. Without it, orphans are
+    // children of another process, as they are without us.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Takes the statuses of orphans that have ended, as the system's first process would. Those of `own` are
+/// left to who waits for them.
+fn reap_orphans(own: &[libc::pid_t]) {
+    const LOOK: libc::c_int = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: all zeros are a value of it. The call writes to it alone, and leaves its `si_pid` 0 if no
+        // child has ended.
+        let pid = unsafe {
+            let mut info: libc::siginfo_t = zeroed();
+            match libc::waitid(libc::P_ALL, 0, &mut info, LOOK) {
+                0 => info.si_pid(),
+                _ => 0,
+            }
+        };
+        if pid == 0 || own.contains(&pid) {
+            return;
+        }
+        // SAFETY: no status is asked for.
+        unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) };
     }
 }
 
@@ -279,6 +317,7 @@ fn status_of(child: libc::pid_t) -> i32 {
         if let Some(outcome) = changed(child) {
             return outcome.shell_status().into();
         }
+        reap_orphans(&[child]);
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
         // SAFETY: all are valid for the call.
         let signal = unsafe { libc::sigtimedwait(&set, info.as_mut_ptr(), &timeout) };

@@ -32,6 +32,27 @@ fn a_program_that_is_not_instrumented_keeps_its_status_and_streams() {
     assert!(said.contains("CC=\"rkcov cc\""), "{said}");
 }
 
+/// Orphans are children of rkcov's process while the program runs: it takes their statuses.
+#[test]
+fn orphans_leave_no_zombies() {
+    let lab = Lab::new();
+    // The shell's parent is who runs it. What has the sign of an orphan there has to go.
+    let script = "\
+        orphans() { grep -lsx \"PPid:.$PPID\" /proc/[0-9]*/status; }\n\
+        for n in 1 2 3 4 5; do (sleep 1 & :); done\n\
+        orphans | wc -l\n\
+        n=0\n\
+        while [ \"$(orphans | wc -l)\" -gt 2 ]; do\n\
+            n=$((n + 1)); [ $n -lt 300 ] || exit 9; sleep 0.1\n\
+        done\n";
+    let ran = lab
+        .run(Mode::Unique)
+        .of(Path::new("/bin/sh"), &["-c", script]);
+    ran.exited(0);
+    // Those five, the shell, and who takes the records.
+    assert_eq!(ran.stdout().trim(), "7", "{}", ran.stderr());
+}
+
 #[test]
 fn the_runtime_alone_is_not_instrumentation() {
     let lab = Lab::new();

@@ -81,5 +81,17 @@ int main(int argc, char **argv)
 		usleep(2500000);
 		return late(argc) < 0;
 	}
+	if (!strcmp(what, "background")) {
+		char *argv[] = { self, "late", NULL };
+
+		if (fork())
+			exit(0);
+		setsid();
+		for (int fd = 3; fd < 1024; fd++)
+			close(fd);
+		usleep(300000);
+		execve(self, argv, argc > 2 ? nothing : environ);
+		_exit(5);
+	}
 	return early(argc) < 0;
 }
