@@ -10,6 +10,8 @@
 //! crate. So it builds without the other crates. A manifest has another name there, because a
 //! package ends where the next `Cargo.toml` stands.
 
+mod compiler;
+
 use std::env;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -197,7 +199,7 @@ struct Build {
     out: PathBuf,
     target: String,
     arch: String,
-    cc: String,
+    cc: Option<String>,
 }
 
 impl Build {
@@ -215,16 +217,12 @@ impl Build {
             out: PathBuf::from(get("OUT_DIR")),
             target: get("TARGET"),
             arch: get("CARGO_CFG_TARGET_ARCH"),
-            cc: env::var("CC").unwrap_or_else(|_| "cc".into()),
+            cc: env::var("CC").ok(),
         }
     }
 
-    /// The compiler of `$CC`, before which a launcher may stand.
     fn compiler(&self) -> Command {
-        let mut words = self.cc.split_whitespace();
-        let mut command = Command::new(words.next().unwrap_or("cc"));
-        command.args(words);
-        command
+        compiler::compiler(self.cc.as_deref())
     }
 
     /// Makes a workspace of `sources`, the same as the real one without its other crates.

@@ -99,8 +99,11 @@ fn every_number_is_the_headers() {
          #include <sys/ioctl.h>\nint main(void)\n{{\n{lines}  return 0;\n}}\n"
     );
     std::fs::write(&source, code).unwrap();
-    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let compiled = Command::new(compiler)
+    // A launcher may stand before the compiler.
+    let named = std::env::var("CC").unwrap_or_default();
+    let mut words = named.split_whitespace();
+    let compiled = Command::new(words.next().unwrap_or("cc"))
+        .args(words)
         .arg("-o")
         .arg(&program)
         .arg(&source)

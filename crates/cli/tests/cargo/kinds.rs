@@ -2,6 +2,7 @@
 //! Every kind of code that a workspace has: which is instrumented, and which lines ran.
 
 use crate::support::Project;
+use std::os::unix::fs::PermissionsExt;
 
 /// A library with a binary, a build script, a proc macro, an integration test, an example, a bench
 /// and tests in its documentation.
@@ -548,7 +549,47 @@ fn c_code_of_a_build_script() {
     }
 }
 
+/// A launcher has the name of one. The build script calls the compiler that it is told of, and that one the
+/// launcher.
+#[test]
+fn a_launcher_before_the_c_compiler() {
+    let project = with_c_code("members", "tally-sys");
+    project.write(
+        "tools/ccache",
+        "#!/bin/sh\necho \"$@\" >>\"$NOTES\"\nexec \"$@\"\n",
+    );
+    let (launcher, notes) = (project.path("tools/ccache"), project.path("notes"));
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&launcher, executable).unwrap();
+    let mut command = project.command("run --with-c --lcov --output-path lcov.info");
+    command.env("CC", format!("{} gcc", launcher.display()));
+    let output = command.env("NOTES", &notes).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let coverage = project.read_lcov(&project.path("lcov.info"));
+    project.assert_marks(&coverage, "tally-sys/tally.c");
+    let noted = std::fs::read_to_string(notes).unwrap();
+    let compiled = |line: &str| line.starts_with("gcc ") && line.contains("tally.");
+    assert!(noted.lines().any(compiled), "{noted}");
+}
+
 fn c_code_of(key: &str, place: &str) {
+    let project = with_c_code(key, place);
+    let option = if key == "members" {
+        "--with-c"
+    } else {
+        "--include-ffi"
+    };
+    let coverage = project.coverage(&format!("run {option}"));
+    let tally = format!("{place}/tally.c");
+    assert_eq!(coverage.files(), ["src/main.rs", &tally]);
+    project.assert_marks(&coverage, "src/main.rs");
+    project.assert_marks(&coverage, &tally);
+    // And only on request.
+    let coverage = project.coverage("run");
+    assert_eq!(coverage.files(), ["src/main.rs"]);
+}
+
+fn with_c_code(key: &str, place: &str) -> Project {
     let project = Project::new(&[]);
     for (name, text) in [
         (
@@ -579,19 +620,7 @@ fn c_code_of(key: &str, place: &str) {
         let filled = |text: &str| text.replace("KEY", key).replace("PLACE", place);
         project.write(&filled(name), &filled(text));
     }
-    let option = if key == "members" {
-        "--with-c"
-    } else {
-        "--include-ffi"
-    };
-    let coverage = project.coverage(&format!("run {option}"));
-    let tally = format!("{place}/tally.c");
-    assert_eq!(coverage.files(), ["src/main.rs", &tally]);
-    project.assert_marks(&coverage, "src/main.rs");
-    project.assert_marks(&coverage, &tally);
-    // And only on request.
-    let coverage = project.coverage("run");
-    assert_eq!(coverage.files(), ["src/main.rs"]);
+    project
 }
 
 /// Compiles as the crate `cc` does: `$CC` if it is set.

@@ -104,6 +104,53 @@ fn a_first_callback_takes_little_stack() {
 }
 
 #[test]
+fn handlers_on_small_stacks_are_recorded() {
+    for compiler in compilers() {
+        let lab = Lab::new();
+        let program = build(&lab, &compiler, "alternate", "alternate", &["-pthread"]);
+        for arguments in [
+            &["1024"][..],
+            &["1024", "fork"],
+            &["2048"],
+            &["2048", "fork"],
+        ] {
+            let alone = Command::new(&program).args(arguments).output().unwrap();
+            assert_eq!(alone.stdout, b"ok\n", "{compiler} {arguments:?}");
+            for mode in [Mode::Unique, Mode::Trace] {
+                let ran = lab.run(mode).of(&program, arguments);
+                let found = functions(&ran.exited(0));
+                assert_eq!(ran.stdout(), "ok\n", "{compiler} {mode:?} {arguments:?}");
+                assert!(
+                    found.contains("handled"),
+                    "{compiler} {arguments:?}: {found:?}"
+                );
+            }
+        }
+    }
+}
+
+/// The modules of these names were loaded `times` times, all in different places, and ran each time.
+#[track_caller]
+fn each_had_a_place(trace: &Trace<'_>, names: &[&str], times: usize) {
+    let is_it = |path: &Path| {
+        names
+            .iter()
+            .any(|name| path.to_string_lossy().contains(name))
+    };
+    let modules = trace.modules().iter().filter(|m| is_it(&m.path));
+    let mut ranges: Vec<_> = modules.map(|module| module.range.clone()).collect();
+    ranges.sort_by_key(|range| range.start);
+    assert_eq!(ranges.len(), times, "{names:?}");
+    let apart = ranges.windows(2).all(|pair| pair[0].end <= pair[1].start);
+    assert!(apart, "{names:?}: no address means two things");
+    let [stream] = trace.streams() else {
+        panic!("one thread")
+    };
+    let recorded = |range: &std::ops::Range<u64>| stream.pcs().any(|pc| range.contains(&pc));
+    assert!(ranges.iter().all(recorded), "{names:?}: each ran");
+}
+
+#[test]
 fn libraries_that_are_closed_go_and_come_again() {
     for compiler in compilers() {
         let lab = Lab::new();
@@ -124,20 +171,38 @@ fn libraries_that_are_closed_go_and_come_again() {
                 assert_eq!(ends, 2 * rounds, "{compiler}: each was unloaded");
                 fs::remove_file(lab.path("ends")).unwrap();
 
-                let is_closed = |path: &Path| path.to_string_lossy().contains("now.so");
-                let modules = trace.modules().iter().filter(|m| is_closed(&m.path));
-                let mut ranges: Vec<_> = modules.map(|module| module.range.clone()).collect();
-                ranges.sort_by_key(|range| range.start);
-                assert_eq!(ranges.len(), 2 * rounds);
-                let apart = ranges.windows(2).all(|pair| pair[0].end <= pair[1].start);
-                assert!(apart, "{compiler}: no address means two things");
-                let [stream] = trace.streams() else {
-                    panic!("one thread")
-                };
-                let recorded =
-                    |range: &std::ops::Range<u64>| stream.pcs().any(|pc| range.contains(&pc));
-                assert!(ranges.iter().all(recorded), "{compiler}: each ran");
+                each_had_a_place(&trace, &["now.so"], 2 * rounds);
             }
+        }
+    }
+}
+
+#[test]
+fn libraries_of_a_library_that_is_closed_go_with_it() {
+    for compiler in compilers() {
+        let lab = Lab::new();
+        let program = build(&lab, &compiler, "reload", "reload", &[]);
+        let here = format!("-L{}", lab.path("").display());
+        for (n, name) in [(1, "one"), (2, "two")] {
+            let shared = ["-shared", "-fPIC", &format!("-DV={n}")];
+            let inner = [&shared[..], &["-Dversion=inner"]].concat();
+            build(&lab, &compiler, "version", &format!("lib{name}.so"), &inner);
+            let needed = format!("-l{name}");
+            let outer = [&shared[..], &[&here, &needed, "-Wl,-rpath,$ORIGIN"]].concat();
+            build(&lab, &compiler, "outer", &format!("{name}.so"), &outer);
+        }
+        for mode in [Mode::Unique, Mode::Trace] {
+            const ROUNDS: usize = 20;
+            let mut run = lab.run(mode);
+            run.command.current_dir(lab.path(""));
+            let ran = run.of(&program, &[ROUNDS.to_string()]);
+            let trace = ran.exited(0);
+            assert_eq!(ran.stdout(), "closed\n");
+            let ends = fs::read(lab.path("ends")).unwrap().len();
+            assert_eq!(ends, 4 * ROUNDS, "{compiler}: each was unloaded");
+            fs::remove_file(lab.path("ends")).unwrap();
+            each_had_a_place(&trace, &["now.so"], 2 * ROUNDS);
+            each_had_a_place(&trace, &["libone.so", "libtwo.so"], 2 * ROUNDS);
         }
     }
 }

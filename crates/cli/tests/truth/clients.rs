@@ -4,6 +4,16 @@
 
 use super::lines::Built;
 
+/// What all formats say of the line of the only source that has this text.
+#[track_caller]
+fn sign(built: &Built, source: &str, text: &str) -> Option<char> {
+    let number = source
+        .lines()
+        .zip(1..)
+        .find(|(line, _)| line.contains(text));
+    built.signs().get(&number.unwrap().1).copied()
+}
+
 /// The functions of a report with `--functions`, with their signs.
 fn functions(report: &str) -> Vec<&str> {
     let lines = report.lines().map(str::trim_start);
@@ -26,6 +36,8 @@ fn what_runs_in_a_section_is_recorded_whoever_listens() {
                 ["+ in_section", "+ server", "+ main"],
                 "{mode} {arguments}: {report}"
             );
+            let line = sign(&built, source, "return n * 3;");
+            assert_eq!(line, Some('+'), "{mode} {arguments}");
         }
     }
 }
@@ -41,5 +53,6 @@ fn what_a_program_collects_from_itself_is_recorded() {
             ["+ f", "+ g", "+ main"],
             "{mode}: {report}"
         );
+        assert_eq!(sign(&built, source, "return n * 3;"), Some('+'), "{mode}");
     }
 }

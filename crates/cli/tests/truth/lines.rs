@@ -59,15 +59,36 @@ impl Built {
         self.folder.path().canonicalize().unwrap()
     }
 
-    /// The sign before each line with code of the only source.
-    fn signs(&self) -> BTreeMap<u32, char> {
+    /// The sign before each line with code of the only source. Text, lcov and JSON say the same.
+    #[track_caller]
+    pub(crate) fn signs(&self) -> BTreeMap<u32, char> {
         let report = self.report("--source");
         let lines = report.lines().filter_map(|line| {
             let (number, rest) = line.trim_start().split_once(' ')?;
             let sign = rest.chars().next().filter(|sign| "+-?".contains(*sign))?;
             Some((number.parse().ok()?, sign))
         });
-        lines.collect()
+        let signs: BTreeMap<u32, char> = lines.collect();
+        let sign = |count: u64| if count > 0 { '+' } else { '-' };
+
+        let json = self.report("--format json");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let file = &json["files"][0];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap();
+        let known = file["lines"].as_array().unwrap().iter();
+        let known = known.map(|line| (number(&line["line"]) as u32, sign(number(&line["count"]))));
+        let mut in_json: BTreeMap<u32, char> = known.collect();
+
+        let lcov = self.report("--format lcov");
+        let lines = lcov.lines().filter_map(|line| {
+            let (line, count) = line.strip_prefix("DA:")?.split_once(',')?;
+            Some((line.parse().unwrap(), sign(count.parse().unwrap())))
+        });
+        assert_eq!(lines.collect::<BTreeMap<u32, char>>(), in_json, "{lcov}");
+        let unknown = file["unknown"].as_array().unwrap().iter();
+        in_json.extend(unknown.map(|line| (number(line) as u32, '?')));
+        assert_eq!(in_json, signs, "{report}");
+        signs
     }
 }
 

@@ -12,6 +12,7 @@ mod options;
 mod paths;
 mod show;
 mod small;
+mod words;
 
 use std::fmt::Write;
 use std::fs;

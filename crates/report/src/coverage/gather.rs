@@ -151,41 +151,76 @@ impl<'a> Places<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coverage::modules::tests::WORK;
     use crate::trace::{Info, Module, Process, StreamInfo, Writer};
-    use std::time::{Duration, Instant};
 
-    /// Each of many processes has its own copy of a module. In the square of their number this takes
-    /// minutes.
-    #[test]
-    fn many_processes_take_time_in_proportion() {
-        const PROCESSES: u64 = 60_000;
-        let mut writer = Writer::new(Vec::new(), &Info::new(Mode::Trace)).unwrap();
-        for number in 0..PROCESSES {
-            let process = writer.process(&Process::default()).unwrap();
-            let bias = number << 12;
-            let module = Module {
-                process: Some(process),
-                path: "/p".into(),
-                build_id: BuildId(vec![1]),
-                bias,
-                range: bias + 0x1000..bias + 0x2000,
-                text: Vec::new(),
-            };
-            writer.module(&module).unwrap();
-            let stream = StreamInfo {
-                count: 1,
-                ..StreamInfo::new(process)
-            };
-            writer.stream(&stream, [bias + 0x1234]).unwrap();
+    /// What many of something does to a trace.
+    #[derive(Clone, Copy, Debug)]
+    enum Many {
+        /// Processes that have run the same program, each with its own copy of the module.
+        Processes,
+        /// Copies of a module in one process, as a program has that loads and closes plugins.
+        Modules,
+        /// Threads of one process, which has few modules.
+        Threads,
+    }
+
+    impl Many {
+        fn trace(self, n: u64) -> Vec<u8> {
+            let mut writer = Writer::new(Vec::new(), &Info::new(Mode::Trace)).unwrap();
+            let mut process = writer.process(&Process::default()).unwrap();
+            for number in 0..n {
+                if number > 0 && matches!(self, Self::Processes) {
+                    process = writer.process(&Process::default()).unwrap();
+                }
+                let copy = match self {
+                    Self::Processes | Self::Modules => number,
+                    Self::Threads => number % 4,
+                };
+                let bias = copy << 12;
+                let module = Module {
+                    process: Some(process),
+                    path: "/p".into(),
+                    build_id: BuildId(vec![1]),
+                    bias,
+                    range: bias + 0x1000..bias + 0x2000,
+                    text: Vec::new(),
+                };
+                if copy == number {
+                    writer.module(&module).unwrap();
+                }
+                let stream = StreamInfo {
+                    count: 3,
+                    ..StreamInfo::new(process)
+                };
+                let pcs = [0x1234, 0x1238, 0x1300].map(|pc| bias + pc);
+                writer.stream(&stream, pcs).unwrap();
+            }
+            writer.finish().unwrap()
         }
-        let bytes = writer.finish().unwrap();
+    }
+
+    /// How many modules were looked at for each stream.
+    #[track_caller]
+    fn looked_at(many: Many, n: u64) -> usize {
+        let bytes = many.trace(n);
         let trace = Trace::parse(&bytes).unwrap();
-        let before = Instant::now();
+        WORK.set(0);
         let gathered = gather(&[&trace], &Search::default());
-        assert!(before.elapsed() < Duration::from_secs(60));
         let image = &gathered.images[&("/p".into(), BuildId(vec![1]))];
         let hits = &image.addresses[&0x1234];
-        assert_eq!((image.addresses.len(), hits.count), (1, PROCESSES));
-        assert_eq!(hits.streams.len() as u64, PROCESSES);
+        assert_eq!((image.addresses.len(), hits.count), (3, n), "{many:?}");
+        assert_eq!(hits.streams.len() as u64, n, "{many:?}");
+        WORK.get()
+    }
+
+    #[test]
+    fn work_is_in_proportion_to_what_was_recorded() {
+        const FEW: u64 = 500;
+        for many in [Many::Processes, Many::Modules, Many::Threads] {
+            let [few, four_times] = [FEW, 4 * FEW].map(|n| looked_at(many, n));
+            assert!(few >= 3 * FEW as usize, "{many:?}: {few}");
+            assert!(four_times <= 4 * few, "{many:?}: {few}, {four_times}");
+        }
     }
 }

@@ -31,6 +31,8 @@ impl<'a> Modules<'a> {
 pub(super) struct ModuleMap<'a> {
     /// Sorted by start.
     modules: Vec<&'a Module>,
+    /// Where the module at this place, and all before it, have ended.
+    ends: Vec<u64>,
 }
 
 pub(super) enum Place<'a> {
@@ -45,16 +47,30 @@ impl<'a> ModuleMap<'a> {
         let own = of.of_each.get(&process).into_iter().flatten();
         let mut modules: Vec<_> = of.of_all.iter().chain(own).copied().collect();
         modules.sort_by_key(|module| module.range.start);
-        Self { modules }
+        let ends = modules.iter().scan(0, |end, module| {
+            *end = module.range.end.max(*end);
+            Some(*end)
+        });
+        let ends = ends.collect();
+        work(modules.len());
+        Self { modules, ends }
+    }
+
+    /// The modules that may have this address: one, if none lie on top of each other.
+    fn around(&self, address: u64) -> &[&'a Module] {
+        let before = self.modules.partition_point(|m| m.range.start <= address);
+        let ended = self.ends.partition_point(|end| *end <= address);
+        let around = self.modules.get(ended..before).unwrap_or(&[]);
+        work(around.len() + 1);
+        around
     }
 
     /// The module whose code called and returns to `pc`.
     pub(super) fn find(&self, pc: u64) -> Place<'a> {
         // The call stands before the return address, which may be the first one of other code.
         let call = pc.wrapping_sub(1);
-        let candidates = self.modules.partition_point(|m| m.range.start <= call);
         let mut found: Option<&'a Module> = None;
-        for module in &self.modules[..candidates] {
+        for &module in self.around(call) {
             let text = &module.text;
             let code = text.is_empty() || text.iter().any(|range| range.contains(&call));
             if !module.range.contains(&call) || !code {
@@ -90,5 +106,23 @@ impl<'a> ModuleMap<'a> {
             .into_iter()
             .any(|other| (&other.path, &other.build_id) != (&found.path, &found.build_id));
         (!other).then_some(found)
+    }
+}
+
+/// So many modules are looked at. Tests count them: a clock would measure the machine.
+fn work(modules: usize) {
+    #[cfg(test)]
+    tests::WORK.set(tests::WORK.get() + modules);
+    #[cfg(not(test))]
+    let _ = modules;
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How many modules this thread has looked at.
+        pub(in crate::coverage) static WORK: Cell<usize> = const { Cell::new(0) };
     }
 }

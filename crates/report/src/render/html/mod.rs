@@ -127,6 +127,9 @@ fn json(to: &mut dyn Write, data: &impl Serialize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::{github::share, tree::Totals};
+    use std::env;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn no_text_ends_a_script() {
@@ -142,5 +145,66 @@ mod tests {
     fn the_page_has_one_place_for_its_data() {
         assert_eq!(PROGRAM.matches(page::DATA).count(), 0);
         assert!(!PROGRAM.contains("</script") && !STYLE.contains("</style"));
+    }
+
+    /// Runs JavaScript and gives what it prints. `None` if there is nothing to run it.
+    fn javascript(program: &str) -> Option<String> {
+        let mut node = Command::new("node");
+        node.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = match node.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                let skips = env::var_os("RKCOV_TEST_ALL").is_none();
+                assert!(skips, "there is no node, of the package nodejs: {error}");
+                println!("SKIPPED: there is no node");
+                return None;
+            }
+        };
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(program.as_bytes()).unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// The page's program says of all these numbers what Markdown does.
+    #[test]
+    fn percentages_are_all_or_nothing_only_if_they_are() {
+        const MANY: u64 = 4_000_000_000;
+        let few = (1..=999).flat_map(|all| [(0, all), (1, all), (all / 3, all), (all, all)]);
+        let nearly = (2..=20_000).map(|all| (all - 1, all));
+        let many = [(1, MANY), (MANY / 7, MANY), (MANY - 1, MANY)];
+        let pairs: Vec<(u64, u64)> = few.chain(nearly).chain(many).collect();
+        let function = |name: &str| {
+            let begin = format!("const {name} = ");
+            PROGRAM
+                .lines()
+                .find(|line| line.starts_with(&begin))
+                .unwrap()
+        };
+        let program = format!(
+            "{}\n{}\nfor (const [ran, all] of {}) console.log(percent(part(ran, all, false)));\n",
+            function("part"),
+            function("percent"),
+            serde_json::to_string(&pairs).unwrap()
+        );
+        let Some(said) = javascript(&program) else {
+            return;
+        };
+        let expected = pairs.iter().map(|&(lines_ran, lines)| {
+            let totals = Totals {
+                lines_ran,
+                lines,
+                ..Totals::default()
+            };
+            share(totals)
+        });
+        assert!(said.lines().eq(expected.clone()));
+        // As the page is, so is Markdown: nothing is rounded to all.
+        for ((ran, all), shown) in pairs.iter().zip(expected) {
+            assert_eq!(shown == "100.0 %", ran == all, "{ran} of {all}: {shown}");
+            assert_eq!(shown == "0.0 %", *ran == 0, "{ran} of {all}: {shown}");
+        }
     }
 }
