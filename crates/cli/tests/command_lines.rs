@@ -220,6 +220,15 @@ fn what_names_the_compiler() {
         read("-c a.c", "my-compiler -m64"),
         ["", "my-compiler", "-m64 -c a.c"]
     );
+    assert_eq!(
+        read("-c a.c", "env -i ours gcc -m64"),
+        ["env -i ours", "gcc", "-m64 -c a.c"]
+    );
+    assert_eq!(
+        read("-c a.c", "my-compiler -B/opt/gcc -m64"),
+        ["", "my-compiler", "-B/opt/gcc -m64 -c a.c"]
+    );
+    assert_eq!(read("gcc.c", "my-compiler"), ["", "my-compiler", "gcc.c"]);
     assert_eq!(read("", "ccache"), ["", "ccache", ""]);
     assert_eq!(read("", "cc"), ["", "cc", ""]);
 }

@@ -47,8 +47,14 @@ impl Invocation {
         let mut words = args;
         if !named {
             let mut all = default();
-            // Whatever name the compiler has that the user chose by a variable, it is the compiler.
-            launched = launchers(&all).min(all.len().saturating_sub(1));
+            // Whatever name the compiler has that the user chose by a variable, it is the compiler; but if
+            // there is one behind it, it is a launcher that we do not know.
+            let known = launchers(&all).min(all.len().saturating_sub(1));
+            let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+            let named = all
+                .iter()
+                .position(|word| !is_option(word) && name::is_compiler(word));
+            launched = named.map_or(known, |named| named.max(known));
             all.append(&mut words);
             words = all;
         }

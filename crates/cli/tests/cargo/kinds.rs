@@ -549,16 +549,16 @@ fn c_code_of_a_build_script() {
     }
 }
 
-/// A launcher has the name of one. The build script calls the compiler that it is told of, and that one the
+/// As people have it for ccache, or a script of theirs. The build script calls the compiler that it is told of, and that one the
 /// launcher.
 #[test]
 fn a_launcher_before_the_c_compiler() {
     let project = with_c_code("members", "tally-sys");
     project.write(
-        "tools/ccache",
+        "launcher.sh",
         "#!/bin/sh\necho \"$@\" >>\"$NOTES\"\nexec \"$@\"\n",
     );
-    let (launcher, notes) = (project.path("tools/ccache"), project.path("notes"));
+    let (launcher, notes) = (project.path("launcher.sh"), project.path("notes"));
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&launcher, executable).unwrap();
     let mut command = project.command("run --with-c --lcov --output-path lcov.info");
