@@ -3,8 +3,8 @@
 //! system call that can fail for want of memory or of file descriptors; in the client's thread, in
 //! one that it makes, and in a child that it forks.
 
+use crate::api::*;
 use crate::callbacks::__sanitizer_cov_trace_pc;
-use crate::device::api::*;
 use crate::{sys, threads};
 use core::ffi::{c_ulong, c_void};
 use core::ptr;

@@ -10,19 +10,22 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod api;
 pub mod callbacks;
 pub mod closing;
-pub mod device;
+mod device;
 #[cfg(test)]
 mod faults;
 pub mod linkage;
 mod lock;
 pub mod maps;
+mod mark;
 pub mod modules;
 mod patch;
 pub mod preload;
 mod record;
 mod run;
+mod sections;
 pub mod spawn;
 pub mod start;
 mod stores;

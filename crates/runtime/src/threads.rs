@@ -3,7 +3,7 @@
 
 use crate::linkage::{self, Routine};
 use crate::tls::{self, Tls};
-use crate::{device, lock, maps, modules, run, stores, sys};
+use crate::{device, lock, maps, modules, run, sections, stores, sys};
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::mem::{size_of, MaybeUninit};
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn pthread_create(
     routine: Routine,
     argument: *mut c_void,
 ) -> c_int {
-    let common = device::inherited();
+    let common = sections::inherited();
     if common.is_none() && !run::is_active() {
         // SAFETY: the caller's contract.
         return unsafe { linkage::create(thread, attributes, routine, argument) };
@@ -276,12 +276,12 @@ unsafe extern "C" fn born(birth: *mut Birth) -> Entry {
     maps::leave_parents(tls::current());
     tls::current().creator.store(creator, Ordering::Relaxed);
     tls::current().maker.store(maker, Ordering::Relaxed);
-    run::contexts::thread_began(tls::current(), context);
+    sections::thread_began(tls::current(), context);
     if stores::are_there() {
         run::attach(tls::current());
     }
     if let Some(common) = common {
-        device::thread_began(common);
+        sections::inherit(common);
     }
     Entry { routine, argument }
 }
@@ -311,6 +311,7 @@ unsafe extern "C" fn after_fork() {
 unsafe extern "C" fn in_child() {
     // SAFETY: as above; the child has a copy.
     let (lock, _removing, modules) = unsafe { (*FORKING.0.get()).assume_init_read() };
+    device::forked(tls::current());
     run::forked(&lock, modules);
     drop(lock);
     if stores::are_there() {

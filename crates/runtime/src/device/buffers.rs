@@ -232,8 +232,8 @@ impl Drop for Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::*;
     use crate::callbacks::__sanitizer_cov_trace_pc;
-    use crate::device::api::*;
     use crate::device::files::tests::ALONE;
     use crate::faults::Request;
     use core::ffi::{c_ulong, c_void};

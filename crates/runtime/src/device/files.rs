@@ -6,7 +6,6 @@ use super::buffers;
 use super::family::{family, found, Family, FILES};
 use super::host::Userspace;
 use crate::sys::{self, Fd};
-use crate::threads;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -97,8 +96,6 @@ impl Drop for File {
 /// Opens a kcov. ENOMEM: no memory, no number left, or no `/proc`, which is needed to open the
 /// root file anew.
 pub(crate) fn open() -> Result<i32, Errno> {
-    // From here on forks must find our locks in order.
-    threads::watch();
     let family = found().ok_or(Errno::NoMem)?;
     let root = root()?;
     sweep(family, root);
@@ -248,7 +245,7 @@ impl Place {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::device::api::rkcov_usage;
+    use crate::api::rkcov_usage;
     use core::alloc::Layout;
     use std::sync::Mutex;
 

@@ -6,83 +6,45 @@
 //! does for us what it does for files: `dup()` and `fork()` share the descriptor, and when the
 //! last copy is closed, by `close()` or by kill -9, the lock is gone and the number free.
 
-pub mod api;
 mod arena;
 mod buffers;
 mod family;
-mod files;
+pub(crate) mod files;
 mod host;
-pub(crate) mod mark;
 mod robust;
 
+pub(crate) use family::family;
 pub(crate) use host::Userspace;
 
-use crate::tls::{self, Tls, UNATTACHED};
-use crate::{run, threads};
+use crate::mark::Mark;
+use crate::tls::Tls;
 use core::sync::atomic::Ordering;
-use family::family;
-use mark::Mark;
-use rkcov_abi::CommonHandle;
-use rkcov_core::Task;
+use rkcov_core::Kcov;
 
-/// The calling thread, after it was attached if it was not, and told of a fork of which libc did
-/// not tell it.
-pub(crate) fn task() -> &'static Task<Userspace> {
-    let tls = tls::current();
-    if Mark::Device.is_wiped() {
-        forked(tls);
-    }
-    if tls.hot.mode.load(Ordering::Relaxed) & UNATTACHED != 0 {
-        run::attach(tls);
-    }
-    &tls.task
-}
-
-/// The handle that a thread which the calling one makes now will inherit.
-pub(crate) fn inherited() -> Option<CommonHandle> {
-    family()?;
-    task().common(&Userspace)
-}
-
-/// Begins a section of a handle. Says how many sections the thread is in then.
-pub(crate) fn begin_section(handle: u64) -> u32 {
-    let Some(family) = family() else { return 0 };
-    threads::announce_end(tls::current());
-    let task = task();
-    family.kcov().start(task, handle);
-    task.sections(&Userspace)
-}
-
-/// Ends the innermost section, if there is one.
-pub(crate) fn end_section() {
-    if let Some(family) = family() {
-        family.kcov().stop(task());
-    }
+/// The kcov of this process, if it or a process that it was forked from has opened one.
+pub(crate) fn kcov() -> Option<&'static Kcov<Userspace>> {
+    family().map(family::Family::kcov)
 }
 
 /// How many sections the calling thread is in.
 pub(crate) fn sections(tls: &'static Tls) -> u32 {
-    match family() {
+    match kcov() {
         Some(_) => tls.task.sections(&Userspace),
         None => 0,
     }
 }
 
-/// Whether somebody in this process, or in one that it was forked from, has opened a kcov.
-pub(crate) fn is_there() -> bool {
-    family().is_some()
-}
-
-/// The calling thread begins, with what it inherited.
-pub(crate) fn thread_began(common: CommonHandle) {
-    threads::announce_end(tls::current());
-    task().inherit(&Userspace, common);
-}
-
 /// The calling thread ends.
 pub(crate) fn thread_ended(tls: &'static Tls) {
-    if let Some(family) = family() {
-        family.kcov().exit(&tls.task);
+    if let Some(kcov) = kcov() {
+        kcov.exit(&tls.task);
+    }
+}
+
+/// Tells the calling thread of a fork of which libc did not tell it.
+pub(crate) fn notice_fork(tls: &'static Tls) {
+    if Mark::Device.is_wiped() {
+        forked(tls);
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Where libc keeps what in a mutex is looked at before it is relied on, see [`learn`].
 
-use super::mark::Mark;
+use crate::mark::Mark;
 use crate::sys;
 use crate::tls::{self, Tls};
 use core::cell::UnsafeCell;

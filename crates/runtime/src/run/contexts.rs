@@ -11,7 +11,7 @@
 //! clears their maps, so that what they run from then on is recorded anew, behind that mark.
 
 use super::{directory, is_active, known_process, leave, map_slot, tape, tape_offset, RUN};
-use crate::device::{self, mark::Mark};
+use crate::mark::Mark;
 use crate::tls::{self, Tls, UNATTACHED};
 use crate::{maps, stores, sys, threads};
 use core::mem::size_of;
@@ -124,11 +124,6 @@ fn number(raw: u64) -> Option<u32> {
         .filter(|number| *number != 0)
 }
 
-/// Whether anybody collects, or may: otherwise contexts have no numbers.
-pub(crate) fn are_wanted() -> bool {
-    is_active() || device::is_there()
-}
-
 /// The process begins: it may be in a context that whoever started it has named.
 pub(super) fn come(assigned: Option<&[u8]>) {
     let Some(directory) = directory() else { return };
@@ -166,12 +161,10 @@ pub(crate) fn inherited() -> u32 {
     }
 }
 
-/// The calling thread begins in the context of whoever made it.
-pub(crate) fn thread_began(tls: &'static Tls, context: u32) {
+/// The calling thread begins in the context of whoever made it. Gives the handle of that context.
+pub(crate) fn begin_in(tls: &'static Tls, context: u32) -> Option<u64> {
     tls.context.store(context, Ordering::Relaxed);
-    if context != 0 && context != NOWHERE && device::is_there() {
-        device::begin_section(handle(context));
-    }
+    (context != 0 && context != NOWHERE).then(|| handle(context))
 }
 
 /// A new context, by its handle; 0 if there is no room for it.
@@ -203,26 +196,23 @@ pub(crate) fn make(kind: u32, name: &[u8]) -> u64 {
     }
 }
 
-/// Begins a section of a context on the calling thread. Of one that has no number, that is over, or for
-/// which there is no room, what the thread runs is on nobody's account.
-#[cold]
-pub(crate) fn enter(tls: &'static Tls, context: u64) {
-    if tls.is_inside() {
-        // A handler on top of the rules, where nothing is recorded.
-        device::begin_section(context);
-        return;
-    }
-    let _signals = sys::SignalsBlocked::new();
+/// What became of the calling thread when it was about to enter a context.
+pub(crate) struct Interrupted {
+    /// It is this process's, and not a forked child's that does not know of the fork.
+    ours: bool,
+    /// There is no room for another context in this one, or for this one.
+    is_last: bool,
+}
+
+/// The calling thread is about to enter a context: it stops recording into what it has. Nothing if there
+/// is no memory to keep that. All signals are blocked.
+pub(crate) fn interrupt(tls: &'static Tls) -> Option<Interrupted> {
     let ours = !Mark::Run.is_wiped();
     if !Outer::make(tls) {
-        if let Some(directory) = directory() {
-            directory.lose_context();
-        }
-        device::begin_section(context);
-        return;
+        lose();
+        return None;
     }
     threads::announce_end(tls);
-    let entered = number(context).unwrap_or(NOWHERE);
     let suspended = suspend(tls, ours);
     let is_last = Outer::of(tls, |outer| match outer.frames.get_mut(outer.len) {
         Some(frame) => {
@@ -235,26 +225,34 @@ pub(crate) fn enter(tls: &'static Tls, context: u64) {
             true
         }
     });
-    let sections = device::begin_section(context);
+    let is_last = is_last == Some(true);
+    Some(Interrupted { ours, is_last })
+}
+
+/// The calling thread, which was interrupted, is in the context with this handle, and in so many sections.
+pub(crate) fn enter(tls: &'static Tls, context: u64, interrupted: Interrupted, sections: u32) {
     Outer::of(tls, |outer| {
         let last = outer.len.wrapping_sub(1);
         if let Some(frame) = outer.frames.get_mut(last).filter(|_| outer.deep == 0) {
             frame.sections = sections;
         }
     });
-    let entered = if is_last == Some(true) {
-        NOWHERE
-    } else {
-        entered
-    };
+    let Interrupted { ours, is_last } = interrupted;
+    let number = number(context).filter(|_| !is_last);
+    let entered = number.unwrap_or(NOWHERE);
     tls.context.store(entered, Ordering::Relaxed);
-    if is_last == Some(true) {
-        if let Some(directory) = directory() {
-            directory.lose_context();
-        }
+    if is_last {
+        lose();
     } else if is_active() && ours {
         maps::keep_contexts_apart();
         wake(tls);
+    }
+}
+
+/// What a thread runs in a context is lost.
+fn lose() {
+    if let Some(directory) = directory() {
+        directory.lose_context();
     }
 }
 
@@ -288,55 +286,47 @@ fn wake(tls: &'static Tls) {
     }
 }
 
-/// Ends the section that the calling thread began last: that of a context, or another one.
-#[cold]
-pub(crate) fn leave_last(tls: &'static Tls) {
-    if tls.is_inside() {
-        device::end_section();
-        return;
-    }
-    let _signals = sys::SignalsBlocked::new();
-    let sections = device::sections(tls);
-    let deep = Outer::of(tls, |outer| match (outer.deep, outer.last()) {
-        (1.., _) => {
-            outer.deep -= 1;
-            Some(false)
-        }
-        // A section that began after the context.
-        (0, Some(frame)) if sections > frame.sections => Some(false),
-        (0, Some(_)) => Some(true),
-        (0, None) => None,
-    });
-    match deep.flatten() {
-        None => {}
-        Some(false) => device::end_section(),
-        Some(true) => {
-            if sections > 0 {
-                device::end_section();
-            }
-            resume(tls);
-        }
-    }
+/// What a thread began last and has not ended.
+pub(crate) enum Last {
+    /// A section that is no context's, or that of a context for which there was no room.
+    Section,
+    /// A context.
+    Context,
 }
 
-/// The calling thread has ended sections otherwise than by leaving contexts: those that were among them
-/// are left.
-pub(crate) fn settle(tls: &'static Tls) {
-    if tls.outer.load(Ordering::Relaxed).is_null() || tls.is_inside() {
-        return;
-    }
-    let _signals = sys::SignalsBlocked::new();
-    let sections = device::sections(tls);
+/// The calling thread, which is in so many sections, ends what it began last: says what that was, if it has
+/// entered contexts. All signals are blocked.
+pub(crate) fn take_last(tls: &'static Tls, sections: u32) -> Option<Last> {
+    let last = Outer::of(tls, |outer| match (outer.deep, outer.last()) {
+        (1.., _) => {
+            outer.deep -= 1;
+            Some(Last::Section)
+        }
+        // A section that began after the context.
+        (0, Some(frame)) if sections > frame.sections => Some(Last::Section),
+        (0, Some(_)) => Some(Last::Context),
+        (0, None) => None,
+    });
+    last.flatten()
+}
+
+/// Whether the calling thread may have entered contexts.
+pub(crate) fn are_entered(tls: &Tls) -> bool {
+    !tls.outer.load(Ordering::Relaxed).is_null()
+}
+
+/// Whether the section of the innermost context has ended, now that the calling thread is in so many. All
+/// signals are blocked.
+pub(crate) fn has_ended(tls: &Tls, sections: u32) -> bool {
     let ended = |outer: &mut Outer| {
         outer.deep == 0 && outer.last().is_some_and(|frame| frame.sections > sections)
     };
-    while Outer::of(tls, ended) == Some(true) {
-        resume(tls);
-    }
+    Outer::of(tls, ended) == Some(true)
 }
 
-/// The thread gives up what it records into, and goes on with what the innermost context interrupted.
-fn resume(tls: &'static Tls) {
+/// The thread gives up what it records into, and goes on with what the innermost context interrupted. All
+/// signals are blocked.
+pub(crate) fn resume(tls: &'static Tls) {
     let Some(frame) = give_up(tls) else { return };
     let what = directory().and_then(|d| d.header.recording());
     let Some(what) = what.filter(|_| is_active() && !Mark::Run.is_wiped()) else {

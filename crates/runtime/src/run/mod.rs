@@ -6,12 +6,12 @@
 
 pub(crate) mod contexts;
 
-use crate::device::mark::Mark;
 use crate::lock::Guarded;
+use crate::mark::Mark;
 use crate::modules::{self, Moment};
 use crate::sys::{self, Fd};
 use crate::tls::{self, Tls, UNATTACHED};
-use crate::{device, lock, maps, record, stores, threads};
+use crate::{lock, maps, record, stores, threads};
 use core::ffi::{c_char, CStr};
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
@@ -999,7 +999,6 @@ pub(crate) fn modules_now() -> u32 {
 
 /// We are a new process: the slot that the calling thread records into is its parent's.
 pub(crate) fn forked(_lock: &lock::Held, modules_before: u32) {
-    device::forked(tls::current());
     if !is_active() {
         return;
     }

@@ -4,12 +4,9 @@
 //! The device's calls are those of libc on a kcov file, with libc's way of telling errors. The
 //! annotations have the kernel's names.
 
-use super::family::family;
-use super::files;
-use super::task;
-use crate::threads;
-use crate::tls;
-use crate::{modules, run, sys};
+use crate::device::{family, files};
+use crate::run::contexts;
+use crate::{modules, sections, sys, threads, tls};
 use core::ffi::{c_int, c_ulong, c_void};
 use rkcov_abi::ioctl::KCOV_INIT_TRACE;
 use rkcov_abi::ioctl::KCOV_INIT_TRACE_32;
@@ -29,6 +26,8 @@ fn answer(result: Result<(), Errno>) -> c_int {
 /// Opens a kcov: a file descriptor, or -1 with ENOMEM.
 #[no_mangle]
 pub extern "C" fn rkcov_open() -> c_int {
+    // From here on forks must find the device's locks in order.
+    threads::watch();
     match files::open() {
         Ok(fd) => fd,
         Err(errno) => fail(errno.raw()),
@@ -53,7 +52,7 @@ pub extern "C" fn rkcov_ioctl(fd: c_int, request: c_ulong, argument: c_ulong) ->
     threads::announce_end(tls::current());
     let result = family
         .kcov()
-        .ioctl(&file, task(), request, argument as usize);
+        .ioctl(&file, sections::task(), request, argument as usize);
     if result.is_ok() && matches!(request, KCOV_INIT_TRACE | KCOV_INIT_TRACE_32) {
         modules::open_gates();
     }
@@ -184,20 +183,19 @@ pub unsafe extern "C" fn rkcov_usage(bytes: *mut u64, handles: *mut u64) {
 /// Begins a section; see `kcov_remote_start()` in Linux.
 #[no_mangle]
 pub extern "C" fn kcov_remote_start(handle: u64) {
-    super::begin_section(handle);
+    sections::begin(handle);
 }
 
 /// Ends a section.
 #[no_mangle]
 pub extern "C" fn kcov_remote_stop() {
-    super::end_section();
-    run::contexts::settle(tls::current());
+    sections::stop();
 }
 
 /// The handle that work done on this thread's behalf is to be annotated with, or 0.
 #[no_mangle]
 pub extern "C" fn kcov_common_handle() -> u64 {
-    family().map_or(0, |family| family.kcov().common_handle(task()))
+    family().map_or(0, |family| family.kcov().common_handle(sections::task()))
 }
 
 /// Begins a section with a common handle.
@@ -230,40 +228,40 @@ pub extern "C" fn kcov_remote_stop_softirq() {
 /// As many bytes can be read there.
 #[no_mangle]
 pub unsafe extern "C" fn __rkcov_context(kind: u32, name: *const u8, len: usize) -> u64 {
-    if name.is_null() || len > isize::MAX as usize || !run::contexts::are_wanted() {
+    if name.is_null() || len > isize::MAX as usize || !sections::are_contexts_wanted() {
         return 0;
     }
     // SAFETY: the caller's contract.
-    run::contexts::make(kind, unsafe { core::slice::from_raw_parts(name, len) })
+    contexts::make(kind, unsafe { core::slice::from_raw_parts(name, len) })
 }
 
 /// Whether somebody collects, so that a context has a number.
 #[no_mangle]
 pub extern "C" fn __rkcov_contexts_wanted() -> c_int {
-    c_int::from(run::contexts::are_wanted())
+    c_int::from(sections::are_contexts_wanted())
 }
 
 /// Begins a section of a context on the calling thread.
 #[no_mangle]
 pub extern "C" fn __rkcov_enter(context: u64) {
-    if run::contexts::are_wanted() {
-        run::contexts::enter(tls::current(), context);
+    if sections::are_contexts_wanted() {
+        sections::enter(tls::current(), context);
     }
 }
 
 /// Ends the section that began last.
 #[no_mangle]
 pub extern "C" fn __rkcov_leave() {
-    if run::contexts::are_wanted() {
-        run::contexts::leave_last(tls::current());
+    if sections::are_contexts_wanted() {
+        sections::leave_last(tls::current());
     }
 }
 
 /// The context's work is over.
 #[no_mangle]
 pub extern "C" fn __rkcov_end(context: u64) {
-    if run::contexts::are_wanted() {
-        run::contexts::end(context);
+    if sections::are_contexts_wanted() {
+        contexts::end(context);
     }
 }
 
