@@ -43,10 +43,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let (events, queue) = channel();
     thread::spawn(move || hub(&queue));
 
-    let kcov = Kcov::open()?;
     let size = Words::new(4096).ok_or("a size")?;
-    kcov.init(size)?;
-    let buffer = kcov.map()?;
+    let (kcov, buffer) = Kcov::with_buffer(size)?;
     let collecting = kcov.remote_enable(&RemoteOptions {
         mode: TraceMode::Pc,
         area: size,

@@ -33,10 +33,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     // An owner that does not collect: its worker runs the same code, which is not recorded.
     let other = thread::spawn(|| start(3).join());
 
-    let kcov = Kcov::open()?;
     let size = Words::new(4096).ok_or("a size")?;
-    kcov.init(size)?;
-    let buffer = kcov.map()?;
+    let (kcov, buffer) = Kcov::with_buffer(size)?;
     let common = Handle::new(Subsystem::COMMON, OURS).and_then(CommonHandle::new);
     let collecting = kcov.remote_enable(&RemoteOptions {
         mode: TraceMode::Pc,

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use rkcov_abi::RemoteArg;
+
 use crate::host::{Need, Outcome};
 
 /// A task: `t0` is there from the beginning, in a process of its own.
@@ -251,16 +253,15 @@ impl RemoteCall {
     /// The argument as it lies in the client's memory, all of it.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend(self.mode.to_ne_bytes());
-        bytes.extend(self.area.to_ne_bytes());
-        bytes.extend(self.num_handles().to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(self.common.to_ne_bytes());
-        for handle in &self.handles {
-            bytes.extend(handle.to_ne_bytes());
-        }
-        bytes
+        let head = RemoteArg {
+            trace_mode: self.mode,
+            area_size: self.area,
+            num_handles: self.num_handles(),
+            padding: 0,
+            common_handle: self.common,
+        };
+        let words = head.words_with(self.handles.iter().copied());
+        words.flat_map(u64::to_ne_bytes).collect()
     }
 
     /// Bytes of the argument that can be read.

@@ -102,13 +102,7 @@ impl Device {
             padding: 0,
             common_handle: common.map_or(0, |c| c.handle().raw()),
         };
-        let halves = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        let mut words = vec![
-            halves(head.trace_mode, head.area_size),
-            halves(head.num_handles, head.padding),
-            head.common_handle,
-        ];
-        words.extend(handles.iter().map(|h| h.raw()));
+        let words: Vec<u64> = head.words_with(handles.iter().map(|h| h.raw())).collect();
         ioctl(
             self.file.as_raw_fd(),
             KCOV_REMOTE_ENABLE,

@@ -146,6 +146,13 @@ impl RemoteArg {
         // SAFETY: plain integers without gaps: every bit pattern is a value.
         unsafe { core::mem::transmute(bytes) }
     }
+
+    /// The words of this in a client's memory, and of the handles that follow it there.
+    pub fn words_with(self, handles: impl IntoIterator<Item = u64>) -> impl Iterator<Item = u64> {
+        // SAFETY: plain integers without gaps, as many bytes as three words have.
+        let head: [u64; size_of::<Self>() / 8] = unsafe { core::mem::transmute(self) };
+        head.into_iter().chain(handles)
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +177,27 @@ mod tests {
             Some(Command::InitTrace)
         );
         assert_eq!(Command::from_number(KCOV_INIT_TRACE ^ 1), None);
+    }
+
+    #[test]
+    fn a_remote_argument_is_the_structure_and_then_its_handles() {
+        let arg = RemoteArg {
+            trace_mode: 1,
+            area_size: 77,
+            num_handles: 2,
+            padding: 0,
+            common_handle: 0x42,
+        };
+        let mut bytes = [0; size_of::<RemoteArg>() + 16];
+        let words = arg.words_with([5, 1 << 56]);
+        let places = bytes.chunks_exact_mut(8);
+        for (place, word) in places.zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        let (head, handles) = bytes.split_at(size_of::<RemoteArg>());
+        assert_eq!(RemoteArg::from_ne_bytes(head.try_into().unwrap()), arg);
+        assert_eq!(handles[..8], 5u64.to_ne_bytes());
+        assert_eq!(handles[8..], (1u64 << 56).to_ne_bytes());
     }
 
     #[test]

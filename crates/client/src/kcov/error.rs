@@ -6,6 +6,7 @@ use std::io;
 
 /// Why a call on a kcov failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// This process has no runtime.
     #[error("this program does not contain the rkcov runtime; link it with \"rkcov cc\"")]
@@ -50,6 +51,16 @@ impl Error {
     }
 }
 
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.raw_os_error() {
+            Some(errno) => Self::from_raw_os_error(errno).kind(),
+            None => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +70,18 @@ mod tests {
         let said = |errno| Error::call("KCOV_ENABLE", errno).to_string();
         assert_eq!(said(524), "KCOV_ENABLE: ENOTSUPP");
         assert!(said(libc::EBADF).starts_with("KCOV_ENABLE: Bad file descriptor"));
+    }
+
+    #[test]
+    fn an_io_error_keeps_the_kind_and_the_text() {
+        let error = io::Error::from(Error::call("open", libc::ENOENT));
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(
+            error.to_string().starts_with("open: No such file"),
+            "{error}"
+        );
+        let error = io::Error::from(Error::NoRuntime);
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.get_ref().is_some_and(|e| e.is::<Error>()));
     }
 }

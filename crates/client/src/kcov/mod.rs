@@ -9,9 +9,7 @@
 //! use rkcov::kcov::{Kcov, TraceMode, Words};
 //!
 //! # fn work() {}
-//! let kcov = Kcov::open()?;
-//! kcov.init(Words::new(1 << 16).unwrap())?;
-//! let buffer = kcov.map()?;
+//! let (kcov, buffer) = Kcov::with_buffer(Words::new(1 << 16).unwrap())?;
 //! let collecting = kcov.enable(TraceMode::Pc)?;
 //! work();
 //! collecting.disable()?;
@@ -41,7 +39,7 @@ pub use section::{common_handle, section, Section};
 use device::{Device, File};
 use rkcov_abi::Command;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -98,7 +96,7 @@ impl Kcov {
     /// # Errors
     /// [`Error::NoRuntime`] if this process has no runtime; ENOMEM.
     pub fn open() -> Result<Self, Error> {
-        Self::on(Device::of_process()?.open()?)
+        Ok(Self::on(Device::of_process()?.open()?))
     }
 
     /// Opens Linux's kcov, at [`LINUX_DEVICE`].
@@ -114,14 +112,36 @@ impl Kcov {
     /// # Errors
     /// Those of `open()`.
     pub fn open_at(path: &Path) -> Result<Self, Error> {
-        Self::on(device::open_linux(path)?)
+        Ok(Self::on(device::open_linux(path)?))
     }
 
-    fn on(file: File) -> Result<Self, Error> {
-        Ok(Self {
+    /// Opens the kcov of this process, and makes and maps its buffer.
+    ///
+    /// # Errors
+    /// Those of [`Kcov::open`], [`Kcov::init`] and [`Kcov::map`].
+    pub fn with_buffer(words: Words) -> Result<(Self, Buffer), Error> {
+        Self::open()?.and_buffer(words)
+    }
+
+    /// Opens Linux's kcov, at [`LINUX_DEVICE`], and makes and maps its buffer.
+    ///
+    /// # Errors
+    /// Those of [`Kcov::open_linux`], [`Kcov::init`] and [`Kcov::map`].
+    pub fn linux_with_buffer(words: Words) -> Result<(Self, Buffer), Error> {
+        Self::open_linux()?.and_buffer(words)
+    }
+
+    fn and_buffer(self, words: Words) -> Result<(Self, Buffer), Error> {
+        self.init(words)?;
+        let buffer = self.map()?;
+        Ok((self, buffer))
+    }
+
+    fn on(file: File) -> Self {
+        Self {
             file,
             words: OnceLock::new(),
-        })
+        }
     }
 
     /// `KCOV_INIT_TRACE`: allocates the buffer, once.
@@ -172,7 +192,7 @@ impl Kcov {
     /// enabled; EBUSY if the thread has a remote descriptor; EEXIST if another descriptor listens to
     /// one of the handles; ENOMEM. A call that fails changes nothing.
     pub fn remote_enable(&self, options: &RemoteOptions) -> Result<Collecting<'_>, Error> {
-        let argument = options.words()?;
+        let argument = options.words();
         self.ioctl(Command::RemoteEnable, argument.as_ptr().expose_provenance())?;
         Ok(Collecting::new(self))
     }
@@ -204,24 +224,26 @@ impl AsRawFd for Kcov {
     }
 }
 
+impl AsFd for Kcov {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: open while `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
+    }
+}
+
 impl RemoteOptions {
     /// A `struct kcov_remote_arg`, followed by its handles.
-    fn words(&self) -> Result<Vec<u64>, Error> {
-        let pair = |low: u32, high: u32| {
-            let [a, b, c, d] = low.to_ne_bytes();
-            let [e, f, g, h] = high.to_ne_bytes();
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    fn words(&self) -> Vec<u64> {
+        let arg = RemoteArg {
+            trace_mode: self.mode.raw(),
+            area_size: self.area.get(),
+            // The device refuses more than a few.
+            num_handles: u32::try_from(self.handles.len()).unwrap_or(u32::MAX),
+            padding: 0,
+            common_handle: self.common.map_or(0, |common| common.handle().raw()),
         };
-        let count = u32::try_from(self.handles.len())
-            .map_err(|_| Error::call("KCOV_REMOTE_ENABLE", libc::EINVAL))?;
-        let common = self.common.map_or(0, |common| common.handle().raw());
-        let mut words = vec![
-            pair(self.mode.raw(), self.area.get()),
-            pair(count, 0),
-            common,
-        ];
-        words.extend(self.handles.iter().map(|handle| handle.raw()));
-        Ok(words)
+        arg.words_with(self.handles.iter().map(|handle| handle.raw()))
+            .collect()
     }
 }
 
@@ -272,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remote_argument_is_laid_out_as_in_c() {
+    fn the_remote_argument_has_the_options() {
         let usb = Handle::new(Subsystem::USB, 3).unwrap();
         let common = Handle::new(Subsystem::COMMON, 0x42).and_then(CommonHandle::new);
         let words = RemoteOptions {
@@ -281,22 +303,15 @@ mod tests {
             handles: vec![usb],
             common,
         }
-        .words()
-        .unwrap();
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let (head, handles) = bytes.split_at(size_of::<RemoteArg>());
-        let head = RemoteArg::from_ne_bytes(head.try_into().unwrap());
-        assert_eq!(
-            head,
-            RemoteArg {
-                trace_mode: 1,
-                area_size: 77,
-                num_handles: 1,
-                padding: 0,
-                common_handle: 0x42,
-            }
-        );
-        assert_eq!(handles, usb.raw().to_ne_bytes());
+        .words();
+        let arg = RemoteArg {
+            trace_mode: 1,
+            area_size: 77,
+            num_handles: 1,
+            padding: 0,
+            common_handle: 0x42,
+        };
+        assert!(arg.words_with([usb.raw()]).eq(words));
     }
 
     #[test]
