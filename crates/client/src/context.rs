@@ -13,15 +13,15 @@
 //! answer(path);
 //! ```
 
+pub use crate::future::Instrumented;
+use crate::future::Place;
 use crate::kcov::device::function;
 use rkcov_abi::Handle;
 use std::ffi::{c_char, c_int};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{self, Poll};
 
 /// The runtime's functions for contexts in this process: see `rkcov.h`.
 #[derive(Debug)]
@@ -171,10 +171,7 @@ impl Context {
 
     /// Wraps a future so that it is polled and dropped in the context, on any thread.
     pub fn instrument<F: Future>(&self, future: F) -> Instrumented<F> {
-        Instrumented {
-            future: Some(future),
-            context: self.clone(),
-        }
+        Instrumented::new(Place::Context(self.clone()), future)
     }
 
     /// Ends the context, even if other clones exist.
@@ -209,42 +206,10 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// A future in a context; see [`Context::instrument`].
-#[derive(Debug)]
-#[must_use = "a future does nothing unless it is polled"]
-pub struct Instrumented<F> {
-    /// Pinned with this. Taken out, never moved, to be dropped.
-    future: Option<F>,
-    context: Context,
-}
-
-impl<F: Future> Future for Instrumented<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
-        // SAFETY: the future is not moved: it is pinned again below, and dropped where it is.
-        let this = unsafe { self.get_unchecked_mut() };
-        let _in = this.context.enter();
-        match &mut this.future {
-            // SAFETY: it is pinned with `self`.
-            Some(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
-            // Only while this is dropped.
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl<F> Drop for Instrumented<F> {
-    fn drop(&mut self) {
-        let _in = self.context.enter();
-        // Dropped in its place, as pinned things are.
-        self.future = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::{self, Poll};
 
     struct Panics;
 

@@ -8,6 +8,7 @@
 
 pub mod collector;
 pub mod context;
+mod future;
 pub mod kcov;
 pub mod program;
 

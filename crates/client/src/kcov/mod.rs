@@ -34,7 +34,7 @@ pub use error::Error;
 pub use rkcov_abi::{
     CommonHandle, Comparison, Errno, Handle, RemoteArg, Subsystem, TraceMode, Words,
 };
-pub use section::{common_handle, section, Section};
+pub use section::{common_handle, instrument, section, Section};
 
 use device::{Device, File};
 use rkcov_abi::Command;
@@ -42,6 +42,27 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
+
+/// Runs `f` on the calling thread, and gives its result and the PCs that it recorded in this process, in
+/// order. Records beyond a buffer of `words` are lost.
+///
+/// ```no_run
+/// # use rkcov::kcov::{self, Words};
+/// # fn work() {}
+/// let ((), pcs) = kcov::cover(Words::new(1 << 16).unwrap(), work)?;
+/// # Ok::<(), kcov::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`Kcov::with_buffer`] and [`Kcov::enable`]. Then `f` has not run.
+pub fn cover<R>(words: Words, f: impl FnOnce() -> R) -> Result<(R, Vec<u64>), Error> {
+    let (kcov, buffer) = Kcov::with_buffer(words)?;
+    let collecting = kcov.enable(TraceMode::Pc)?;
+    let result = f();
+    drop(collecting);
+    let pcs = buffer.pcs().collect();
+    Ok((result, pcs))
+}
 
 /// The path of Linux's kcov.
 pub const LINUX_DEVICE: &str = "/sys/kernel/debug/kcov";

@@ -2,7 +2,9 @@
 //! Annotations of instrumented code.
 
 use super::device::Device;
+use crate::future::{Instrumented, Place};
 use rkcov_abi::{CommonHandle, Handle};
+use std::future::Future;
 use std::marker::PhantomData;
 
 /// `kcov_remote_start()`: begins a section. Until the returned guard is dropped, the code that the
@@ -20,6 +22,12 @@ pub fn section(handle: impl Into<Handle>) -> Section {
         device,
         bound_to_thread: PhantomData,
     }
+}
+
+/// Wraps a future so that it is polled and dropped in sections of `handle`, on any thread: a section
+/// that may be held across `.await`.
+pub fn instrument<F: Future>(handle: impl Into<Handle>, future: F) -> Instrumented<F> {
+    Instrumented::new(Place::Section(handle.into()), future)
 }
 
 /// The calling thread's common handle, for sections that do work for this thread. Threads and

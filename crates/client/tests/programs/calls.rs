@@ -2,11 +2,13 @@
 //! Every call of `rkcov::kcov`, on the kcov of this process, which is built instrumented.
 
 use rkcov::kcov::{
-    common_handle, section, Buffer, CommonHandle, Errno, Error, Handle, Kcov, RemoteOptions,
-    Subsystem, TraceMode, Words,
+    common_handle, cover, instrument, section, Buffer, CommonHandle, Errno, Error, Handle, Kcov,
+    RemoteOptions, Subsystem, TraceMode, Words,
 };
+use std::future::Future;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 
 static SINK: AtomicU64 = AtomicU64::new(0);
 
@@ -43,10 +45,7 @@ fn remote(handles: Vec<Handle>, common: Option<CommonHandle>) -> RemoteOptions {
 }
 
 fn opened() -> (Kcov, Buffer) {
-    let kcov = Kcov::open().unwrap();
-    kcov.init(words(1024)).unwrap();
-    let buffer = kcov.map().unwrap();
-    (kcov, buffer)
+    Kcov::with_buffer(words(1024)).unwrap()
 }
 
 fn errors_come_in_the_interfaces_order() {
@@ -145,6 +144,49 @@ fn sections_of_a_handle() {
     collecting.disable().unwrap();
 }
 
+fn a_future_is_polled_in_sections() {
+    let (kcov, buffer) = opened();
+    let collecting = kcov.remote_enable(&remote(vec![user(7)], None)).unwrap();
+    let mut polls = 0;
+    let future = std::future::poll_fn(move |_| {
+        work(3);
+        polls += 1;
+        if polls == 2 {
+            Poll::Ready(polls)
+        } else {
+            Poll::Pending
+        }
+    });
+    let mut future = Box::pin(instrument(user(7), future));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(future.as_mut().poll(&mut cx).is_pending());
+    let first = buffer.pcs().count();
+    assert!(first >= 3);
+    work(3);
+    assert_eq!(buffer.pcs().count(), first, "nothing between polls");
+    let elsewhere = std::thread::spawn(move || {
+        let mut cx = Context::from_waker(Waker::noop());
+        future.as_mut().poll(&mut cx)
+    });
+    assert_eq!(elsewhere.join().unwrap(), Poll::Ready(2));
+    assert!(buffer.pcs().count() >= first + 3);
+    collecting.disable().unwrap();
+}
+
+fn a_closure_is_covered() {
+    let cover_work = |n| {
+        let covered = cover(words(1024), || {
+            work(n);
+            7
+        });
+        let (result, pcs) = covered.unwrap();
+        assert_eq!(result, 7);
+        pcs.len()
+    };
+    let (few, more) = (cover_work(5), cover_work(25));
+    assert!(few >= 5 && more >= few + 20, "{few} {more}");
+}
+
 fn children_inherit_the_common_handle() {
     let (kcov, buffer) = opened();
     let common = CommonHandle::new(Handle::new(Subsystem::COMMON, 9).unwrap());
@@ -192,6 +234,8 @@ fn main() {
     a_thread_collects_from_itself();
     each_pc_once();
     sections_of_a_handle();
+    a_future_is_polled_in_sections();
+    a_closure_is_covered();
     children_inherit_the_common_handle();
     a_buffer_outlives_its_descriptor();
     rounds_leave_nothing_behind();
