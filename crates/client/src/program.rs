@@ -99,6 +99,14 @@ pub fn limits_are_errors() {
     }
 }
 
+/// From now on, the terminal's interrupts do not end this process: while another program of its group,
+/// such as a pager, reads the keyboard and uses them itself. A program that is started now ignores them,
+/// too, unless it says otherwise.
+pub fn ignore_interrupts() {
+    // SAFETY: no handler is set; what the signal would have done, nobody relies on.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
 /// Starts `command` and waits for its end; returns its process id and how it ended. Meanwhile it passes
 /// on signals that other processes send to us. When the terminal stops the program, this process stops
 /// too. It calls `tick` about every [`TICK`].

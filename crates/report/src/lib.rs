@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod exclusions;
 pub mod image;
 pub mod place;
+pub mod progress;
 pub mod render;
 pub mod sources;
 pub mod trace;

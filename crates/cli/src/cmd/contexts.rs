@@ -176,7 +176,7 @@ fn answer(question: &Question, how: &How, coverage: &Coverage) -> Result<ExitCod
     let printed = match question {
         Question::Tests { place, .. } => {
             let ran = contexts.ran(place)?;
-            print(|to| match how.format {
+            print(None, |to| match how.format {
                 Format::Text => ran.text(to),
                 Format::Json => ran.json(place, to),
             })
@@ -193,16 +193,16 @@ fn answer(question: &Question, how: &How, coverage: &Coverage) -> Result<ExitCod
                     say(format_args!("rkcov: {why}"));
                 }
             }
-            print(|to| match how.format {
+            print(None, |to| match how.format {
                 Format::Text => writeln!(to, "{}", answer.arguments(change.runner)),
                 Format::Json => answer.json(change.runner, to),
             })
         }
-        Question::Minimize { .. } => print(|to| match how.format {
+        Question::Minimize { .. } => print(None, |to| match how.format {
             Format::Text => contexts.minimized_text(to),
             Format::Json => contexts.minimized_json(to),
         }),
-        Question::Similar { .. } => print(|to| match how.format {
+        Question::Similar { .. } => print(None, |to| match how.format {
             Format::Text => contexts.similar_text(to),
             Format::Json => contexts.similar_json(to),
         }),

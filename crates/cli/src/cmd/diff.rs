@@ -2,14 +2,13 @@
 //! `rkcov diff`: the code that only one of two traces covered.
 
 use super::traces::{print, with_coverage};
-use crate::look::{Color, Look};
+use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
 use rkcov_report::coverage::{Coverage, Selection, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::Difference;
 use rkcov_report::sources::{Filter, Pattern};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,6 +51,9 @@ pub struct Args {
     /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR")]
     binaries: Vec<PathBuf>,
+    /// What it looks like.
+    #[command(flatten)]
+    screen: Screen,
 }
 
 /// Writes the difference.
@@ -74,9 +76,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let view = |coverage| View::new(coverage, Selection::all(coverage), &filter);
     let difference = Difference::of(&view(&a), &view(&b));
 
-    let look = Look::of(Color::Auto, Some(&io::stdout()));
-    let printed = print(|to| match args.format {
-        Format::Text => difference.text(look.width, to),
+    let look = args.screen.look();
+    let screen = (args.format == Format::Text).then_some(args.screen);
+    let printed = print(screen, |to| match args.format {
+        Format::Text => difference.text(look.width, look.style, to),
         Format::Json => difference.json(to),
     })?;
     if args.exit_code && !difference.is_empty() {

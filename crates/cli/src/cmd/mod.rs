@@ -37,6 +37,8 @@ pub enum Command {
     /// Run a client of the kernel's kcov with a kcov of its own process instead
     Preload(preload::Args),
     /// Report the files, functions and lines that traces covered
+    // Cargo has an `--all` of its own.
+    #[command(mut_arg("all_files", |arg| arg.visible_alias("all")))]
     Report(Box<report::Args>),
     /// What may be asked of contexts.
     #[command(flatten)]

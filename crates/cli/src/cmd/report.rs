@@ -2,7 +2,7 @@
 //! `rkcov report`: what trace files say, for people and for tools.
 
 use crate::config::Choice;
-use crate::look::Color;
+use crate::look::Screen;
 use crate::reporter::{self, hexadecimal, List, Options, Request, Wanted};
 use rkcov_report::sources::Pattern;
 use std::path::PathBuf;
@@ -56,15 +56,12 @@ pub struct Args {
     /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     binaries: Vec<PathBuf>,
-    /// When to use colours
-    #[arg(
-        long,
-        value_enum,
-        value_name = "WHEN",
-        default_value = "auto",
-        help_heading = "Text"
-    )]
-    color: Color,
+    /// What it looks like.
+    #[command(flatten)]
+    screen: Screen,
+    /// Do not say what was written and how far it is; warnings are still printed
+    #[arg(short, long, help_heading = "Terminal")]
+    quiet: bool,
     #[command(flatten)]
     choice: Choice,
 }
@@ -89,7 +86,8 @@ pub fn run(args: Args) -> Result<ExitCode, reporter::Error> {
         project: args.project,
         moved: Vec::new(),
         binaries: args.binaries,
-        color: args.color,
+        screen: args.screen,
+        quiet: args.quiet,
         options: args.options,
         choice: args.choice,
         ..Request::default()

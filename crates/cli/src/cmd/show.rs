@@ -2,13 +2,12 @@
 //! `rkcov show`: who ran a line or a function, and how they came there.
 
 use super::traces::{print, with_coverage};
-use crate::look::{Color, Look};
+use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
 use rkcov_report::image::Search;
 use rkcov_report::place::Place;
 use rkcov_report::render::{Answer, ShowOptions};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,9 +38,9 @@ pub struct Args {
     /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR")]
     binaries: Vec<PathBuf>,
-    /// When to use colours
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    color: Color,
+    /// What it looks like.
+    #[command(flatten)]
+    screen: Screen,
 }
 
 /// Answers.
@@ -55,13 +54,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         let places = Place::named(&coverage, &args.place)?;
         Ok::<_, Error>(Answer::of(&coverage, &places, traces, &search))
     })?;
-    let look = Look::of(args.color, Some(&io::stdout()));
+    let look = args.screen.look();
     let options = ShowOptions {
         width: look.width,
         style: look.style,
         all: args.all,
     };
-    print(|to| match args.format {
+    let screen = (args.format == Format::Text).then_some(args.screen);
+    print(screen, |to| match args.format {
         Format::Text => answer.text(&options, to),
         Format::Json => answer.json(to),
     })

@@ -2,6 +2,8 @@
 //! What commands on traces have in common: they read some, and print something.
 
 use crate::error::{say, CLOSED_PIPE};
+use crate::look::Screen;
+use crate::pager::Paged;
 use crate::reporter::Error;
 use rkcov_report::coverage::{Coverage, Named};
 use rkcov_report::image::Search;
@@ -36,15 +38,23 @@ pub(super) fn with_coverage<T, E: From<Error>>(
     then(coverage, &named)
 }
 
-/// Prints to standard output. If its reader is gone, nothing more is to be said.
+/// Prints to standard output: what people read through a pager, if `screen` is theirs and that is needed. If the
+/// reader is gone, nothing more is to be said.
 ///
 /// # Errors
 /// It cannot be written.
 pub(super) fn print(
+    screen: Option<Screen>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<ExitCode, Error> {
-    let mut to = BufWriter::new(io::stdout().lock());
-    match write(&mut to).and_then(|()| to.flush()) {
+    let rows = screen.map_or_else(Paged::plain, Screen::paged);
+    let mut to = BufWriter::new(rows);
+    let written = write(&mut to).and_then(|()| to.flush());
+    let written = written.and_then(|()| match to.into_inner() {
+        Ok(paged) => paged.finish(),
+        Err(failed) => Err(failed.into_error()),
+    });
+    match written {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(CLOSED_PIPE)),
         Err(source) => Err(Error::Write {

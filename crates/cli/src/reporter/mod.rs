@@ -20,12 +20,15 @@ pub(crate) use percent::Percent;
 
 use crate::config::{self, Choice};
 use crate::error::{say, Chain, CLOSED_PIPE};
-use crate::look::{Color, Look};
+use crate::look::{Look, Screen};
+use crate::pager::Paged;
+use crate::progress::Shown;
 use crate::since::Changes;
 use rkcov::program::limits_are_errors;
 use rkcov_report::contexts::Contexts;
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
 use rkcov_report::image::Search;
+use rkcov_report::progress::Progress;
 use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::{Trace, TraceFile};
@@ -55,8 +58,10 @@ pub struct Request {
     pub moved: Vec<(PathBuf, PathBuf)>,
     /// Folders with executables and libraries that were moved.
     pub binaries: Vec<PathBuf>,
-    /// When to use colours.
-    pub color: Color,
+    /// What it looks like on a terminal.
+    pub screen: Screen,
+    /// Whether to say nothing but what went wrong.
+    pub quiet: bool,
     /// What to show.
     pub options: Options,
     /// The configuration that completes the options.
@@ -187,12 +192,14 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
         .zip(&traces)
         .map(|(name, trace)| Named { name, trace })
         .collect();
+    let shown = Shown::new(request.quiet);
     let coverage = if wanted.iter().all(|wanted| wanted.format.is_of_pcs()) {
         None
     } else {
-        Some(coverage(request, &named)?)
+        Some(coverage(request, &named, shown.progress())?)
     };
     let reporter = Reporter::new(request, &named, coverage.as_ref())?;
+    let mut shown = Some(shown);
     for Wanted { format, path } in &wanted {
         if let Some(folder) = folder(*format, path.as_deref()) {
             limits_are_errors();
@@ -203,7 +210,10 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
                     path: folder,
                     source,
                 })?;
-            warn(&page.display());
+            if !request.quiet {
+                drop(shown.take());
+                warn(&page.display());
+            }
             continue;
         }
         match path {
@@ -215,16 +225,13 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
                 limits_are_errors();
                 let file = File::create(path).map_err(failed)?;
                 let mut to = BufWriter::new(file);
-                let look = Look::of(request.color, None);
+                let look = Look::of(request.screen.color, None);
                 reporter.write(*format, &look, &mut to).map_err(failed)?;
                 to.flush().map_err(failed)?;
             }
             None => {
-                let out = io::stdout();
-                let look = Look::of(request.color, Some(&out));
-                let mut to = BufWriter::new(out.lock());
-                let written = reporter.write(*format, &look, &mut to);
-                match written.and_then(|()| to.flush()) {
+                drop(shown.take());
+                match reporter.print(*format) {
                     Ok(()) => {}
                     // Whoever reads has seen enough.
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -277,8 +284,12 @@ fn search(request: &Request) -> Search {
 }
 
 /// What the traces say of sources, under the names that the user gives them.
-fn coverage(request: &Request, traces: &[Named<'_>]) -> Result<Coverage, Error> {
-    let mut coverage = Coverage::new(traces, &search(request))?;
+fn coverage(
+    request: &Request,
+    traces: &[Named<'_>],
+    progress: &Progress,
+) -> Result<Coverage, Error> {
+    let mut coverage = Coverage::watched(traces, &search(request), progress)?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         warn(problem);
     }
@@ -371,6 +382,19 @@ impl<'a> Reporter<'a> {
         Ok(reporter)
     }
 
+    /// Writes a report to standard output, for people through a pager if it has more rows than the screen.
+    fn print(&self, format: Format) -> io::Result<()> {
+        let screen = self.request.screen;
+        let out = match format {
+            Format::Text => screen.paged(),
+            _ => Paged::plain(),
+        };
+        let mut to = BufWriter::new(out);
+        self.write(format, &screen.look(), &mut to)?;
+        let out = to.into_inner().map_err(io::IntoInnerError::into_error)?;
+        out.finish()
+    }
+
     fn write_folder(&self, folder: &Path) -> io::Result<()> {
         match &self.view {
             Some(view) => render::html_folder(view, &self.filter, folder),
@@ -423,6 +447,8 @@ impl<'a> Reporter<'a> {
             Format::Text | Format::Pcs | Format::Drcov => {
                 let options = TextOptions {
                     width: look.width,
+                    height: look.height,
+                    all_files: options.all_files,
                     style: look.style,
                     detail,
                     functions: options.functions,

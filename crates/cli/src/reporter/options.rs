@@ -67,6 +67,9 @@ pub struct Options {
     /// Print the source text of the lines
     #[arg(long, help_heading = "Text")]
     pub source: bool,
+    /// List all files, even if nothing in them ran or they do not fit the screen
+    #[arg(long, help_heading = "Text")]
+    pub all_files: bool,
     /// Print all line numbers, even if there are many
     #[arg(long, help_heading = "Text")]
     pub full: bool,

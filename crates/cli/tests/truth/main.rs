@@ -10,6 +10,7 @@ mod lines;
 mod merge;
 mod options;
 mod paths;
+mod screen;
 mod show;
 mod small;
 mod words;

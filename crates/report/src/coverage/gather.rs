@@ -11,13 +11,14 @@ use super::guards::Guards;
 use super::modules::{ModuleMap, Modules, Place};
 use super::{Hits, Lost, StreamIndex};
 use crate::image::Search;
+use crate::progress::Progress;
 use crate::trace::{BuildId, Mode, ProcessId, Stream, Trace};
 
 /// Streams that are counted at once.
 const BATCH: usize = 256;
 
 /// What identifies an image among traces: two builds at one path are two images.
-pub(super) type ImageKey = (PathBuf, BuildId);
+pub(crate) type ImageKey = (PathBuf, BuildId);
 
 /// The return addresses of one image that were recorded, as addresses in the file.
 #[derive(Debug, Default)]
@@ -51,13 +52,14 @@ fn counted(stream: &Stream<'_>, run: usize, mode: Mode, guards: &Guards<'_>) -> 
 }
 
 /// Gathers the streams of all traces, numbered in order.
-pub(super) fn gather(traces: &[&Trace<'_>], search: &Search) -> Gathered {
+pub(super) fn gather(traces: &[&Trace<'_>], search: &Search, progress: &Progress) -> Gathered {
     let guards = Guards::of(traces, search);
     let streams: Vec<(usize, &Stream<'_>)> = traces
         .iter()
         .enumerate()
         .flat_map(|(at, trace)| trace.streams().iter().map(move |stream| (at, stream)))
         .collect();
+    progress.expect_threads(streams.len());
     let mut all = Gathered::default();
     // Images in which nothing ran may have code that could have.
     for module in traces.iter().flat_map(|trace| trace.modules()) {
@@ -81,6 +83,7 @@ pub(super) fn gather(traces: &[&Trace<'_>], search: &Search) -> Gathered {
             all.pcs.push(counts.len() as u64);
             all.lost.push(all_of(index, counts, map, &mut all.images));
         }
+        progress.threads_done(batch.len());
     }
     all
 }
@@ -206,7 +209,7 @@ mod tests {
         let bytes = many.trace(n);
         let trace = Trace::parse(&bytes).unwrap();
         WORK.set(0);
-        let gathered = gather(&[&trace], &Search::default());
+        let gathered = gather(&[&trace], &Search::default(), &Progress::default());
         let image = &gathered.images[&("/p".into(), BuildId(vec![1]))];
         let hits = &image.addresses[&0x1234];
         assert_eq!((image.addresses.len(), hits.count), (3, n), "{many:?}");

@@ -24,6 +24,7 @@ use std::time::SystemTime;
 
 use crate::exclusions::Excluded;
 use crate::image::{Problem, Search};
+use crate::progress::Progress;
 use crate::trace::{
     BuildId, Context, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace,
 };
@@ -272,9 +273,21 @@ impl Coverage {
     /// # Errors
     /// If some of the traces have PCs and others comparisons.
     pub fn new(traces: &[Named<'_>], search: &Search) -> Result<Self, MixedModes> {
+        Self::watched(traces, search, &Progress::default())
+    }
+
+    /// [`Coverage::new`], for somebody who watches how far it has come.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watched(
+        traces: &[Named<'_>],
+        search: &Search,
+        progress: &Progress,
+    ) -> Result<Self, MixedModes> {
         let mode = common_mode(traces)?;
         let plain: Vec<&Trace<'_>> = traces.iter().map(|named| named.trace).collect();
-        let gathered = gather::gather(&plain, search);
+        let gathered = gather::gather(&plain, search, progress);
 
         let all = traces.iter().enumerate().flat_map(|(run, named)| {
             let streams = named.trace.streams().iter();
@@ -296,7 +309,13 @@ impl Coverage {
         search
             .ran
             .extend(ran.map(|(path, id)| (id.clone(), path.clone())));
-        let resolved = resolve::resolve(gathered.images, &search, streams.len(), &lossy, mode);
+        let known = resolve::Known {
+            mode,
+            streams: streams.len(),
+            lossy: &lossy,
+            progress,
+        };
+        let resolved = resolve::resolve(gathered.images, &search, &known);
         let mut coverage = Self {
             mode,
             runs,

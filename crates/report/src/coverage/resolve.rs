@@ -19,10 +19,14 @@ use crate::image::{
     demangled, is_drop_glue, Doubt, FoldedRow, Image, Piece, Problem, Rows, Search, Shortcut,
     Symbolizer, Weight,
 };
+use crate::progress::Progress;
 use crate::trace::Mode;
 
 /// Pieces of code that one worker looks up, at least, with debug information of its own.
 const PORTION: usize = 8192;
+
+/// Pieces after which somebody who watches is told.
+const WATCHED: usize = 1024;
 
 /// What is known of an image's addresses.
 pub(super) struct Resolved {
@@ -53,49 +57,47 @@ struct Extent {
     inlined: bool,
 }
 
-/// Looks everything up that `streams` streams recorded; `lossy` says who may have run more.
+/// What is known of the streams.
+pub(super) struct Known<'a> {
+    /// What was recorded. Comparisons say of no other code that it did not run.
+    pub(super) mode: Mode,
+    /// How many there are.
+    pub(super) streams: usize,
+    /// Who may have run more than was recorded.
+    pub(super) lossy: &'a Lossy,
+    pub(super) progress: &'a Progress,
+}
+
+/// Looks everything up that was recorded.
 pub(super) fn resolve(
     images: BTreeMap<ImageKey, ImageHits>,
     search: &Search,
-    streams: usize,
-    lossy: &Lossy,
-    mode: Mode,
+    known: &Known<'_>,
 ) -> Vec<Resolved> {
     let images: Vec<_> = images.into_iter().collect();
-    let all: StreamSet = (0..streams).collect();
     images
         .into_par_iter()
         .filter_map(|(key, hits)| {
-            let known = Known {
-                pcs: mode != Mode::Cmp,
-                all: all.clone(),
-                lossy: Hits {
-                    streams: lossy.of(&key),
-                    ..Hits::default()
-                },
+            let lossy = Hits {
+                streams: known.lossy.of(&key),
+                ..Hits::default()
             };
             let (path, id) = key;
-            one(Image::find(&path, &id, search), hits, &known)
+            one(Image::find(&path, &id, search), hits, known, &lossy)
         })
         .collect()
 }
 
-/// What is known of the streams.
-struct Known {
-    /// Whether what was recorded are PCs. Comparisons say of no other code that it did not run.
-    pcs: bool,
-    all: StreamSet,
-    /// Those that may have run more than was recorded.
-    lossy: Hits,
-}
-
 /// `None` if the image has nothing to do with what was recorded.
-fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
+fn one(image: Image, mut hits: ImageHits, known: &Known<'_>, lossy: &Hits) -> Option<Resolved> {
     let mut streams = StreamSet::new();
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
     }
-    let flow = if known.pcs { image.flow() } else { None };
+    let flow = match known.mode {
+        Mode::Cmp => None,
+        Mode::Trace | Mode::Unique => image.flow(),
+    };
     // What the kernel maps has no path.
     let has_path = !image.path().as_os_str().is_empty();
     let absent = has_path && image.problems().iter().any(Problem::is_absence);
@@ -117,7 +119,7 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
     };
     let rows = flow.as_ref().map(|flow| image.rows(flow));
     let rows = rows.unwrap_or_default();
-    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, &known.lossy));
+    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, lossy));
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
     let alone = hits.addresses.into_iter().map(|(pc, weight)| {
@@ -132,11 +134,13 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
     });
     let mut pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
     pieces.retain(|piece| image.is_written(piece.range.start));
+    known.progress.expect_code(pieces.len());
+    let all: StreamSet = (0..known.streams).collect();
     for piece in &mut pieces {
         let maybe = match std::mem::replace(&mut piece.doubt, Doubt::Nobody) {
             Doubt::Nobody => continue,
             Doubt::Some(hits) => hits.streams,
-            Doubt::Anybody => known.all.clone(),
+            Doubt::Anybody => all.clone(),
         };
         if !maybe.is_within(&piece.weight.streams) {
             piece.weight.maybe = maybe;
@@ -148,8 +152,11 @@ fn one(image: Image, mut hits: ImageHits, known: &Known) -> Option<Resolved> {
         .map(|portion| {
             let mut sources = Sources::default();
             let mut symbolizer = image.symbolizer()?;
-            for piece in portion {
-                sources.add_piece(piece, &image, &rows, &mut symbolizer);
+            for some in portion.chunks(WATCHED) {
+                for piece in some {
+                    sources.add_piece(piece, &image, &rows, &mut symbolizer);
+                }
+                known.progress.code_done(some.len());
             }
             Ok(sources)
         })

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::style::{harmless, plural, ranges, shown, wrapped};
+use super::style::{harmless, plural, ranges, shown, wrapped, Role, Style};
 use crate::coverage::{FileView, View};
 
 /// Grows when something changes that a reader could have relied on.
@@ -111,10 +111,14 @@ impl Difference {
     ///
     /// # Errors
     /// What `to` says.
-    pub fn text(&self, width: usize, to: &mut dyn Write) -> io::Result<()> {
+    pub fn text(&self, width: usize, style: Style, to: &mut dyn Write) -> io::Result<()> {
         for file in &self.files {
-            writeln!(to, "{}", harmless(&file.path))?;
-            for (sign, side) in [('-', &file.only_a), ('+', &file.only_b)] {
+            writeln!(to, "{}", style.paint(Role::Heading, harmless(&file.path)))?;
+            for (sign, role, side) in [
+                ('-', Role::Poor, &file.only_a),
+                ('+', Role::Good, &file.only_b),
+            ] {
+                let sign = style.paint(role, sign);
                 let lines = ranges(side.lines.iter().copied());
                 for line in wrapped(&lines, width.saturating_sub(4).max(20)) {
                     writeln!(to, "  {sign} {line}")?;

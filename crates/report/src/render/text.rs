@@ -17,6 +17,10 @@ use crate::trace::{Drops, Loss, Mode};
 pub struct TextOptions {
     /// Columns to fit into.
     pub width: usize,
+    /// Rows to fit into, if there is a screen. What does not fit is shown in less detail.
+    pub height: Option<usize>,
+    /// All files, whether anything in them ran or not, and whether they fit or not.
+    pub all_files: bool,
     /// Colour or not.
     pub style: Style,
     /// With sums only, what follows is left out, whatever it says.
@@ -35,6 +39,8 @@ impl Default for TextOptions {
     fn default() -> Self {
         Self {
             width: 100,
+            height: None,
+            all_files: false,
             style: Style::default(),
             detail: Detail::default(),
             functions: false,
@@ -59,9 +65,13 @@ pub fn text(
     options: &TextOptions,
     to: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut page = Page { options, to };
+    let mut page = Page {
+        options,
+        shape: Shape::WHOLE,
+        to,
+    };
     if threads.is_empty() {
-        page.table(view)?;
+        page.fitted(view)?;
     }
     for thread in threads {
         page.thread(thread)?;
@@ -88,7 +98,24 @@ pub(super) fn excluded(view: &View<'_>) -> Option<String> {
 
 struct Page<'o> {
     options: &'o TextOptions,
+    shape: Shape,
     to: &'o mut dyn Write,
+}
+
+/// How much of the table is shown.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Rows that line numbers of a file take at most.
+    line_rows: usize,
+    /// Levels of folders that are open.
+    depth: usize,
+}
+
+impl Shape {
+    const WHOLE: Self = Self {
+        line_rows: LINE_ROWS,
+        depth: usize::MAX,
+    };
 }
 
 /// The columns of the table.
@@ -147,6 +174,80 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// The table, in as much detail as fits the screen.
+    fn fitted(&mut self, view: &View<'_>) -> io::Result<()> {
+        /// What follows the table.
+        const BELOW: usize = 8;
+        let options = self.options;
+        let asked = options.all_files
+            || options.full
+            || options.functions
+            || options.source
+            || options.uncovered
+            || options.detail == Detail::Sums;
+        let Some(height) = options.height.filter(|_| !asked) else {
+            return self.table(view);
+        };
+        let deepest = Folder::tree(&view.files).1.depth();
+        let levels = (1..=deepest).rev().map(|depth| Shape {
+            line_rows: 1,
+            depth,
+        });
+        let narrow = Shape {
+            line_rows: 1,
+            ..Shape::WHOLE
+        };
+        let shapes: Vec<Shape> = [Shape::WHOLE, narrow].into_iter().chain(levels).collect();
+        let mut table = Vec::new();
+        for shape in shapes {
+            table.clear();
+            let mut page = Page {
+                options,
+                shape,
+                to: &mut table,
+            };
+            page.table(view)?;
+            self.shape = shape;
+            let rows = table.iter().filter(|byte| **byte == b'\n').count();
+            if rows + BELOW <= height {
+                break;
+            }
+        }
+        self.to.write_all(&table)?;
+        if self.shape.depth != Shape::WHOLE.depth {
+            let text = "some folders are not opened, to fit the screen; --all-files opens them";
+            self.paragraph(text, Role::Aside)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a file has a row.
+    fn is_listed(&self, file: &FileView<'_>) -> bool {
+        let ran = file.lines_ran() > 0 || file.functions_ran() > 0 || !file.comparisons.is_empty();
+        let options = self.options;
+        ran || options.all_files || options.uncovered || options.detail == Detail::Sums
+    }
+
+    /// One line for the files that have no row.
+    fn left_out(&mut self, view: &View<'_>) -> io::Result<()> {
+        let mut totals = Totals::default();
+        let mut files = 0;
+        for file in view.files.iter().filter(|file| !self.is_listed(file)) {
+            totals.add(Totals::of(file));
+            files += 1;
+        }
+        if files == 0 {
+            return Ok(());
+        }
+        let text = format!(
+            "not listed, because nothing in them ran: {} with {} and {}; --all-files lists them",
+            plural(files, "file"),
+            plural(totals.functions, "function"),
+            plural(totals.lines, "line"),
+        );
+        self.paragraph(&text, Role::Aside)
+    }
+
     fn table(&mut self, view: &View<'_>) -> io::Result<()> {
         if view.files.is_empty() {
             return self.nothing(view);
@@ -163,7 +264,7 @@ impl Page<'_> {
             width(heading).max(width(&text))
         };
         let mut columns = Columns {
-            name: longest_name(&tree, 0).max(width("total")),
+            name: longest_name(&tree, 0, &|file| self.is_listed(file)).max(width("total")),
             functions: number_width("functions", totals.functions_ran, totals.functions),
             lines: number_width("lines", totals.lines_ran, totals.lines),
             percent,
@@ -203,6 +304,7 @@ impl Page<'_> {
             self.row("total", 0, Role::Heading, totals, &columns)?;
             writeln!(self.to)?;
         }
+        self.left_out(view)?;
         self.crates(view, &columns)
     }
 
@@ -233,12 +335,20 @@ impl Page<'_> {
         columns: &Columns,
     ) -> io::Result<()> {
         for (name, inner) in &folder.folders {
+            if !inner.any(&|file| self.is_listed(file)) {
+                continue;
+            }
             let name = format!("{}/", harmless(name));
             self.row(&name, depth, Role::Folder, inner.totals(), columns)?;
             writeln!(self.to)?;
-            self.folder(inner, depth + 1, columns)?;
+            if depth + 1 < self.shape.depth {
+                self.folder(inner, depth + 1, columns)?;
+            }
         }
         for (name, file) in &folder.files {
+            if !self.is_listed(file) {
+                continue;
+            }
             self.file(&harmless(name), file, depth, columns)?;
         }
         Ok(())
@@ -319,7 +429,7 @@ impl Page<'_> {
         let most = if self.options.full {
             usize::MAX
         } else {
-            LINE_ROWS
+            self.shape.line_rows
         };
         if rows.len() > most {
             rows.truncate(most);
@@ -681,13 +791,20 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
     alarms
 }
 
-fn longest_name(folder: &Folder<'_, '_>, depth: usize) -> usize {
+/// Columns that the names of files and folders take.
+fn longest_name(
+    folder: &Folder<'_, '_>,
+    depth: usize,
+    is_listed: &dyn Fn(&FileView<'_>) -> bool,
+) -> usize {
     let folders = folder.folders.iter();
+    let folders = folders.filter(|(_, inner)| inner.any(is_listed));
     let folders = folders.map(|(name, inner)| {
         let own = 2 * depth + width(name) + 1;
-        own.max(longest_name(inner, depth + 1))
+        own.max(longest_name(inner, depth + 1, is_listed))
     });
-    let files = folder.files.keys().map(|name| 2 * depth + width(name));
+    let files = folder.files.iter().filter(|(_, file)| is_listed(file));
+    let files = files.map(|(name, _)| 2 * depth + width(name));
     folders.chain(files).max().unwrap_or(0)
 }
 

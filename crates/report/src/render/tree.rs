@@ -75,6 +75,17 @@ impl<'v, 'a> Folder<'v, 'a> {
         (base, root)
     }
 
+    /// Whether there is such a file in it.
+    pub(super) fn any(&self, is: &dyn Fn(&FileView<'_>) -> bool) -> bool {
+        self.files.values().any(|file| is(file)) || self.folders.values().any(|inner| inner.any(is))
+    }
+
+    /// Levels of folders in it.
+    pub(super) fn depth(&self) -> usize {
+        let inner = self.folders.values().map(Self::depth).max();
+        inner.map_or(0, |depth| depth + 1)
+    }
+
     /// A folder that holds one folder only is shown as one with it.
     fn shorten(&mut self) {
         let folders = std::mem::take(&mut self.folders);
