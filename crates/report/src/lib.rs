@@ -15,4 +15,5 @@ pub mod place;
 pub mod progress;
 pub mod render;
 pub mod sources;
+pub mod story;
 pub mod trace;

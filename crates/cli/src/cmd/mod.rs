@@ -3,6 +3,7 @@
 
 pub mod cargo;
 pub mod cc;
+pub mod cmp;
 pub mod completions;
 pub mod contexts;
 pub mod diff;
@@ -15,6 +16,7 @@ pub mod preload;
 pub mod report;
 pub mod run;
 pub mod show;
+pub mod trace;
 mod traces;
 
 use crate::error::Error;
@@ -45,6 +47,10 @@ pub enum Command {
     Question(contexts::Question),
     /// Show who ran a line or a function, and what they ran before it
     Show(show::Args),
+    /// Tell who called whom, thread by thread, from traces that have the order
+    Trace(trace::Args),
+    /// Show what was compared, and the values that were never met: what a fuzzer would try
+    Cmp(cmp::Args),
     /// Show the code that only one of two traces covered
     Diff(diff::Args),
     /// Write one trace file that has all of several
@@ -76,6 +82,8 @@ impl Command {
             Self::Report(args) => Ok(report::run(*args)?),
             Self::Question(question) => Ok(contexts::run(&question)?),
             Self::Show(args) => Ok(show::run(&args)?),
+            Self::Trace(args) => Ok(trace::run(&args)?),
+            Self::Cmp(args) => Ok(cmp::run(&args)?),
             Self::Diff(args) => Ok(diff::run(&args)?),
             Self::Merge(args) => Ok(merge::run(&args)?),
             Self::Install(args) => install::install(&args),

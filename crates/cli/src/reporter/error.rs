@@ -8,7 +8,7 @@ use rkcov_report::contexts;
 use rkcov_report::coverage::{MixedModes, UnknownThread};
 use rkcov_report::image::ElfError;
 use rkcov_report::place::NoPlace;
-use rkcov_report::trace::{Incompatible, OpenError};
+use rkcov_report::trace::{Incompatible, Mode, OpenError};
 use std::io;
 use std::path::PathBuf;
 
@@ -30,6 +30,29 @@ pub enum Error {
     /// There is no place of that name.
     #[error(transparent)]
     Place(#[from] NoPlace),
+    /// A trace whose records have no order.
+    #[error(
+        "{trace} was recorded in {} mode, which does not keep the order: record it with --mode trace",
+        mode.name()
+    )]
+    NoOrder {
+        /// The trace.
+        trace: String,
+        /// Its mode.
+        mode: Mode,
+    },
+    /// A trace that has no comparisons.
+    #[error(
+        "{trace} was recorded in {} mode, which has no comparisons: build with `rkcov cc --cmp` and record \
+         with --mode cmp",
+        mode.name()
+    )]
+    NoComparisons {
+        /// The trace.
+        trace: String,
+        /// Its mode.
+        mode: Mode,
+    },
     /// There are no rows in such a report.
     #[error("--by context is for --format text, json and lcov")]
     ByContext,

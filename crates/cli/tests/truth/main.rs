@@ -13,6 +13,7 @@ mod paths;
 mod screen;
 mod show;
 mod small;
+mod story;
 mod words;
 
 use std::fmt::Write;

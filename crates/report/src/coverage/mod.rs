@@ -29,9 +29,10 @@ use crate::trace::{
     BuildId, Context, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace,
 };
 pub use comparisons::{Operands, Pair};
-pub(crate) use gather::Places;
+pub(crate) use gather::{ImageKey, Places};
 pub(crate) use guards::Guards;
 use losses::Lossy;
+pub(crate) use modules::{ModuleMap, Modules, Place as ModulePlace};
 pub use select::{Seen, Selection, Thread, UnknownThread};
 pub use steps::{before, Step};
 pub use streams::{StreamIndex, StreamSet};

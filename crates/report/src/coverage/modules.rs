@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use crate::trace::{Module, ProcessId, Trace};
 
 /// The modules of a trace by their process.
-pub(super) struct Modules<'a> {
+pub(crate) struct Modules<'a> {
     of_all: Vec<&'a Module>,
     of_each: HashMap<ProcessId, Vec<&'a Module>>,
 }
 
 impl<'a> Modules<'a> {
-    pub(super) fn new(trace: &'a Trace<'_>) -> Self {
+    pub(crate) fn new(trace: &'a Trace<'_>) -> Self {
         let mut modules = Self {
             of_all: Vec::new(),
             of_each: HashMap::new(),
@@ -28,14 +28,14 @@ impl<'a> Modules<'a> {
 }
 
 /// The modules of one process by address.
-pub(super) struct ModuleMap<'a> {
+pub(crate) struct ModuleMap<'a> {
     /// Sorted by start.
     modules: Vec<&'a Module>,
     /// Where the module at this place, and all before it, have ended.
     ends: Vec<u64>,
 }
 
-pub(super) enum Place<'a> {
+pub(crate) enum Place<'a> {
     In(&'a Module),
     Nowhere,
     /// Different modules lay there, one after the other.
@@ -43,7 +43,7 @@ pub(super) enum Place<'a> {
 }
 
 impl<'a> ModuleMap<'a> {
-    pub(super) fn new(of: &Modules<'a>, process: ProcessId) -> Self {
+    pub(crate) fn new(of: &Modules<'a>, process: ProcessId) -> Self {
         let own = of.of_each.get(&process).into_iter().flatten();
         let mut modules: Vec<_> = of.of_all.iter().chain(own).copied().collect();
         modules.sort_by_key(|module| module.range.start);
@@ -66,7 +66,7 @@ impl<'a> ModuleMap<'a> {
     }
 
     /// The module whose code called and returns to `pc`.
-    pub(super) fn find(&self, pc: u64) -> Place<'a> {
+    pub(crate) fn find(&self, pc: u64) -> Place<'a> {
         // The call stands before the return address, which may be the first one of other code.
         let call = pc.wrapping_sub(1);
         let mut found: Option<&'a Module> = None;

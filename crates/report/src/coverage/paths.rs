@@ -26,7 +26,7 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
 /// Where the source is that debug information has at `path`. Of the folders in `moved`, the second is
 /// where sources are that the first stands for; the longest counts, and of several those in which
 /// the file is.
-pub(super) fn place(path: &Path, moved: &[(PathBuf, PathBuf)]) -> PathBuf {
+pub(crate) fn place(path: &Path, moved: &[(PathBuf, PathBuf)]) -> PathBuf {
     let path = clean(path);
     let mut places: Vec<(usize, PathBuf)> = moved
         .iter()

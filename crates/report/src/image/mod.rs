@@ -28,7 +28,7 @@ use names::Names;
 use crate::trace::BuildId;
 pub use elf::ElfError;
 use elf::{ElfFile, Function};
-pub(crate) use flow::{Doubt, Flow, Piece, Shortcut, Weight};
+pub(crate) use flow::{Ahead, Doubt, Flow, Piece, Position, Shortcut, Site, Weight};
 pub(crate) use folded::Row as FoldedRow;
 pub use locate::{Problem, Search};
 pub(crate) use rows::Rows;

@@ -54,7 +54,7 @@ struct Function {
 
 /// A thread, in one context.
 #[derive(Debug, Serialize)]
-struct Who {
+pub(super) struct Who {
     trace: String,
     pid: u32,
     command: String,
@@ -259,19 +259,7 @@ fn who(all: &[Who], what: &str, options: &ShowOptions, to: &mut dyn Write) -> io
     writeln!(to, "{what} {}:", plural(rows, "thread"))?;
     let few = if options.all { usize::MAX } else { FEW };
     for one in all.iter().take(few) {
-        let mut row = format!("  {}", one.thread);
-        for context in &one.contexts {
-            row.push_str(&format!(" · {} {}", context.kind, context.name));
-        }
-        if let Some(tid) = one.made_by {
-            row.push_str(&format!(" · made by thread {tid}"));
-        }
-        row.push_str(&format!(" · process {}", one.pid));
-        if let Some(parent) = one.parent {
-            row.push_str(&format!(" (of {parent})"));
-        }
-        row.push_str(&format!(" {}", one.command));
-        let row = harmless(&row);
+        let row = harmless(&format!("  {}", one.row()));
         writeln!(to, "{}", head(row.trim_end(), options.width.max(16)))?;
         let Some(before) = &one.before else { continue };
         let steps: Vec<String> = before
@@ -295,8 +283,29 @@ fn who(all: &[Who], what: &str, options: &ShowOptions, to: &mut dyn Write) -> io
 }
 
 impl Who {
+    /// It, its contexts and its process, in one row.
+    pub(super) fn row(&self) -> String {
+        let mut row = self.thread.clone();
+        for context in &self.contexts {
+            row.push_str(&format!(" · {} {}", context.kind, context.name));
+        }
+        if let Some(tid) = self.made_by {
+            row.push_str(&format!(" · made by thread {tid}"));
+        }
+        row.push_str(&format!(" · process {}", self.pid));
+        if let Some(parent) = self.parent {
+            row.push_str(&format!(" (of {parent})"));
+        }
+        row.push_str(&format!(" {}", self.command));
+        row
+    }
+
     /// The stream, if it is one: what nobody was recorded for has none.
-    fn of(coverage: &Coverage, index: StreamIndex, steps: Option<Vec<Step>>) -> Option<Self> {
+    pub(super) fn of(
+        coverage: &Coverage,
+        index: StreamIndex,
+        steps: Option<Vec<Step>>,
+    ) -> Option<Self> {
         let stream = coverage.streams.get(index)?;
         let run = coverage.runs.get(stream.run)?;
         let command = stream.process.command.iter();

@@ -355,6 +355,45 @@ impl Graph {
             .find(|block| self.blocks[*block].contains(&address))
     }
 
+    /// The blocks with callbacks that the routine comes to first.
+    pub(super) fn first(&self) -> Vec<usize> {
+        let ways = &self.ways;
+        let mut first = Vec::new();
+        let mut seen = vec![false; self.len()];
+        let mut open = ways.entries.clone();
+        while let Some(block) = open.pop() {
+            if std::mem::replace(&mut seen[block], true) {
+                continue;
+            }
+            match ways.sited[block] {
+                true => first.push(block),
+                false => open.extend(&ways.successors[block]),
+            }
+        }
+        first.sort_unstable();
+        first
+    }
+
+    /// How control may leave the routine at the end of a block.
+    pub(super) fn exit(&self, block: usize) -> Exit {
+        self.ways.exits[block]
+    }
+
+    /// The blocks behind a block.
+    pub(super) fn behind(&self, block: usize) -> &[usize] {
+        &self.ways.successors[block]
+    }
+
+    /// Whether a block has a callback.
+    pub(super) fn is_sited(&self, block: usize) -> bool {
+        self.ways.sited[block]
+    }
+
+    /// The address of the last byte of a block.
+    pub(super) fn last_byte(&self, block: usize) -> u64 {
+        self.blocks[block].end.saturating_sub(1)
+    }
+
     /// What can have run: of the blocks with callbacks only those of which `recorded` says so.
     /// `returns` says of a function whether each call of it came back.
     pub(super) fn possible(

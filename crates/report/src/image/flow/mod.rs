@@ -11,6 +11,7 @@
 //! Assumptions: a loop with an exit ends, and so does recursion; instructions do not fault; the process
 //! is not killed in the middle of a block. `docs/report.md` has all of them.
 
+mod ahead;
 mod callees;
 mod graph;
 mod held;
@@ -23,6 +24,7 @@ use object::{Architecture, Object};
 use rayon::prelude::*;
 
 use super::elf::{ElfFile, Function};
+pub(crate) use ahead::{Ahead, Position, Site};
 use callees::{Callee, Callees};
 use graph::{Graph, Possible};
 pub(crate) use graph::{Shortcut, Weight};
