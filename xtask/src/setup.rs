@@ -32,6 +32,8 @@ const TOOLS: &[Tool] = &[
     tool("ccache", "ccache", "builds through ccache"),
     tool("pkg-config", "pkgconf", "the installed runtime"),
     tool("genhtml", "lcov", "reports in lcov's format"),
+    tool("xmllint", "libxml2-utils", "reports in XML"),
+    tool("dwz", "dwz", "shared debug information"),
     tool("man", "man-db", "the manual pages"),
     tool("bwrap", "bubblewrap", "programs in other namespaces"),
     tool("node", "nodejs", "the program of reports for browsers"),

@@ -30,7 +30,9 @@ impl Built {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in sources {
-            fs::write(folder.path().join(name), text).unwrap();
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         }
         let built = Self { folder };
         built.rkcov(build);

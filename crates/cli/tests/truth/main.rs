@@ -2,10 +2,13 @@
 //! What a report says of lines is held against gcov, which counts them: no line is said to have run
 //! that did not, nor the other way round.
 
+mod changes;
 mod clients;
 mod config;
+mod debug;
 mod exclusions;
 mod folded;
+mod formats;
 mod lines;
 mod merge;
 mod options;

@@ -13,7 +13,7 @@ use xtask::compare;
 use super::succeed;
 
 /// A program whose parts are easy to tell apart, with a folder and a header.
-const SMALL: &[(&str, &str)] = &[
+pub(crate) const SMALL: &[(&str, &str)] = &[
     (
         "main.c",
         "#include \"lib/odd.h\"\n\nstatic int never(int n)\n{\n\treturn n + 1;\n}\n\n\

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, RunTimeEndian, UnwindSection};
 use memmap2::Mmap;
-use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionKind, SymbolKind};
 
 use crate::trace::BuildId;
 
@@ -40,6 +40,14 @@ pub(crate) struct Function {
 }
 
 impl ElfFile {
+    /// The address of the file's first byte, if that is loaded.
+    pub(crate) fn header(&self) -> Option<u64> {
+        let object = self.object()?;
+        let mut segments = object.segments();
+        let first = segments.find(|segment| segment.file_range().0 == 0)?;
+        Some(first.address())
+    }
+
     pub(crate) fn open(path: &Path) -> Result<Self, ElfError> {
         // Looked at first: to open a pipe would wait for who writes to it.
         if !fs::metadata(path)?.is_file() {

@@ -126,6 +126,12 @@ impl Image {
         found.binary.as_ref().map(Sites::new).unwrap_or_default()
     }
 
+    /// Where the beginning of the file that was at `path` and had this build id is loaded; `None` if it is not
+    /// there, or is not loaded, as that of a kernel.
+    pub(crate) fn header(path: &Path, build_id: &BuildId, search: &Search) -> Option<u64> {
+        locate::locate(path, build_id, search).binary?.header()
+    }
+
     /// Where it was when it ran.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -4,14 +4,14 @@
 //! A PC that was recorded lies in the block that ran. Where that block begins and ends is not known here, so
 //! each place stands for one byte: the first of the instruction at the PC.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::pcs::{each, PcOptions};
 use super::style::harmless;
-use crate::image::Search;
-use crate::trace::{Module, Trace};
+use crate::image::{Image, Search};
+use crate::trace::{BuildId, Module, Trace};
 
 /// Writes the places that were recorded as drcov.
 ///
@@ -24,6 +24,7 @@ pub fn drcov(
     to: &mut dyn Write,
 ) -> io::Result<()> {
     let mut modules: Vec<(&Path, u64, u64)> = Vec::new();
+    let mut bases: HashMap<(&Path, &BuildId), Option<u64>> = HashMap::new();
     let mut blocks: BTreeSet<(u16, u32)> = BTreeSet::new();
     each(traces, options, search, &mut |run, process, pc| {
         let inside = |module: &&Module| {
@@ -33,14 +34,20 @@ pub fn drcov(
         let Some(module) = traces[run].modules().iter().find(inside) else {
             return Ok(());
         };
-        let entry = (&*module.path, module.range.start, module.range.end);
+        // A disassembler counts from where the file begins in memory, which is before its code.
+        let header = bases
+            .entry((&module.path, &module.build_id))
+            .or_insert_with(|| Image::header(&module.path, &module.build_id, search));
+        let base = header.map_or(module.range.start, |at| at.wrapping_add(module.bias));
+        let entry = (&*module.path, base, module.range.end);
         let at = modules.iter().position(|one| *one == entry);
         let at = at.unwrap_or_else(|| {
             modules.push(entry);
             modules.len() - 1
         });
         // The format has 16 bits for a module and 32 for a place in it.
-        if let (Ok(module), Ok(place)) = (u16::try_from(at), u32::try_from(pc - entry.1)) {
+        let place = u32::try_from(pc.wrapping_sub(base));
+        if let (Ok(module), Ok(place)) = (u16::try_from(at), place) {
             blocks.insert((module, place));
         }
         Ok(())
