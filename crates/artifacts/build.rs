@@ -76,9 +76,13 @@ const INTERPOSED: &[&str] = &[
     "pthread_setname_np",
     "posix_spawn",
     "posix_spawnp",
+    "system",
+    "popen",
     "dlclose",
     "mlockall",
 ];
+/// Those of them that a program may define itself: its own are used then.
+const WEAK: &[&str] = &["system", "popen"];
 const WRAPPED: &[&str] = &[
     "__wrap_pthread_create",
     "__wrap_pthread_setname_np",
@@ -379,6 +383,9 @@ impl Build {
         }
         for symbol in interface() {
             objcopy.arg(format!("--keep-global-symbol={symbol}"));
+        }
+        for symbol in WEAK {
+            objcopy.arg(format!("--weaken-symbol={symbol}"));
         }
         run(objcopy.arg(&whole).arg(self.out.join(name)));
     }

@@ -193,6 +193,8 @@ mod tests {
                 "pthread_create",
                 "pthread_setname_np",
                 "posix_spawn",
+                "system",
+                "popen",
                 "dlclose",
                 "mlockall",
             ];

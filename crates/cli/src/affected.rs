@@ -2,12 +2,13 @@
 //! Which tests a change concerns.
 //!
 //! A change within a function concerns who ran any of that function. Of anything else (a macro, a
-//! constant, a type, a manifest, data) nobody knows whom it concerns: then the answer is all.
+//! constant, a type, a manifest, data) nobody knows whom it concerns: then the answer is all. So it is of a
+//! `const fn`, which the compiler may have run for anybody.
 
 use crate::since::{git, root, Error};
 use clap::ValueEnum;
 use rkcov_report::contexts::Contexts;
-use rkcov_report::coverage::Coverage;
+use rkcov_report::coverage::{Coverage, Function, SourceFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -25,10 +26,15 @@ pub enum Runner {
 /// What changed in a file, by the lines that were there before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// These lines of code; each range lies in one function, or nobody knows whom it concerns.
-    Lines(Vec<RangeInclusive<u32>>),
-    /// Code anywhere in it.
-    Code,
+    /// Lines of code; each range lies in one function, or nobody knows whom it concerns.
+    Lines {
+        /// Where.
+        lines: Vec<RangeInclusive<u32>>,
+        /// What the source was before.
+        before: String,
+    },
+    /// Code anywhere in it. This is what the source is.
+    Code(String),
     /// It is new, gone, or no text.
     All,
 }
@@ -61,7 +67,10 @@ pub fn since(rev: &str) -> Result<Changes, Error> {
     while let (Some(status), Some(name)) = (words.next(), words.next()) {
         let path = root.join(name);
         let text = if status == "M" && path.extension().is_some_and(|end| end == "rs") {
-            Change::Lines(Vec::new())
+            Change::Lines {
+                lines: Vec::new(),
+                before: String::new(),
+            }
         } else {
             Change::All
         };
@@ -82,8 +91,9 @@ pub fn since(rev: &str) -> Result<Changes, Error> {
     }
     let sources: Vec<PathBuf> = changes.keys().cloned().collect();
     for path in sources {
-        if let Some(Change::Lines(lines)) = changes.get_mut(&path) {
+        if let Some(Change::Lines { lines, before }) = changes.get_mut(&path) {
             let name = path.strip_prefix(&root).unwrap_or(&path);
+            *before = git(&["cat-file", "blob", &format!("{rev}:{}", name.display())])?;
             let name = format!(":(top,literal){}", name.display());
             let words = [
                 "diff",
@@ -104,7 +114,7 @@ pub fn since(rev: &str) -> Result<Changes, Error> {
 pub fn whole(files: &[PathBuf]) -> Changes {
     let path = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     let change = |file: &PathBuf| match file.extension() {
-        Some(end) if end == "rs" => Change::Code,
+        Some(end) if end == "rs" => std::fs::read_to_string(file).map_or(Change::All, Change::Code),
         _ => Change::All,
     };
     files
@@ -150,6 +160,20 @@ fn is_code(line: &str) -> bool {
     !line.is_empty() && !comment
 }
 
+/// The functions of a source that the compiler can run.
+fn constant(source: &SourceFile, text: &str) -> Vec<RangeInclusive<u32>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_constant = |function: &&Function| {
+        let at = (function.lines.0 as usize).checked_sub(1);
+        at.and_then(|at| lines.get(at)).is_some_and(|line| {
+            let head = line.split("fn ").next().unwrap_or_default();
+            head.len() < line.len() && head.split_whitespace().any(|word| word == "const")
+        })
+    };
+    let functions = source.functions.iter().filter(is_constant);
+    functions.map(|f| f.lines.0..=f.lines.1).collect()
+}
+
 /// The tests that are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -178,13 +202,25 @@ impl Answer {
                     all("is in no trace");
                     continue;
                 }
-                (Change::Code, Some(source)) => {
+                (Change::Code(_), Some(source)) => {
                     let functions = source.functions.iter();
                     functions.map(|f| f.lines.0..=f.lines.1).collect()
                 }
-                (Change::Lines(lines), Some(_)) => lines.clone(),
+                (Change::Lines { lines, .. }, Some(_)) => lines.clone(),
             };
+            let text = match change {
+                Change::Code(text) | Change::Lines { before: text, .. } => text.as_str(),
+                Change::All => "",
+            };
+            let constant = known.map_or(Vec::new(), |source| constant(source, text));
             for range in lines {
+                if let Some(line) = constant.iter().find(|f| f.contains(range.start())) {
+                    let line = line.start();
+                    all(&format!(
+                        "changed in the const fn at line {line}, which the compiler may have run"
+                    ));
+                    continue;
+                }
                 let Some(ran) = contexts.ran_function_at(path, &range) else {
                     let line = range.start();
                     all(&format!(
@@ -264,6 +300,32 @@ mod tests {
                      @@ -9,2 +10,0 @@\n-a();\n-\n@@ -20,0 +19 @@\n+c();\n\
                      @@ -30 +29 @@\n-// said\n+// says\n@@ -40 +39 @@\n-/// said\n+/// says\n";
         assert_eq!(old_lines(patch), [3..=3, 9..=10, 20..=21, 40..=40]);
+    }
+
+    #[test]
+    fn functions_that_the_compiler_can_run_are_found() {
+        let text =
+            "fn a() {}\npub const fn b() {\n}\nconst unsafe fn c() {}\nfn d(_: *const u8) {}\n\
+                    const F: fn() = || {\n};\npub(crate) const extern \"C\" fn g() {}\n";
+        let function = |(line, name): (u32, &str)| Function {
+            name: name.into(),
+            lines: (line, line),
+            hits: Default::default(),
+        };
+        let functions = [
+            (1, "a"),
+            (2, "b"),
+            (4, "c"),
+            (5, "d"),
+            (6, "F"),
+            (8, "g"),
+            (0, "?"),
+        ];
+        let source = SourceFile {
+            functions: functions.map(function).to_vec(),
+            ..SourceFile::default()
+        };
+        assert_eq!(constant(&source, text), [2..=2, 4..=4, 8..=8]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Turns what a collector holds into a trace file.
 
+use crate::crowds::Crowds;
 use crate::per_test::Work;
 use rkcov::collector::{
     Collector, Inheritance, Losses, Lost, Process, Recording, Refusal, VERSION,
@@ -112,6 +113,7 @@ pub fn write<W: Write>(
     } else {
         None
     };
+    let mut crowds = Crowds::default();
     for stream in collector.streams() {
         let stream = stream?;
         let from = &stream.info;
@@ -137,14 +139,19 @@ pub fn write<W: Write>(
                 count: from.dropped,
             });
         }
-        if each_once && (work.is_some() || info.context.is_some()) {
-            writer.set(&info, stream.words())?;
-        } else {
+        // The thread of a test stays one for itself.
+        let is_made = work.as_ref().is_some_and(|work| !work.is_of_test(from));
+        if !each_once || work.is_none() && info.context.is_none() {
             writer.stream(&info, stream.words())?;
+        } else if !is_made || !crowds.keep(&info, stream.words()) {
+            writer.set(&info, stream.words())?;
         }
         threads.insert((from.process, from.tid));
         totals.records += from.count.min(from.capacity);
         totals.dropped += from.dropped;
+    }
+    for (info, words) in crowds.streams() {
+        writer.set(&info, words)?;
     }
     totals.threads = threads.len();
     totals.losses = losses(&collector.losses());

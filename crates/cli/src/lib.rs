@@ -18,6 +18,7 @@ pub mod cargo;
 pub mod cmd;
 pub mod collect;
 pub mod config;
+mod crowds;
 pub mod each;
 pub mod error;
 pub mod install;

@@ -203,6 +203,12 @@ impl Work {
         self.contexts.len()
     }
 
+    /// Whether this is the thread of a test.
+    pub(crate) fn is_of_test(&self, info: &Recorded) -> bool {
+        let thread = self.threads.get(&info.serial);
+        thread.is_some_and(|thread| thread.own.is_some())
+    }
+
     /// The context in which a stream was recorded; `None` if that is not known, or if it was none.
     pub(crate) fn context_of(&self, info: &Recorded) -> Option<ContextId> {
         self.of_process(info.process)

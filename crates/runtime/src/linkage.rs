@@ -103,6 +103,28 @@ pub(crate) fn spawn(in_path: bool) -> Option<Spawn> {
     Some(unsafe { core::mem::transmute::<NonNull<c_void>, Spawn>(next) })
 }
 
+/// The `system()` behind ours.
+pub(crate) fn next_system() -> Option<unsafe extern "C" fn(*const c_char) -> c_int> {
+    static NEXT: Next = Next::new(
+        c"system",
+        [c"___interceptor_system", c"__interceptor_system"],
+    );
+    type System = unsafe extern "C" fn(*const c_char) -> c_int;
+    // SAFETY: these names are of functions of this type.
+    NEXT.get()
+        .map(|next| unsafe { core::mem::transmute::<NonNull<c_void>, System>(next) })
+}
+
+/// The `popen()` behind ours.
+pub(crate) fn next_popen(
+) -> Option<unsafe extern "C" fn(*const c_char, *const c_char) -> *mut libc::FILE> {
+    static NEXT: Next = Next::new(c"popen", [c"___interceptor_popen", c"__interceptor_popen"]);
+    type Popen = unsafe extern "C" fn(*const c_char, *const c_char) -> *mut libc::FILE;
+    // SAFETY: these names are of functions of this type.
+    NEXT.get()
+        .map(|next| unsafe { core::mem::transmute::<NonNull<c_void>, Popen>(next) })
+}
+
 /// The `dlclose()` behind ours.
 ///
 /// # Safety

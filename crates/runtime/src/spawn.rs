@@ -2,7 +2,8 @@
 //! Programs that a thread starts: their environment says which thread that was, and which context.
 //!
 //! A forked child has this from its parent's memory. What `posix_spawn()` starts never runs code of ours
-//! before its own beginning. Names that libc binds within itself, as in `system()`, are not ours.
+//! before its own beginning. `system()` and `popen()` call a `posix_spawn()` within libc, which is not ours:
+//! there the shell is told to change its environment.
 
 use crate::linkage::{self, Spawn};
 use crate::sys::Digits;
@@ -66,6 +67,91 @@ pub unsafe extern "C" fn posix_spawnp(
             arguments,
         )
     }
+}
+
+/// `system()` as programs find it.
+///
+/// # Safety
+/// As `system()`.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub unsafe extern "C" fn system(command: *const c_char) -> c_int {
+    let Some(next) = linkage::next_system() else {
+        return -1;
+    };
+    // SAFETY: the caller's contract; a command is a C string.
+    let call = |command| unsafe { next(command) };
+    // SAFETY: the caller's contract.
+    unsafe { in_shell(command, call) }
+}
+
+/// `popen()` as programs find it.
+///
+/// # Safety
+/// As `popen()`.
+#[cfg_attr(rkcov_object, no_mangle)]
+pub unsafe extern "C" fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    let Some(next) = linkage::next_popen() else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the caller's contract; a command is a C string.
+    let call = |command| unsafe { next(command, mode) };
+    // SAFETY: the caller's contract.
+    unsafe { in_shell(command, call) }
+}
+
+/// Calls `call` with the shell's command behind one that says who starts it.
+///
+/// # Safety
+/// `command` is null or a C string.
+unsafe fn in_shell<T>(command: *const c_char, call: impl Fn(*const c_char) -> T) -> T {
+    let said =
+        run::of_child(tls::current()).filter(|(_, maker, context)| (*maker, *context) != (0, 0));
+    let Some((token, maker, context)) = said.filter(|_| !command.is_null()) else {
+        return call(command);
+    };
+    // SAFETY: the caller's contract.
+    let text = unsafe { CStr::from_ptr(command) };
+    let words = [
+        (MAKER_ENVIRONMENT, maker),
+        (CONTEXT_ENVIRONMENT, context.into()),
+    ];
+    let longer = behind_exports(text, token, words);
+    // Without memory the child does not know where it comes from.
+    let result = call(if longer.is_null() { command } else { longer });
+    // SAFETY: null, or of libc's allocator; the shell has a copy.
+    unsafe { libc::free(longer.cast()) };
+    result
+}
+
+/// `export NAME=TOKEN:NUMBER ...; COMMAND`, a C string of libc's allocator, without numbers that are 0. It is
+/// one line, so that the shell's messages name the lines that they named. Null if there is no memory.
+fn behind_exports(command: &CStr, token: u64, words: [(&str, u64); 2]) -> *mut c_char {
+    let command = command.to_bytes_with_nul();
+    // What is between them is shorter than the zeros of the two texts and 16 bytes.
+    let room = command.len().wrapping_add(2 * Text::LONGEST + 16);
+    // SAFETY: libc's allocator.
+    let whole = unsafe { libc::malloc(room) }.cast::<u8>();
+    if whole.is_null() {
+        return ptr::null_mut();
+    }
+    let mut used = 0_usize;
+    let mut put = |text: &[u8]| {
+        // SAFETY: `whole` is new and has room for all that is put: see above.
+        unsafe { ptr::copy_nonoverlapping(text.as_ptr(), whole.add(used), text.len()) };
+        used = used.wrapping_add(text.len());
+    };
+    put(b"export");
+    for (name, number) in words.into_iter().filter(|(_, number)| *number != 0) {
+        let mut word = Text::new();
+        word.put(name, token, number);
+        // SAFETY: it was zeros, and what is put ends in one.
+        let word = unsafe { CStr::from_ptr(word.bytes.as_ptr().cast()) };
+        put(b" ");
+        put(word.to_bytes());
+    }
+    put(b"; ");
+    put(command);
+    whole.cast()
 }
 
 /// Calls `spawn` with an environment that has what we add to it.
@@ -199,6 +285,29 @@ mod tests {
     fn strings(entries: &[&CStr]) -> Vec<*mut c_char> {
         let pointers = entries.iter().map(|text| text.as_ptr().cast_mut());
         pointers.chain([ptr::null_mut()]).collect()
+    }
+
+    #[test]
+    fn a_shell_is_told_who_starts_it() {
+        let told = |words| {
+            let whole = behind_exports(c"f; g 'x y'", 0x1f, words);
+            // SAFETY: a C string of libc's allocator.
+            let text = unsafe { CStr::from_ptr(whole) }.to_owned();
+            // SAFETY: as above, and it is not used any more.
+            unsafe { libc::free(whole.cast()) };
+            text.into_string().unwrap()
+        };
+        assert_eq!(
+            told([(MAKER_ENVIRONMENT, 7), (CONTEXT_ENVIRONMENT, 0)]),
+            "export RKCOV_MAKER=000000000000001f:7; f; g 'x y'"
+        );
+        let most = u64::MAX;
+        assert_eq!(
+            told([(MAKER_ENVIRONMENT, most), (CONTEXT_ENVIRONMENT, most)]),
+            format!(
+                "export RKCOV_MAKER=000000000000001f:{most} RKCOV_CONTEXT=000000000000001f:{most}; f; g 'x y'"
+            )
+        );
     }
 
     #[test]

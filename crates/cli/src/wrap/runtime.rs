@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What an executable exports of the runtime, for the instrumented libraries that it loads.
-const EXPORTS: [&str; 10] = [
+const EXPORTS: [&str; 12] = [
     "__sanitizer_cov_*",
     "__rkcov_*",
     "rkcov_*",
@@ -17,6 +17,8 @@ const EXPORTS: [&str; 10] = [
     "pthread_setname_np",
     "posix_spawn",
     "posix_spawnp",
+    "system",
+    "popen",
     "mlockall",
     "dlclose",
 ];

@@ -6,6 +6,7 @@ mod environment;
 mod gates;
 mod kinds;
 mod per_test;
+mod per_test_ends;
 mod profiles;
 mod shapes;
 mod stores;

@@ -181,10 +181,10 @@ fn child() {
 ];
 
 /// The lines that ran, by test, file and number.
-type Ran = BTreeMap<String, BTreeSet<(String, u32)>>;
+pub(crate) type Ran = BTreeMap<String, BTreeSet<(String, u32)>>;
 
 /// Reads a tracefile with a part for each test; the paths become those from the project's folder on.
-fn read(project: &Project, path: &str) -> Ran {
+pub(crate) fn read(project: &Project, path: &str) -> Ran {
     let text = std::fs::read_to_string(project.path(path)).unwrap();
     let root = project.path("");
     let (mut ran, mut test, mut file) = (Ran::new(), String::new(), String::new());
@@ -215,14 +215,14 @@ fn read(project: &Project, path: &str) -> Ran {
 }
 
 /// The line of `src/lib.rs` on which the body of this function stands.
-fn body(project: &Project, function: &str) -> (String, u32) {
+pub(crate) fn body(project: &Project, function: &str) -> (String, u32) {
     let text = std::fs::read_to_string(project.path("src/lib.rs")).unwrap();
     let head = format!("fn {function}(");
     let at = text.lines().position(|line| line.contains(&head)).unwrap();
     ("src/lib.rs".to_owned(), at as u32 + 2)
 }
 
-const LCOV: &str = "--include-tests --by context --lcov --output-path";
+pub(crate) const LCOV: &str = "--include-tests --by context --lcov --output-path";
 
 #[test]
 fn a_parallel_run_says_of_each_test_what_it_runs_alone() {

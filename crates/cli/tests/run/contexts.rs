@@ -471,3 +471,94 @@ fn requests_of_a_program_in_rust() {
     // Without a collector nothing happens.
     succeed(&mut Command::new(&program));
 }
+
+/// The commands on a page that come behind `$ `, without what is said of them.
+fn commands_of(page: &str) -> Vec<&str> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix("$ "));
+    lines
+        .map(|line| line.split("  #").next().unwrap_or(line).trim_end())
+        .collect()
+}
+
+#[test]
+fn every_command_of_the_page() {
+    let lab = Lab::new();
+    let compile = |name: &str, text: &str| {
+        let source = lab.path(&format!("{name}.c"));
+        std::fs::write(&source, text).unwrap();
+        let mut cc = Command::new(RKCOV);
+        cc.args(["cc", "gcc", "-g"]).arg(source);
+        succeed(cc.arg("-o").arg(lab.path(name)));
+    };
+    compile("program", "int main(void) { return 0; }\n");
+    let reads = "int main(int argc, char **argv) { return argc != 2 || argv[1][0] == 'x'; }\n";
+    compile("parse", reads);
+    compile("fetch", reads);
+    let corpus = lab.path("corpus");
+    std::fs::create_dir(&corpus).unwrap();
+    for name in ["1", "2"] {
+        std::fs::write(corpus.join(name), name).unwrap();
+    }
+    std::fs::write(lab.path("urls.txt"), "http://a\nhttp://b\nhttp://c\n").unwrap();
+    std::fs::write(
+        lab.path("tests.cc"),
+        "#include <gtest/gtest.h>\nTEST(Page, Works) { EXPECT_EQ(1 + 1, 2); }\n",
+    )
+    .unwrap();
+    let with_gtest = Path::new("/usr/include/gtest/gtest.h").exists();
+    let contexts: &[(&str, &[&str])] = &[
+        ("rkcov run --context nightly -- ./program", &["nightly"]),
+        (
+            "rkcov run --each corpus -- ./parse {}",
+            &["corpus/1", "corpus/2"],
+        ),
+        (
+            "rkcov run --each-line urls.txt -- ./fetch",
+            &["http://a", "http://b", "http://c"],
+        ),
+        (
+            "rkcov c++ -include rkcov_gtest.h tests.cc -lgtest_main -lgtest -o tests",
+            &[],
+        ),
+        ("rkcov run -- ./tests", &["Page.Works"]),
+    ];
+    let commands = commands_of(include_str!("../../../../docs/contexts.md"));
+    let known: Vec<&str> = contexts.iter().map(|(line, _)| *line).collect();
+    assert_eq!(commands, known);
+    let folder = Path::new(RKCOV).parent().unwrap();
+    let mut path = vec![folder.to_owned()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let path = std::env::join_paths(path).unwrap();
+    for (line, names) in contexts {
+        if line.ends_with("tests") && !with_gtest {
+            continue;
+        }
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).env("PATH", &path);
+        succeed(shell.current_dir(lab.path("")));
+        if !line.starts_with("rkcov run ") {
+            continue;
+        }
+        let there: Vec<PathBuf> = traces(&lab.path("")).into_iter().collect();
+        let [trace] = &there[..] else {
+            panic!("{line}: {there:?}");
+        };
+        let file = rkcov_report::trace::TraceFile::open(trace).unwrap();
+        let parsed = file.trace().unwrap();
+        let found = parsed.contexts().iter();
+        let found: Vec<_> = found
+            .map(|context| String::from_utf8(context.name.clone()).unwrap())
+            .collect();
+        assert_eq!(found, *names, "{line}");
+        std::fs::remove_file(trace).unwrap();
+    }
+}
+
+/// The traces in a folder.
+fn traces(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|end| end == "rkcov"))
+        .collect()
+}
