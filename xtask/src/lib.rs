@@ -4,6 +4,7 @@
 //! They are a library too, so that tests use the same source packages and the same builds as the
 //! demonstration.
 
+pub mod affected;
 pub mod compare;
 pub mod demo;
 pub mod differential;

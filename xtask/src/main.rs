@@ -21,6 +21,8 @@ enum Command {
     /// Run each test of a program alone: for per-test
     #[command(hide = true)]
     PerTestAlone(xtask::per_test::alone::Args),
+    /// Undo what releases of crates have changed, and look whether the tests that change are named
+    Affected(xtask::affected::Args),
     /// Fetch the sources of a Debian package, and print their folder
     Sources(xtask::sources::Args),
     /// Install the programs that the tests need, or list what is missing
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
         Command::PerTest(args) => xtask::per_test::run(&args).map(succeeded),
         Command::PerTestAlone(args) => xtask::per_test::alone::run(&args).map(succeeded),
+        Command::Affected(args) => xtask::affected::run(&args).map(succeeded),
         Command::Sources(args) => xtask::sources::run(&args).map(succeeded),
         Command::Setup => xtask::setup::run().map(succeeded),
         Command::HotPath(args) => xtask::hot_path::run(&args).map(succeeded),

@@ -33,7 +33,7 @@ pub struct Args {
     /// Print all differences, not only those that are errors
     #[arg(long)]
     all: bool,
-    /// Keep the results in docs/per-test.md
+    /// Keep the results in docs/per-test.md, in the place of the old ones of these crates
     #[arg(long)]
     write: bool,
 }
@@ -76,15 +76,16 @@ const CRATES: &[Crate] = &[
         libtest: "",
     },
     Crate {
-        name: "crossbeam-channel",
-        version: "0.5.15",
-        tests: "--lib --tests",
+        name: "bytes",
+        version: "1.10.1",
+        tests: "--tests --all-features",
         libtest: "",
     },
+    // The others make threads by the hundred thousand, and take a minute each time without rkcov.
     Crate {
-        name: "rayon",
-        version: "1.11.0",
-        tests: "--lib",
+        name: "crossbeam-channel",
+        version: "0.5.15",
+        tests: "--test mpsc --test iter --test never --test same_channel --test thread_locals --test tick",
         libtest: "",
     },
 ];
@@ -238,34 +239,58 @@ const MARK: &str = "<!-- The result of `cargo xtask per-test` follows. -->\n";
 fn write(rows: &[(&Crate, Differences)]) -> Result<(), Error> {
     let path = root().join("docs/per-test.md");
     let text = fs::read_to_string(&path)?;
-    fs::write(&path, with_result(&text, &table(rows))?)?;
+    fs::write(&path, with_result(&text, MARK, &table(rows, &text))?)?;
     println!("{}", from_root(&path).display());
     Ok(())
 }
 
-fn table(rows: &[(&Crate, Differences)]) -> String {
+/// The table. Crates that were not run have the rows that they have on the page.
+fn table(rows: &[(&Crate, Differences)], page: &str) -> String {
     let mut text = String::from(
         "| crate | tests | the same lines | test and line | varies | once in a process | on a thread of no test | shared state | wrong |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
-    let mut rules: Vec<(&str, String)> = Vec::new();
-    for (one, found) in rows {
+    let (mut rules, mut sum) = (String::new(), 0);
+    for one in CRATES {
+        let found = rows.iter().find(|(of, _)| of.name == one.name);
+        let (row, ruled) = match found {
+            Some((_, found)) => one.row(found),
+            None => one.row_on(page),
+        };
+        let tests = row.split('|').nth(2).unwrap_or_default();
+        sum += tests.trim().parse().unwrap_or(0);
+        text.push_str(&row);
+        rules.push_str(&ruled);
+    }
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "\n{sum} tests.");
+    if !rules.is_empty() {
+        let _ = write!(text, "\nShared state:\n\n{rules}");
+    }
+    text
+}
+
+impl Crate {
+    /// Its row, and what rules explain.
+    fn row(&self, found: &Differences) -> (String, String) {
         let sums = found.sums();
         let of = |reason: &Reason| sums.get(reason).map_or(0, |(_, lines)| *lines);
-        let mut shared = 0;
+        let (mut shared, mut rules) = (0, String::new());
         for (reason, (tests, lines)) in &sums {
             if let Reason::Rule(because) = reason {
                 shared += lines;
-                rules.push((one.name, format!("{because} ({lines} in {tests} tests)")));
+                let _ = writeln!(
+                    rules,
+                    "- {}: {because} ({lines} in {tests} tests)",
+                    self.name
+                );
             }
         }
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "| {} {} (`{}`) | {} | {} | {} | {} | {} | {} | {shared} | {} |",
-            one.name,
-            one.version,
-            one.tests,
+        let row = format!(
+            "| {} {} (`{}`) | {} | {} | {} | {} | {} | {} | {shared} | {} |\n",
+            self.name,
+            self.version,
+            self.tests,
             found.tests,
             found.equal,
             found.lines,
@@ -274,23 +299,30 @@ fn table(rows: &[(&Crate, Differences)]) -> String {
             of(&Reason::Outside),
             found.wrong(),
         );
+        (row, rules)
     }
-    if !rules.is_empty() {
-        text.push_str("\nShared state:\n\n");
+
+    /// The same as they stand on the page, if they do.
+    fn row_on(&self, page: &str) -> (String, String) {
+        let lines = |start: String| -> String {
+            let lines = page.lines().filter(|line| line.starts_with(&start));
+            lines.map(|line| format!("{line}\n")).collect()
+        };
+        let row = lines(format!(
+            "| {} {} (`{}`)",
+            self.name, self.version, self.tests
+        ));
+        (row, lines(format!("- {}: ", self.name)))
     }
-    for (name, rule) in rules {
-        let _ = writeln!(text, "- {name}: {rule}");
-    }
-    text
 }
 
-/// The page, with another result between its mark and the next heading.
-fn with_result(page: &str, result: &str) -> Result<String, Error> {
+/// The page, with another result between this mark and the next heading.
+pub(crate) fn with_result(page: &str, mark: &str, result: &str) -> Result<String, Error> {
     let (before, behind) = page
-        .split_once(MARK)
-        .ok_or_else(|| format!("docs/per-test.md has no {MARK}"))?;
+        .split_once(mark)
+        .ok_or_else(|| format!("docs/per-test.md has no {mark}"))?;
     let rest = behind.find("\n## ").map_or("", |at| &behind[at..]);
-    Ok(format!("{before}{MARK}\n{result}{rest}"))
+    Ok(format!("{before}{mark}\n{result}{rest}"))
 }
 
 #[cfg(test)]
@@ -300,9 +332,27 @@ mod tests {
     #[test]
     fn a_result_takes_the_place_of_the_last() {
         let page = format!("a\n\n{MARK}\nold\n\n## b\n\nc\n");
-        let page = with_result(&page, "new\n").unwrap();
+        let page = with_result(&page, MARK, "new\n").unwrap();
         assert_eq!(page, format!("a\n\n{MARK}\nnew\n\n## b\n\nc\n"));
-        assert!(with_result("a", "new\n").is_err());
+        assert!(with_result("a", MARK, "new\n").is_err());
+    }
+
+    #[test]
+    fn crates_that_are_not_run_keep_their_rows() {
+        let [first, second, ..] = CRATES else {
+            panic!("{CRATES:?}");
+        };
+        let found = |tests| Differences {
+            tests,
+            ..Differences::default()
+        };
+        let both = [(first, found(3)), (second, found(4))];
+        let old = table(&both, "");
+        assert!(old.contains("\n7 tests.\n"), "{old}");
+        let new = table(&[(second, found(5))], &old);
+        assert!(new.contains("\n8 tests.\n"), "{new}");
+        assert_eq!(new.lines().nth(2), old.lines().nth(2));
+        assert_ne!(new.lines().nth(3), old.lines().nth(3));
     }
 
     #[test]

@@ -91,8 +91,17 @@ impl Project {
         })
     }
 
+    /// One that is in a folder already.
+    pub(crate) fn in_folder(cargo_rkcov: &Path, folder: PathBuf) -> Self {
+        Self {
+            cargo_rkcov: cargo_rkcov.to_owned(),
+            source: folder.clone(),
+            folder,
+        }
+    }
+
     /// A program in the project, with none of the settings of the cargo that runs us.
-    fn plain(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn plain(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
