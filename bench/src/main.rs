@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What instrumentation costs. `docs/performance.md` has the rules of every figure here.
+//! What instrumentation costs. `docs/performance.md` has the rules of every figure here, but those of
+//! tests, which are in `docs/per-test.md`.
 
 mod benches;
 mod build;
 mod callbacks;
 mod measure;
 mod page;
+mod per_test;
 mod plots;
 mod programs;
+mod questions;
 mod rows;
 mod sections;
 mod subjects;
@@ -21,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use xtask::shell::{self, Error};
 
-/// Measure what instrumentation costs, keep the raw rows, and make docs/performance.md from them
+/// Measure what instrumentation costs, keep the raw rows, and make the pages from them
 #[derive(Debug, Parser)]
 struct Args {
     /// How often each variant is run
@@ -30,8 +33,8 @@ struct Args {
     /// How often SQLite is compiled in each way
     #[arg(long, default_value_t = 3)]
     compiles: usize,
-    /// Only this bench (programs, trace, threads, sites, sections, callbacks, instructions, compile), or
-    /// programs in it: BENCH/NAME. Their rows take the place of the old ones of the same names
+    /// Only this bench (programs, trace, threads, sites, sections, callbacks, per-test, instructions, compile,
+    /// questions), or programs in it: BENCH/NAME. Their rows take the place of the old ones of the same names
     #[arg(long)]
     only: Vec<String>,
     /// Measure nothing: make the page from the rows that there are
@@ -50,13 +53,14 @@ fn main() -> ExitCode {
 }
 
 /// The benches, by name: those that are run in rounds, and what is measured then.
-const ROUNDS: [(&str, Candidates); 6] = [
+const ROUNDS: [(&str, Candidates); 7] = [
     ("programs", benches::whole_programs),
     ("trace", benches::traces),
     ("threads", benches::threads),
     ("sites", benches::sites),
     ("sections", sections::candidates),
     ("callbacks", callbacks::candidates),
+    ("per-test", per_test::candidates),
 ];
 
 type Candidates = fn(&Bench, &dyn Fn(&str) -> bool) -> Result<Vec<Candidate>, Error>;
@@ -66,18 +70,32 @@ fn run(args: &Args) -> Result<(), Error> {
         return page::write();
     }
     let known = ROUNDS.map(|(name, _)| name);
-    let known = [&known[..], &["instructions", "compile"]].concat();
+    let known = [&known[..], &["instructions", "compile", "questions"]].concat();
     for only in &args.only {
         let bench = only.split('/').next().unwrap_or_default();
         if !known.contains(&bench) {
             return Err(format!("there is no bench {bench}, but {}", known.join(", ")).into());
         }
     }
+    if args.wants("questions") {
+        shell::heading("questions")?;
+        args.keep("questions", questions::ask(args.rounds)?)?;
+    }
+    if !known
+        .iter()
+        .any(|name| *name != "questions" && args.wants(name))
+    {
+        return page::write();
+    }
     let bench = Bench::prepare(true)?;
     for (name, candidates) in ROUNDS.into_iter().filter(|(name, _)| args.wants(name)) {
         shell::heading(name)?;
         let candidates = candidates(&bench, &|program| args.wants_of(name, program))?;
-        args.keep(name, measure::rounds(&candidates, args.rounds)?)?;
+        let mut rows = measure::rounds(&candidates, args.rounds)?;
+        if name == "per-test" {
+            per_test::sizes(&candidates, &mut rows)?;
+        }
+        args.keep(name, rows)?;
     }
     if args.wants("instructions") {
         shell::heading("instructions")?;

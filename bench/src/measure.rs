@@ -84,16 +84,14 @@ impl Candidate {
         };
         command.args(&line[1..]);
         // What each run of a program that profiles itself leaves; others do not look at it.
-        if let Some((folder, extension)) = &self.leaves {
+        if let Some((folder, _)) = &self.leaves {
             let profile = folder.join("program.profraw");
             command.env("LLVM_PROFILE_FILE", profile);
-            for file in files_of(folder, extension)? {
-                fs::remove_file(file)?;
-            }
         }
+        self.clear()?;
         let printed = shell::read(&mut command)?;
-        if let Some((folder, extension)) = &self.leaves {
-            let mut left = files_of(folder, extension)?.into_iter();
+        if let Some((_, extension)) = &self.leaves {
+            let mut left = self.left()?.into_iter();
             if !left.any(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)) {
                 return Err(format!("{}: no {extension} file", shell::line(&command)).into());
             }
@@ -104,6 +102,30 @@ impl Candidate {
         };
         let spent = spent.ok_or_else(|| format!("{}: no time", shell::line(&command)))?;
         Ok((spent, printed))
+    }
+
+    /// Removes what earlier runs have left.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn clear(&self) -> Result<(), Error> {
+        if let Some((folder, extension)) = &self.leaves {
+            for file in files_of(folder, extension)? {
+                fs::remove_file(file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that the last run has left.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn left(&self) -> Result<Vec<PathBuf>, Error> {
+        match &self.leaves {
+            Some((folder, extension)) => files_of(folder, extension),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The instructions that one run takes, as valgrind counts them.
@@ -147,8 +169,12 @@ fn figures(measured: &Path) -> PathBuf {
     measured.with_extension(format!("{}.figures", std::process::id()))
 }
 
+/// A folder that is not there has none.
 fn files_of(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
+    if !folder.is_dir() {
+        return Ok(files);
+    }
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == extension) {

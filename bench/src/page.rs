@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `docs/performance.md`: its text is written by people, its tables and plots are made from the rows.
+//! The pages with figures: their text is written by people, their tables and plots are made from the
+//! rows.
 
 use crate::rows::Rows;
 use crate::{plots, results, tables};
@@ -11,8 +12,24 @@ use xtask::shell::Error;
 /// What makes a table.
 type Table = fn(&Rows) -> String;
 
-/// A place of the page, the bench whose rows it shows, and how.
-const PLACES: [(&str, &str, Table); 13] = [
+/// The page with what programs cost, which has the plots.
+const PERFORMANCE: &str = "docs/performance.md";
+/// The page about tests.
+const PER_TEST: &str = "docs/per-test.md";
+
+/// Places of a page, the bench whose rows each shows, and how.
+type Places = [(&'static str, &'static str, Table)];
+
+/// The pages.
+const PAGES: [(&str, &Places); 2] = [(PERFORMANCE, &OF_PERFORMANCE), (PER_TEST, &OF_PER_TEST)];
+
+const OF_PER_TEST: [(&str, &str, Table); 3] = [
+    ("time of tests", "per-test", tables::per_test),
+    ("size of tests", "per-test", tables::per_test_sizes),
+    ("questions", "questions", tables::questions),
+];
+
+const OF_PERFORMANCE: [(&str, &str, Table); 13] = [
     ("programs", "programs", tables::programs),
     (
         "programs from start to end",
@@ -60,10 +77,6 @@ const PLOTS: [(&str, &str, &str); 5] = [
 /// What stands where there are no rows.
 const NOTHING: &str = "Not measured yet.\n";
 
-fn page() -> PathBuf {
-    root().join("docs/performance.md")
-}
-
 fn plot(name: &str) -> PathBuf {
     root()
         .join("docs/performance")
@@ -71,13 +84,15 @@ fn plot(name: &str) -> PathBuf {
         .with_extension("svg")
 }
 
-/// Puts the tables into the page, and the plots beside it.
+/// Puts the tables into the pages, and the plots beside theirs.
 ///
 /// # Errors
-/// The page or rows cannot be read, or the page has no place for a table.
+/// A page or rows cannot be read, or a page has no place for a table.
 pub(crate) fn write() -> Result<(), Error> {
-    let text = fs::read_to_string(page())?;
-    fs::write(page(), with_tables(&text)?)?;
+    for (page, places) in PAGES {
+        let text = fs::read_to_string(root().join(page))?;
+        fs::write(root().join(page), with_all(&text, page, places)?)?;
+    }
     for (name, svg) in plots::all(&|bench| Rows::read(&results(bench)).ok()) {
         let path = plot(name);
         if let Some(folder) = path.parent() {
@@ -88,36 +103,38 @@ pub(crate) fn write() -> Result<(), Error> {
     Ok(())
 }
 
-/// The page with its tables as the rows give them.
-fn with_tables(page: &str) -> Result<String, Error> {
-    let mut page = page.to_owned();
-    for (name, bench, table) in PLACES {
+/// The text of a page with its tables and plots as the rows give them.
+fn with_all(text: &str, page: &str, places: &Places) -> Result<String, Error> {
+    let mut text = text.to_owned();
+    let no_place = |name: &str| format!("{page} has no place for the table {name}");
+    for (name, bench, table) in places {
         let table = match results(bench).is_file() {
             true => table(&Rows::read(&results(bench))?),
             false => NOTHING.to_owned(),
         };
-        page = with_table(&page, name, &table)?;
+        text = with_table(&text, name, &table).ok_or_else(|| no_place(name))?;
+    }
+    if page != PERFORMANCE {
+        return Ok(text);
     }
     let made = plots::all(&|bench| Rows::read(&results(bench)).ok());
     for (place, file, shows) in PLOTS {
-        let text = match made.iter().any(|(name, _)| *name == file) {
+        let plot = match made.iter().any(|(name, _)| *name == file) {
             true => format!("![{shows}](performance/{file}.svg)\n"),
             false => NOTHING.to_owned(),
         };
-        page = with_table(&page, place, &text)?;
+        text = with_table(&text, place, &plot).ok_or_else(|| no_place(place))?;
     }
-    Ok(page)
+    Ok(text)
 }
 
-/// The page with `table` in the place of that name.
-fn with_table(page: &str, name: &str, table: &str) -> Result<String, Error> {
+/// A page with `table` in the place of that name; `None` if it has no such place.
+fn with_table(page: &str, name: &str, table: &str) -> Option<String> {
     let begin = format!("<!-- {name}: by `cargo run -p rkcov-bench -- --page` -->\n");
     let end = "<!-- end -->\n";
-    let place = page.split_once(&begin).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(end)?;
-        Some(format!("{before}{begin}{table}{end}{after}"))
-    });
-    place.ok_or_else(|| format!("docs/performance.md has no place for the table {name}").into())
+    let (before, rest) = page.split_once(&begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}{table}{end}{after}"))
 }
 
 #[cfg(test)]
@@ -125,12 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_says_what_the_rows_say() {
-        let text = fs::read_to_string(page()).unwrap();
-        assert!(
-            with_tables(&text).unwrap() == text,
-            "docs/performance.md is not made from bench/results: cargo run -p rkcov-bench -- --page"
-        );
+    fn the_pages_say_what_the_rows_say() {
+        for (page, places) in PAGES {
+            let text = fs::read_to_string(root().join(page)).unwrap();
+            assert!(
+                with_all(&text, page, places).unwrap() == text,
+                "{page} is not made from bench/results: cargo run -p rkcov-bench -- --page"
+            );
+        }
+        let text = fs::read_to_string(root().join(PERFORMANCE)).unwrap();
         for (name, svg) in plots::all(&|bench| Rows::read(&results(bench)).ok()) {
             let there = fs::read_to_string(plot(name)).unwrap_or_default();
             assert!(
@@ -145,10 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_a_place_is_an_error() {
+    fn a_page_without_a_place_is_known() {
         let page = "a\n<!-- t: by `cargo run -p rkcov-bench -- --page` -->\nold\n<!-- end -->\nb\n";
         let new = with_table(page, "t", "new\n").unwrap();
         assert!(new.contains("-->\nnew\n<!-- end -->\nb\n"), "{new}");
-        assert!(with_table(page, "other", "new\n").is_err());
+        assert!(with_table(page, "other", "new\n").is_none());
     }
 }

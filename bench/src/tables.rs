@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tables of `docs/performance.md`, made from the raw rows and nothing else.
+//! The tables of the pages, made from the raw rows and nothing else.
 
 use crate::benches::THREADS;
 use crate::rows::{Rows, Spent};
@@ -15,6 +15,11 @@ pub(crate) fn user(spent: &Spent) -> u64 {
 
 pub(crate) fn wall(spent: &Spent) -> u64 {
     spent.wall
+}
+
+/// All processor time.
+fn work(spent: &Spent) -> u64 {
+    spent.user + spent.system
 }
 
 fn kib(spent: &Spent) -> u64 {
@@ -369,6 +374,91 @@ pub(crate) fn callbacks(rows: &Rows) -> String {
                 row(&mut text, &[&first[..], &ratios].concat());
             }
         }
+    }
+    foot(&mut text, rows);
+    text
+}
+
+/// What the time of tests is compared with, and its goal.
+const TO_RKCOV: (&str, &str) = ("per-test", "rkcov");
+
+/// Tests of crates: the time of the whole command.
+pub(crate) fn per_test(rows: &Rows) -> String {
+    let mut text = head(&[
+        "crate",
+        "time",
+        "`cargo test`, s",
+        "`cargo rkcov test` to it",
+        "`--per-test` to it",
+        "each test alone to it",
+        "`--per-test` to `cargo rkcov test` (goal 1.30)",
+    ]);
+    let times: [(&str, Figure); 2] = [("processor", work), ("start to end", wall)];
+    for program in rows.programs() {
+        for (name, figure) in times {
+            let Some([_, plain, _]) = rows.quartiles(program, "plain", figure) else {
+                continue;
+            };
+            let mut cells = vec![program.to_owned(), name.to_owned()];
+            cells.push(format!("{:.2}", plain / 1e9));
+            for way in ["rkcov", "per-test", "alone"] {
+                cells.push(ratio(rows.ratio(program, way, "plain", figure)));
+            }
+            let (of, to) = TO_RKCOV;
+            cells.push(ratio(rows.ratio(program, of, to, figure)));
+            row(&mut text, &cells);
+        }
+    }
+    foot(&mut text, rows);
+    text
+}
+
+/// Tests of crates: what is left, and memory.
+pub(crate) fn per_test_sizes(rows: &Rows) -> String {
+    let mut text = head(&[
+        "crate",
+        "tests",
+        "trace of `--per-test`, KiB",
+        "trace without it, KiB",
+        "profiles of each test alone, KiB",
+        "collector at its peak, MiB",
+    ]);
+    for program in rows.programs() {
+        let of = |variant: &str, figure: Figure| Some(rows.quartiles(program, variant, figure)?[1]);
+        let mut cells = vec![program.to_owned()];
+        let tests = of("tests", user);
+        cells.push(tests.map_or(String::new(), |tests| format!("{tests}")));
+        for left in ["per-test-left", "rkcov-left", "alone-left"] {
+            let size = of(left, kib);
+            cells.push(size.map_or(String::new(), |size| format!("{size}")));
+        }
+        let memory = of("collector", kib).map(|kib| format!("{:.1}", kib / 1024.0));
+        cells.push(memory.unwrap_or_default());
+        row(&mut text, &cells);
+    }
+    text
+}
+
+/// Questions to a trace.
+pub(crate) fn questions(rows: &Rows) -> String {
+    let mut text = head(&["", "processor time, ms", "start to end, ms", "size, MB"]);
+    for program in rows.programs() {
+        let of = |figure: Figure| rows.quartiles(program, "", figure);
+        let ms = |found: Option<[f64; 3]>| {
+            let found = found.map(|figures| figures.map(|figure| figure / 1e6));
+            let shown =
+                found.map(|[low, median, high]| format!("**{median:.1}** ({low:.1}-{high:.1})"));
+            shown.unwrap_or_default()
+        };
+        let size = of(kib).filter(|size| size[1] > 0.0);
+        let size = size.map(|[_, kib, _]| format!("{:.1}", kib * 1024.0 / 1e6));
+        let cells = [
+            program.to_owned(),
+            ms(of(user)),
+            ms(of(wall)),
+            size.unwrap_or_default(),
+        ];
+        row(&mut text, &cells);
     }
     foot(&mut text, rows);
     text
