@@ -81,7 +81,7 @@ pub(crate) fn ask(rounds: usize) -> Result<Rows, Error> {
     })?;
     let changed = "/src/7.rs".as_ref();
     asked.times("`affected`, of a function", || {
-        let ran = contexts.ran_function_at(changed, &(40..=41));
+        let ran = contexts.ran_function_at(changed, &(41..=42));
         ran.map(|ran| ran.contexts.len()).ok_or("no function")
     })?;
     asked.times("`report --by context`", || {
