@@ -80,7 +80,7 @@ pub(crate) fn ask(rounds: usize) -> Result<Rows, Error> {
         contexts.ran("7.rs").map(|ran| ran.contexts.len())
     })?;
     let changed = "/src/7.rs".as_ref();
-    asked.times("`affected`, of a function", || {
+    asked.times("`affected` of a function", || {
         let ran = contexts.ran_function_at(changed, &(41..=42));
         ran.map(|ran| ran.contexts.len()).ok_or("no function")
     })?;

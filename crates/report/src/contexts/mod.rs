@@ -20,6 +20,9 @@ use crate::place::{NoPlace, Place};
 use crate::sources::{Filter, Verdict};
 use crate::trace::{ContextKind, Ended};
 
+/// Lines that are looked at before rows get them.
+const BLOCK: u32 = 1 << 16;
+
 /// The contexts of some traces, and the lines that each ran.
 #[derive(Debug)]
 pub struct Contexts<'a> {
@@ -142,6 +145,8 @@ impl<'a> Contexts<'a> {
             .map(|row| row.name.clone())
             .collect();
         let mut number = 0_u32;
+        // Lines of each row that its bitmap does not have yet: one after the other they would cost more.
+        let mut found: Vec<Vec<u32>> = vec![Vec::new(); contexts.rows.len()];
         // Neighbours were run by the same streams, and share the set.
         let mut last: (Option<&StreamSet>, Vec<u32>, bool) = (None, Vec::new(), false);
         for (_, source) in shown {
@@ -156,7 +161,7 @@ impl<'a> Contexts<'a> {
                 }
                 let (_, rows, outside) = &last;
                 for row in rows {
-                    contexts.rows[*row as usize].lines.insert(number);
+                    found[*row as usize].push(number);
                 }
                 if *outside {
                     contexts.outside.insert(number);
@@ -166,12 +171,24 @@ impl<'a> Contexts<'a> {
                     _ => {}
                 }
                 number += 1;
+                if number.is_multiple_of(BLOCK) {
+                    contexts.take(&mut found);
+                }
             }
         }
+        contexts.take(&mut found);
         for row in &mut contexts.rows {
             row.lines.optimize();
         }
         Ok(contexts)
+    }
+
+    /// Adds these lines to the rows, each with larger numbers than the row has.
+    fn take(&mut self, found: &mut [Vec<u32>]) {
+        for (row, lines) in self.rows.iter_mut().zip(found) {
+            let added = row.lines.append(lines.drain(..));
+            debug_assert!(added.is_ok(), "lines of a row are in order");
+        }
     }
 
     /// Makes the rows: a name each.

@@ -21,14 +21,16 @@ fn table<const N: usize>(
     rows: &[[String; N]],
     to: &mut dyn Write,
 ) -> io::Result<()> {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].len());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
+    let mut widths = head.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
     let mut line = |cells: [&str; N]| {
         for (column, cell) in cells.iter().enumerate() {
             if column + 1 < N {
-                write!(to, "{cell:>0$}  ", width(column))?;
+                write!(to, "{cell:>0$}  ", widths[column])?;
             } else {
                 write!(to, "{cell}")?;
             }
