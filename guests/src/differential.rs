@@ -21,6 +21,9 @@ pub(crate) struct Differential {
     /// How often each snippet is run under each kcov
     #[arg(long, default_value_t = 20)]
     runs: u32,
+    /// The tree to build both kernels from, in the place of Debian's Linux 6.12
+    #[arg(long, value_name = "DIR", conflicts_with = "write")]
+    tree: Option<PathBuf>,
     /// Write docs/differential.md, and the results to guests/results
     #[arg(long)]
     write: bool,
@@ -97,6 +100,7 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
         arch: differential.arch,
         kcov,
         checks: Checks::Plain,
+        tree: differential.tree.clone(),
     })?;
     guest.limit = LIMIT;
     guest.clock = Clock::Own;

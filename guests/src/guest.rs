@@ -2,7 +2,7 @@
 //! Boots a kernel and runs one program in it.
 
 use rkcov_linux::{
-    answer, Arch, Checks, Clock, Flavor, Image, Job, Kcov, Machine, Progress, Workshop,
+    answer, Arch, Checks, Clock, Flavor, Image, Job, Kcov, Machine, Progress, Recipe, Workshop,
 };
 use std::error::Error;
 use std::ffi::OsString;
@@ -32,6 +32,23 @@ pub(crate) struct Kernel {
     /// What it checks
     #[arg(long, value_name = "plain|kasan|kcsan|rt", default_value = "plain")]
     pub(crate) checks: Checks,
+    /// The tree to build it from, in the place of Debian's Linux 6.12
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tree: Option<PathBuf>,
+}
+
+impl Kernel {
+    fn recipe(&self) -> Recipe {
+        Recipe {
+            flavor: Flavor {
+                arch: self.arch,
+                kcov: self.kcov,
+                checks: self.checks,
+            },
+            tree: self.tree.clone(),
+            config: String::new(),
+        }
+    }
 }
 
 /// A kernel that was built, to be booted again and again.
@@ -48,12 +65,7 @@ impl Guest {
     /// Builds the kernel if it is not there.
     pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
         let workshop = Workshop::new(&rkcov_cli::cache::dir()?);
-        let flavor = Flavor {
-            arch: kernel.arch,
-            kcov: kernel.kcov,
-            checks: kernel.checks,
-        };
-        let image = workshop.build(flavor, &Progress::new())?;
+        let image = workshop.build(&kernel.recipe(), &Progress::new())?;
         Ok(Self {
             workshop,
             image,

@@ -15,17 +15,49 @@ use std::process::Command;
 /// Options of `cargo xtask sources`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The Debian source package
+    /// The Debian source package; with --suite, a package linux-source-VERSION
     package: String,
+    /// Take the sources of Linux from this suite of the archive, for example trixie-backports
+    #[arg(long)]
+    suite: Option<String>,
 }
 
 /// Prints the folder that has the sources of a Debian package.
 ///
 /// # Errors
-/// As of [`debian`].
+/// As of [`debian`] and [`linux`].
 pub fn run(args: &Args) -> Result<(), Error> {
-    println!("{}", debian(&args.package)?.display());
+    let folder = match &args.suite {
+        Some(suite) => linux(&args.package, suite)?,
+        None => debian(&args.package)?,
+    };
+    println!("{}", folder.display());
     Ok(())
+}
+
+/// The tree in a package linux-source-VERSION of another suite than this machine's. It is fetched
+/// once, and not installed.
+///
+/// # Errors
+/// As of [`debian`].
+pub fn linux(package: &str, suite: &str) -> Result<PathBuf, Error> {
+    let dir = work_dir("sources").join(package);
+    let _turn = take_turn()?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let download = work_dir("sources").join(format!("{package}.download"));
+    let _ = fs::remove_dir_all(&download);
+    fs::create_dir_all(&download)?;
+    let apt = Apt::new(&format!("apt-{suite}"), &Archives::Suite(suite))?;
+    shell::read(apt.get(&download).args(["download", package]))?;
+    let deb = only_file(&download, |name| name.ends_with(".deb"))?;
+    let unpacked = download.join("deb");
+    shell::run(Command::new("dpkg-deb").arg("-x").args([&deb, &unpacked]))?;
+    let archive = unpacked.join(format!("usr/src/{package}.tar.xz"));
+    unpack(&archive, &dir)?;
+    fs::remove_dir_all(&download)?;
+    Ok(dir)
 }
 
 /// The sources of a Debian package as their authors published them, unpacked. They are fetched
@@ -43,24 +75,32 @@ pub fn debian(package: &str) -> Result<PathBuf, Error> {
     let _ = fs::remove_dir_all(&download);
     fs::create_dir_all(&download)?;
     fetch(package, &download)?;
-    let archive = fs::read_dir(&download)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| is_upstream(path))
-        .ok_or_else(|| format!("{package}: apt-get brought no .orig.tar"))?;
+    unpack(&only_file(&download, is_upstream)?, &dir)?;
+    fs::remove_dir_all(&download)?;
+    Ok(dir)
+}
 
-    // Unpacked under another name first: a folder of the right name is whole.
-    let partial = work_dir("sources").join(format!("{package}.partial"));
+/// The one file in `folder` with such a name.
+fn only_file(folder: &Path, is_wanted: fn(&str) -> bool) -> Result<PathBuf, Error> {
+    fs::read_dir(folder)?
+        .flatten()
+        .find(|entry| is_wanted(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .ok_or_else(|| format!("{}: apt-get brought no such file", folder.display()).into())
+}
+
+/// Unpacks an archive as `dir`, under another name first: a folder of the right name is whole.
+fn unpack(archive: &Path, dir: &Path) -> Result<(), Error> {
+    let partial = dir.with_extension("partial");
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial)?;
     let mut tar = Command::new("tar");
     tar.arg("-xf")
-        .arg(&archive)
+        .arg(archive)
         .args(["--strip-components=1", "-C"]);
     shell::run(tar.arg(&partial))?;
-    fs::rename(&partial, &dir)?;
-    fs::remove_dir_all(&download)?;
-    Ok(dir)
+    fs::rename(&partial, dir)?;
+    Ok(())
 }
 
 /// SQLite's sources with all of it in one file, `sqlite3.c`, as its authors publish it, and
@@ -142,48 +182,19 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     shell::run(Command::new("cp").arg("-r").arg(from).arg(to))
 }
 
-fn is_upstream(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+fn is_upstream(name: &str) -> bool {
     name.contains(".orig.tar.") && !name.ends_with(".asc")
 }
 
 fn fetch(package: &str, download: &Path) -> Result<(), Error> {
-    if !shell::has("apt-get") {
-        return Err("this needs apt-get: the sources come from the Debian archive".into());
-    }
-    let apt = work_dir("apt");
-    let archives = apt.join("sources.list.d");
-    for dir in ["sources.list.d", "lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(apt.join(dir))?;
-    }
-    let (stanzas, lines) = archives_of_this_release()?;
-    fs::write(archives.join("release.sources"), stanzas)?;
-    fs::write(archives.join("release.list"), lines)?;
-    let run = |program: &str| {
-        let mut command = Command::new(program);
-        let option = |name: &str, value: &Path| format!("{name}={}", value.display());
-        for option in [
-            String::from("Dir::Etc::SourceList=/dev/null"),
-            option("Dir::Etc::SourceParts", &archives),
-            option("Dir::State::Lists", &apt.join("lists")),
-            option("Dir::Cache", &apt.join("cache")),
-            String::from("Acquire::Retries=3"),
-            // As root apt-get would fetch as another user, who may not write to our folder.
-            String::from("APT::Sandbox::User="),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command.arg("-qq").current_dir(download);
-        command
-    };
-    shell::read(run("apt-get").arg("update"))?;
+    let apt = Apt::new("apt", &Archives::Sources)?;
     // A mirror may name a version of today and not have its files yet: then another one serves.
     let mut wanted = vec![package.to_owned()];
-    let known = shell::read(run("apt-cache").args(["showsrc", package]))?;
+    let known = shell::read(apt.cache(download).args(["showsrc", package]))?;
     wanted.extend(versions(&known).map(|version| format!("{package}={version}")));
     let mut failures = String::new();
     for wanted in wanted {
-        let mut source = run("apt-get");
+        let mut source = apt.get(download);
         // Not what Debian adds: nobody here reads it.
         source.args(["source", "--download-only", "--tar-only"]);
         match shell::read(source.arg(wanted)) {
@@ -196,6 +207,61 @@ fn fetch(package: &str, download: &Path) -> Result<(), Error> {
     Err(failures.into())
 }
 
+/// apt-get with lists and archives of its own.
+struct Apt(PathBuf);
+
+/// Which archives are read. Their addresses are those that this machine has for its release.
+enum Archives<'a> {
+    /// The sources of this release.
+    Sources,
+    /// The packages of this suite.
+    Suite(&'a str),
+}
+
+impl Apt {
+    /// Reads the lists of these archives.
+    fn new(folder: &str, archives: &Archives<'_>) -> Result<Self, Error> {
+        if !shell::has("apt-get") {
+            return Err("this needs apt-get: the sources come from the Debian archive".into());
+        }
+        let apt = Self(work_dir(folder));
+        for dir in ["sources.list.d", "lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(apt.0.join(dir))?;
+        }
+        let (stanzas, lines) = archives_of_this_release(archives)?;
+        fs::write(apt.0.join("sources.list.d/release.sources"), stanzas)?;
+        fs::write(apt.0.join("sources.list.d/release.list"), lines)?;
+        shell::read(apt.get(&apt.0).arg("update"))?;
+        Ok(apt)
+    }
+
+    fn get(&self, download: &Path) -> Command {
+        self.command("apt-get", download)
+    }
+
+    fn cache(&self, download: &Path) -> Command {
+        self.command("apt-cache", download)
+    }
+
+    fn command(&self, program: &str, download: &Path) -> Command {
+        let mut command = Command::new(program);
+        let option = |name: &str, path: &str| format!("{name}={}", self.0.join(path).display());
+        for option in [
+            String::from("Dir::Etc::SourceList=/dev/null"),
+            option("Dir::Etc::SourceParts", "sources.list.d"),
+            option("Dir::State::Lists", "lists"),
+            option("Dir::Cache", "cache"),
+            String::from("Acquire::Retries=3"),
+            // As root apt-get would fetch as another user, who may not write to our folder.
+            String::from("APT::Sandbox::User="),
+        ] {
+            command.args(["-o", &option]);
+        }
+        command.arg("-qq").current_dir(download);
+        command
+    }
+}
+
 /// The versions in what `apt-cache showsrc` prints.
 fn versions(sources: &str) -> impl Iterator<Item = &str> {
     sources
@@ -203,9 +269,9 @@ fn versions(sources: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.strip_prefix("Version: "))
 }
 
-/// This machine's archives of this release, as archives of sources: in the format of `.sources`
+/// This machine's archives of this release, as `archives` changes them: in the format of `.sources`
 /// files, and in that of `.list` files.
-fn archives_of_this_release() -> Result<(String, String), Error> {
+fn archives_of_this_release(archives: &Archives<'_>) -> Result<(String, String), Error> {
     let release = fs::read_to_string("/etc/os-release")?;
     let release = release
         .lines()
@@ -223,39 +289,66 @@ fn archives_of_this_release() -> Result<(String, String), Error> {
     for file in files {
         let text = fs::read_to_string(&file).unwrap_or_default();
         match file.extension().and_then(|e| e.to_str()) {
-            Some("sources") => stanzas += &source_stanzas(&text, release),
-            Some("list") => lines += &source_lines(&text, release),
+            Some("sources") => stanzas += &archives.stanzas(&text, release),
+            Some("list") => lines += &archives.lines(&text, release),
             _ => {}
         }
     }
     Ok((stanzas, lines))
 }
 
-/// The stanzas of `text` that are about `release`, with the type `deb-src`.
-fn source_stanzas(text: &str, release: &str) -> String {
-    let mut stanzas = String::new();
-    let is_about = |stanza: &&str| {
-        let mut suites = stanza.lines().filter(|line| line.starts_with("Suites:"));
-        suites.any(|line| line.contains(release))
-    };
-    for stanza in text.split("\n\n").filter(is_about) {
-        for line in stanza.lines().filter(|line| !line.starts_with("Types:")) {
-            let _ = writeln!(stanzas, "{line}");
+impl Archives<'_> {
+    /// What becomes of the stanzas of `text`, a file `.sources`.
+    fn stanzas(&self, text: &str, release: &str) -> String {
+        let mut stanzas = String::new();
+        for stanza in text.split("\n\n") {
+            let suites = |line: &str| line.strip_prefix("Suites:").map(str::to_owned);
+            let Some(suites) = stanza.lines().find_map(suites) else {
+                continue;
+            };
+            if !self.has(&suites, release) {
+                continue;
+            }
+            let kept = |line: &&str| !line.starts_with("Types:") && !line.starts_with("Suites:");
+            for line in stanza.lines().filter(kept) {
+                let _ = writeln!(stanzas, "{line}");
+            }
+            let _ = match self {
+                Self::Sources => write!(stanzas, "Suites:{suites}\nTypes: deb-src\n\n"),
+                Self::Suite(suite) => write!(stanzas, "Suites: {suite}\nTypes: deb\n\n"),
+            };
         }
-        stanzas += "Types: deb-src\n\n";
+        stanzas
     }
-    stanzas
-}
 
-/// The lines of `text` that are about `release`, with the type `deb-src`.
-fn source_lines(text: &str, release: &str) -> String {
-    text.lines()
-        .filter(|line| line.contains(release))
-        .filter_map(|line| line.trim_start().strip_prefix("deb "))
-        .fold(String::new(), |mut lines, archive| {
-            let _ = writeln!(lines, "deb-src {archive}");
-            lines
-        })
+    /// What becomes of the lines of `text`, a file `.list`.
+    fn lines(&self, text: &str, release: &str) -> String {
+        let mut lines = String::new();
+        for archive in text.lines() {
+            let Some(archive) = archive.trim_start().strip_prefix("deb ") else {
+                continue;
+            };
+            if !self.has(archive, release) {
+                continue;
+            }
+            let _ = match self {
+                Self::Sources => writeln!(lines, "deb-src {archive}"),
+                Self::Suite(suite) => {
+                    writeln!(lines, "deb {}", archive.replacen(release, suite, 1))
+                }
+            };
+        }
+        lines
+    }
+
+    /// Whether these archives are below an address that is given for `suites`. Only the release itself
+    /// stands beside other suites; its security updates have an address of their own.
+    fn has(&self, suites: &str, release: &str) -> bool {
+        match self {
+            Self::Sources => suites.contains(release),
+            Self::Suite(_) => suites.split_whitespace().any(|suite| suite == release),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -273,16 +366,31 @@ mod tests {
     fn archives_become_archives_of_sources() {
         let text = "Types: deb\nURIs: http://mirror.example/\nSuites: sid sid-updates\n\n\
                     Types: deb\nURIs: http://other.example/\nSuites: nodistro\n";
-        let stanzas = source_stanzas(text, "sid");
         assert_eq!(
-            stanzas,
+            Archives::Sources.stanzas(text, "sid"),
             "URIs: http://mirror.example/\nSuites: sid sid-updates\nTypes: deb-src\n\n"
         );
         let text = "# deb http://x.example sid main\n deb [a=b] http://x.example sid main\n\
                     deb-src http://x.example sid main\ndeb http://x.example other main\n";
         assert_eq!(
-            source_lines(text, "sid"),
+            Archives::Sources.lines(text, "sid"),
             "deb-src [a=b] http://x.example sid main\n"
+        );
+    }
+
+    #[test]
+    fn archives_become_those_of_another_suite() {
+        let text = "Types: deb\nURIs: http://mirror.example/\nSuites: old old-updates\n\n\
+                    Types: deb\nURIs: http://security.example/\nSuites: old-security\n";
+        let suite = Archives::Suite("new-backports");
+        assert_eq!(
+            suite.stanzas(text, "old"),
+            "URIs: http://mirror.example/\nSuites: new-backports\nTypes: deb\n\n"
+        );
+        let text = "deb [a=b] http://x.example old main\ndeb http://y.example old-security main\n";
+        assert_eq!(
+            suite.lines(text, "old"),
+            "deb [a=b] http://x.example new-backports main\n"
         );
     }
 }

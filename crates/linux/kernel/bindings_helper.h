@@ -2,6 +2,7 @@
 #include <linux/fs.h>
 #include <linux/kcov.h>
 #include <linux/mm.h>
+#include <linux/preempt.h>
 #include <linux/vmalloc.h>
 #include <asm/setup.h>
 const size_t RUST_CONST_HELPER_RKCOV_HOT = offsetof(struct task_struct, kcov_mode);
@@ -11,6 +12,12 @@ const size_t RUST_CONST_HELPER_RKCOV_TASK = offsetof(struct task_struct, rkcov_t
 const size_t RUST_CONST_HELPER_RKCOV_TASK_SIZE = sizeof_field(struct task_struct, rkcov_task);
 const size_t RUST_CONST_HELPER_RKCOV_IRQ_AREA_SIZE = CONFIG_KCOV_IRQ_AREA_SIZE;
 const size_t RUST_CONST_HELPER_RKCOV_THREAD_SIZE = THREAD_SIZE;
+const size_t RUST_CONST_HELPER_RKCOV_SOFTIRQ_OFFSET = SOFTIRQ_OFFSET;
+const size_t RUST_CONST_HELPER_RKCOV_INTERRUPT_MASK = NMI_MASK | HARDIRQ_MASK;
+#ifdef CONFIG_THREAD_INFO_IN_TASK
+const size_t RUST_CONST_HELPER_RKCOV_PREEMPT_COUNT =
+	offsetof(struct task_struct, thread_info.preempt_count);
+#endif
 #ifdef CONFIG_RANDOMIZE_BASE
 const size_t RUST_CONST_HELPER_RKCOV_LINKED_AT = __START_KERNEL;
 #endif

@@ -53,7 +53,10 @@ impl Workshop {
     pub fn kept(&self) -> Result<Vec<Kept>> {
         let now = self.version_folder().ok();
         let mut kept = Vec::new();
-        for version in folders(self.root())? {
+        let mut versions = folders(self.root())?;
+        versions.retain(|folder| !folder.ends_with("trees"));
+        versions.extend(folders(&self.root().join("trees"))?);
+        for version in versions {
             let mut parts: Vec<PathBuf> = folders(&version)?;
             // Of what is built, each flavor by itself.
             for group in ["build", "image"] {
@@ -64,7 +67,8 @@ impl Workshop {
             for part in parts {
                 let flavor = Flavor::all().find(|f| part.ends_with(format!("image/{f}")));
                 let current = flavor.map(|flavor| {
-                    now.as_deref() == Some(&*version) && Image::below(&version, flavor).is_current()
+                    now.as_deref() == Some(&*version)
+                        && Image::below(&version, flavor).is_current(&flavor.config())
                 });
                 let bytes = bytes(&part);
                 let name = part.strip_prefix(self.root()).unwrap_or(&part).to_owned();

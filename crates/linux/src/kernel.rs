@@ -7,6 +7,7 @@
 //! build/NAME/      one build folder for both kcovs: switching rebuilds a handful of objects
 //! image/FLAVOR/    kernel, vmlinux and config of the last build of that flavor
 //! ```
+//! For a tree of the user's own the same is in `trees/NAME`, where `source` is a link to the tree.
 
 use crate::error::{io_error, Error, Result};
 use crate::flavor::{Arch, Flavor};
@@ -40,31 +41,91 @@ pub struct Image {
     pub vmlinux: PathBuf,
 }
 
+/// What a kernel is built from, and how.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Which kernel.
+    pub flavor: Flavor,
+    /// The tree; `None` for Debian's.
+    pub tree: Option<PathBuf>,
+    /// Lines of a configuration, on top of the flavor's.
+    pub config: String,
+}
+
+impl From<Flavor> for Recipe {
+    fn from(flavor: Flavor) -> Self {
+        Self {
+            flavor,
+            tree: None,
+            config: String::new(),
+        }
+    }
+}
+
+impl Recipe {
+    /// The whole configuration, on top of `tinyconfig`: the flavor's without the options that the
+    /// recipe sets, then those.
+    fn config(&self) -> String {
+        let set: Vec<&str> = self.config.lines().filter_map(option_of).collect();
+        let flavor = self.flavor.config();
+        let kept = flavor.lines().filter(|line| match option_of(line) {
+            Some(option) => !set.contains(&option),
+            None => true,
+        });
+        kept.chain(self.config.lines())
+            .fold(String::new(), |config, line| config + line + "\n")
+    }
+
+    /// Where a tree is kept, by its name and its path.
+    fn folder_of(tree: &Path) -> String {
+        let mut hasher = DefaultHasher::new();
+        tree.hash(&mut hasher);
+        let name = tree.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name}-{:08x}", hasher.finish() as u32)
+    }
+}
+
 impl Workshop {
-    /// Builds this flavor, or what has changed of it. The first time takes from eight minutes (User
-    /// Mode Linux) to half an hour on two processors.
+    /// Builds this kernel, or what has changed of it. The first time takes from eight minutes (User
+    /// Mode Linux) to half an hour on two processors. A tree of the user's own gets rkcov first, and
+    /// is asked for changes each time.
     ///
     /// # Errors
     /// Something is missing, or a step failed; its log is named.
-    pub fn build(&self, flavor: Flavor, progress: &Progress) -> Result<Image> {
+    pub fn build(&self, recipe: &Recipe, progress: &Progress) -> Result<Image> {
+        let flavor = recipe.flavor;
         if let Some(why) = flavor.impossible() {
             return Err(Error::NoSuchKernel(why));
         }
-        let folder = self.version_folder()?;
+        let tree = match &recipe.tree {
+            Some(tree) => Some(fs::canonicalize(tree).map_err(io_error(tree))?),
+            None => None,
+        };
+        let folder = match &tree {
+            Some(tree) => self.root().join("trees").join(Recipe::folder_of(tree)),
+            None => self.version_folder()?,
+        };
         let image = Image::below(&folder, flavor);
-        if image.is_current() {
+        if tree.is_none() && image.is_current(&recipe.config()) {
             return Ok(image);
         }
         self.check()?;
         fs::create_dir_all(&folder).map_err(io_error(&folder))?;
         let source = {
             let _lock = Lock::take(&folder.join("lock"))?;
-            let source = self.unpack(&folder, progress)?;
+            let source = match &tree {
+                Some(tree) => {
+                    link(tree, &folder.join("source"))?;
+                    tree.clone()
+                }
+                None => self.unpack(&folder, progress)?,
+            };
             install::install(&source)?;
             source
         };
         let build = Build {
             flavor,
+            config: recipe.config(),
             source,
             folder: folder.join("build").join(flavor.build_name()),
             log: self.logs()?.join(format!("build-{flavor}.log")),
@@ -82,7 +143,7 @@ impl Workshop {
         build.make(targets, &format!("building {flavor}"), progress)?;
         verify::has_only(&build.folder.join("vmlinux"), flavor.kcov)?;
         build.keep(&image)?;
-        fs::write(image.key(), key(flavor)).map_err(io_error(image.key()))?;
+        fs::write(image.key(), key(&build.config)).map_err(io_error(image.key()))?;
         Ok(image)
     }
 
@@ -110,8 +171,17 @@ impl Workshop {
     }
 }
 
+/// Makes `place` a link to `tree`.
+fn link(tree: &Path, place: &Path) -> Result<()> {
+    if fs::read_link(place).is_ok_and(|found| found == *tree) {
+        return Ok(());
+    }
+    std::os::unix::fs::symlink(tree, place).map_err(io_error(place))
+}
+
 struct Build {
     flavor: Flavor,
+    config: String,
     source: PathBuf,
     folder: PathBuf,
     log: PathBuf,
@@ -162,21 +232,21 @@ impl Build {
 
     /// Makes the configuration if it is not this flavor's already.
     fn configure(&self, progress: &Progress) -> Result<()> {
-        let wanted = self.flavor.config();
+        let wanted = &self.config;
         let (config, stamp) = (
             self.folder.join(".config"),
             self.folder.join(".config.rkcov"),
         );
-        if config.is_file() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted) {
+        if config.is_file() && fs::read_to_string(&stamp).is_ok_and(|s| s == *wanted) {
             return Ok(());
         }
         self.make(&["tinyconfig"], "configuring", progress)?;
         let mut text = fs::read_to_string(&config).map_err(io_error(&config))?;
-        text.push_str(&wanted);
+        text.push_str(wanted);
         fs::write(&config, text).map_err(io_error(&config))?;
         self.make(&["olddefconfig"], "configuring", progress)?;
         let text = fs::read_to_string(&config).map_err(io_error(&config))?;
-        let options = not_in_effect(&wanted, &text);
+        let options = not_in_effect(wanted, &text);
         if !options.is_empty() {
             return Err(Error::Config { options });
         }
@@ -258,8 +328,8 @@ impl Image {
     }
 
     /// Whether it is there, and is what would be built now.
-    pub(crate) fn is_current(&self) -> bool {
-        fs::read_to_string(self.key()).is_ok_and(|found| found == key(self.flavor))
+    pub(crate) fn is_current(&self, config: &str) -> bool {
+        fs::read_to_string(self.key()).is_ok_and(|found| found == key(config))
     }
 
     /// Says of what the image was built: see [`key`].
@@ -270,10 +340,10 @@ impl Image {
 
 /// What an image depends on, besides the version of the kernel: its configuration and what is put
 /// into the tree. The compilers are left out: who changes one and wants it used removes the image.
-fn key(flavor: Flavor) -> String {
+fn key(config: &str) -> String {
     let mut hasher = DefaultHasher::new();
     install::content().for_each(|part| part.hash(&mut hasher));
-    flavor.config().hash(&mut hasher);
+    config.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -300,6 +370,14 @@ fn not_in_effect(wanted: &str, config: &str) -> Vec<String> {
         })
         .map(str::to_owned)
         .collect()
+}
+
+/// The option that a line of a configuration sets, or turns off.
+fn option_of(line: &str) -> Option<&str> {
+    match line.split_once('=') {
+        Some((name, _)) if name.starts_with("CONFIG_") => Some(name),
+        _ => off(line),
+    }
 }
 
 /// The option that a line `# CONFIG_X is not set` names.
@@ -336,6 +414,7 @@ mod tests {
                 kcov: Kcov::Rust,
                 checks: Checks::Plain,
             },
+            config: String::new(),
             source: "/source".into(),
             folder: "/folder".into(),
             log: "/log".into(),
@@ -353,6 +432,25 @@ mod tests {
             );
         }
         assert!(words.contains(&"BINDGEN=/bindgen".into()), "{words:?}");
+    }
+
+    #[test]
+    fn options_of_a_recipe_replace_those_of_the_flavor() {
+        let flavor = Flavor {
+            arch: Arch::Uml,
+            kcov: Kcov::Rust,
+            checks: Checks::Plain,
+        };
+        let mut recipe = Recipe::from(flavor);
+        assert_eq!(recipe.config(), flavor.config());
+        assert!(flavor.config().contains("CONFIG_TTY=y\n"));
+        assert!(flavor.config().contains("# CONFIG_MODULES is not set\n"));
+        recipe.config = "# CONFIG_TTY is not set\nCONFIG_MODULES=y\nCONFIG_NEW=7".to_owned();
+        let config = recipe.config();
+        assert!(config.ends_with("\n# CONFIG_TTY is not set\nCONFIG_MODULES=y\nCONFIG_NEW=7\n"));
+        assert!(!config.contains("CONFIG_TTY=y"), "{config}");
+        assert!(!config.contains("# CONFIG_MODULES"), "{config}");
+        assert_eq!(config.lines().count(), flavor.config().lines().count() + 1);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use error::{Error, Result};
 pub use flavor::{Arch, Checks, Flavor, Kcov};
 pub use inventory::{Item, Kept};
 pub use job::{answer, Coverage, Job};
-pub use kernel::{Image, Layout};
+pub use kernel::{Image, Layout, Recipe};
 pub use kvm::Kvm;
 pub use progress::Progress;
 pub use setup::Workshop;

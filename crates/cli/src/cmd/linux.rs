@@ -8,7 +8,7 @@ use crate::reporter::{self, Format, Request};
 use rkcov::program::limits_are_errors;
 use rkcov_linux::{
     answer, guest, install, job, program, Arch, Checks, Clock, Coverage, Flavor, Image, Job, Kcov,
-    Machine, Progress, Workshop,
+    Machine, Progress, Recipe, Workshop,
 };
 use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
 use std::collections::hash_map::{Entry, HashMap};
@@ -59,6 +59,13 @@ pub struct Kernel {
     /// preemption
     #[arg(long, value_name = "plain|kasan|kcsan|rt", default_value = "plain")]
     checks: Checks,
+    /// Build this kernel tree instead of Debian's Linux 6.12. rkcov is added to it first, as by
+    /// "rkcov linux install"
+    #[arg(long, value_name = "DIR")]
+    tree: Option<PathBuf>,
+    /// A file with lines as CONFIG_X=y for the kernel's configuration; may be repeated
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
     /// First install what is missing
     #[arg(long)]
     setup: bool,
@@ -78,6 +85,9 @@ pub struct Run {
     /// A file or folder that the program needs; it has the same path in the guest
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
+    /// More parameters for the kernel's command line
+    #[arg(long, value_name = "PARAMETERS", default_value = "")]
+    append: String,
     /// Memory of the guest in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
@@ -125,7 +135,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
         Command::Build(kernel) => {
             let (workshop, progress) = (workshop()?, Progress::new());
             kernel.prepare(&workshop, &progress)?;
-            let image = workshop.build(kernel.flavor(), &progress)?;
+            let image = workshop.build(&kernel.recipe()?, &progress)?;
             writeln!(io::stdout(), "{}", image.kernel.display())?;
         }
         Command::Run(run) => return run_in_guest(run),
@@ -140,12 +150,26 @@ pub(crate) fn workshop() -> Result<Workshop, Error> {
 }
 
 impl Kernel {
-    fn flavor(&self) -> Flavor {
-        Flavor {
-            arch: self.arch,
-            kcov: self.kcov,
-            checks: self.checks,
+    /// What to build.
+    fn recipe(&self) -> Result<Recipe, Error> {
+        let mut config = String::new();
+        for file in &self.config {
+            let text = fs::read_to_string(file).map_err(|source| rkcov_linux::Error::Io {
+                path: file.clone(),
+                source,
+            })?;
+            config.push_str(&text);
+            config.push('\n');
         }
+        Ok(Recipe {
+            flavor: Flavor {
+                arch: self.arch,
+                kcov: self.kcov,
+                checks: self.checks,
+            },
+            tree: self.tree.clone(),
+            config,
+        })
     }
 
     /// Installs what this machine lacks, if that is wanted.
@@ -173,9 +197,10 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     if collect.is_some() {
         can_write(&output)?;
     }
+    let recipe = run.kernel.recipe()?;
     let (workshop, progress) = (workshop()?, Progress::new());
     run.kernel.prepare(&workshop, &progress)?;
-    let image = workshop.build(run.kernel.flavor(), &progress)?;
+    let image = workshop.build(&recipe, &progress)?;
     let machine = Machine {
         workshop: &workshop,
         image: &image,
@@ -184,7 +209,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         strict: run.strict,
         allowed: &run.allow,
         clock: Clock::Host,
-        parameters: "",
+        parameters: &run.append,
     };
     let mut outcome = Outcome::default();
     let mut printed = Ok(());

@@ -4,14 +4,15 @@
 //! Everything here is inlined into the callbacks. User memory may be open around them, and
 //! `objtool` then allows no further call.
 
-use core::arch::asm;
+pub(crate) use crate::release::current;
+use crate::release::preempt_count;
 use kernel::bindings;
 
-/// `PREEMPT_MASK` apart, the fields of the preempt count that tell contexts apart: NMI, hardirq,
-/// and the bit for serving a softirq.
-const CONTEXT_MASK: u32 = 0x00ff_0100;
 /// Serving a softirq.
-const SOFTIRQ: u32 = 0x0000_0100;
+const SOFTIRQ: u32 = bindings::RKCOV_SOFTIRQ_OFFSET as u32;
+/// The fields of the preempt count that tell contexts apart: NMI, hardirq, and the bit for serving
+/// a softirq.
+const CONTEXT_MASK: u32 = bindings::RKCOV_INTERRUPT_MASK as u32 | SOFTIRQ;
 
 /// Where the caller runs, seen from the preempt count.
 #[derive(Clone, Copy)]
@@ -46,73 +47,6 @@ pub(crate) fn contexts() -> Contexts {
         let softirq = unsafe { disabled.read_volatile() } & SOFTIRQ;
         return Contexts(preempt_count() & CONTEXT_MASK & !SOFTIRQ | softirq);
     }
-}
-
-/// The current task's `task_struct`.
-#[cfg(not(CONFIG_UML))]
-#[inline(always)]
-pub(crate) fn current() -> *mut u8 {
-    let task;
-    // SAFETY: reads the per-CPU variable that holds the current task. For code that a task runs it
-    // never changes: the scheduler switches the variable and the stack together.
-    unsafe {
-        #[cfg(CONFIG_SMP)]
-        asm!("mov {}, gs:[rip + pcpu_hot]", out(reg) task,
-            options(pure, nomem, nostack, preserves_flags));
-        #[cfg(not(CONFIG_SMP))]
-        asm!("mov {}, [rip + pcpu_hot]", out(reg) task,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    task
-}
-
-#[cfg(not(CONFIG_UML))]
-#[inline(always)]
-fn preempt_count() -> u32 {
-    let count;
-    // SAFETY: reads the per-CPU variable that holds the preempt count, 8 bytes behind the current
-    // task (asserted below).
-    unsafe {
-        #[cfg(CONFIG_SMP)]
-        asm!("mov {:e}, gs:[rip + pcpu_hot + 8]", out(reg) count,
-            options(readonly, nostack, preserves_flags));
-        #[cfg(not(CONFIG_SMP))]
-        asm!("mov {:e}, [rip + pcpu_hot + 8]", out(reg) count,
-            options(readonly, nostack, preserves_flags));
-    }
-    count
-}
-
-#[cfg(not(CONFIG_UML))]
-const _: () = {
-    type Hot = bindings::pcpu_hot__bindgen_ty_1__bindgen_ty_1;
-    assert!(core::mem::offset_of!(Hot, current_task) == 0);
-    assert!(core::mem::offset_of!(Hot, preempt_count) == 8);
-};
-
-/// `thread_info` of User Mode Linux: at the bottom of the stack.
-#[cfg(CONFIG_UML)]
-#[inline(always)]
-fn thread_info() -> *mut bindings::thread_info {
-    let stack: usize;
-    // SAFETY: reads the stack pointer.
-    unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
-    (stack & !bindings::RKCOV_THREAD_SIZE.wrapping_sub(1)) as *mut bindings::thread_info
-}
-
-/// The current task's `task_struct`.
-#[cfg(CONFIG_UML)]
-#[inline(always)]
-pub(crate) fn current() -> *mut u8 {
-    // SAFETY: kernel code runs on a kernel stack, at whose bottom `thread_info` stands.
-    unsafe { (*thread_info()).task.cast() }
-}
-
-#[cfg(CONFIG_UML)]
-#[inline(always)]
-fn preempt_count() -> u32 {
-    // SAFETY: as in `current`; an interrupt may change it and change it back.
-    unsafe { core::ptr::addr_of!((*thread_info()).preempt_count).read_volatile() as u32 }
 }
 
 extern "C" {

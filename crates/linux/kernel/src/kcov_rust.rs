@@ -15,6 +15,9 @@ mod device;
 mod host;
 mod irq_areas;
 mod lock;
+#[cfg_attr(linux = "6", path = "linux_6.rs")]
+#[cfg_attr(linux = "7", path = "linux_7.rs")]
+mod release;
 pub mod rules;
 mod sections;
 mod shim;

@@ -36,6 +36,8 @@ extern "C" {
     fn rkcov_test_in_kthread(number: c_uint, work: Work, argument: *mut c_void) -> c_int;
     fn rkcov_test_end_kthread(number: c_uint) -> c_int;
     fn rkcov_test_moved_by() -> c_ulong;
+    fn rkcov_test_common_handle() -> u64;
+    fn rkcov_test_alloc(bytes: usize) -> *mut c_void;
 }
 
 /// Call sites of the callbacks for comparisons: a function, and where its callback returns to.
@@ -200,7 +202,7 @@ impl Walk<'_> {
         if let Some(commons) = self.run.as_deref_mut() {
             if let Some(slot) = commons.seen.get_mut(commons.len) {
                 // SAFETY: allowed in every context.
-                *slot = unsafe { bindings::kcov_common_handle() };
+                *slot = unsafe { rkcov_test_common_handle() };
                 commons.len = commons.len.wrapping_add(1);
             }
         }
@@ -329,7 +331,7 @@ const NONE: usize = usize::MAX;
 unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: a new block, of which every bit pattern is a value, for a file that is being opened.
     unsafe {
-        let state = bindings::krealloc(ptr::null(), size_of::<State>(), bindings::GFP_KERNEL);
+        let state = rkcov_test_alloc(size_of::<State>());
         if state.is_null() {
             return ENOMEM.to_errno();
         }

@@ -2,6 +2,7 @@
 //! What the rest of the kernel calls: annotations around sections, and the lives of tasks.
 
 use crate::host::{kcov, Linux};
+use crate::release::{common_handle, CommonHandle};
 use crate::rules::sync::Ordering;
 use crate::task::{unborn, CurrentTask};
 use kernel::bindings;
@@ -24,8 +25,8 @@ pub(crate) extern "C" fn kcov_remote_stop() {
 
 /// The handle to pass on to work that is done on the current task's behalf; 0 for none.
 #[no_mangle]
-pub(crate) extern "C" fn kcov_common_handle() -> u64 {
-    kcov().map_or(0, |kcov| kcov.common_handle(CurrentTask::get().rules()))
+pub(crate) extern "C" fn kcov_common_handle() -> CommonHandle {
+    common_handle(kcov().map_or(0, |kcov| kcov.common_handle(CurrentTask::get().rules())))
 }
 
 /// A task is being made, so far a copy of the current one.
@@ -62,7 +63,8 @@ const _: () = {
     let _: [unsafe extern "C" fn(u64); 2] = [bindings::kcov_remote_start, kcov_remote_start];
     let _: [unsafe extern "C" fn(); 2] = [bindings::kcov_remote_stop, kcov_remote_stop];
     let _: [unsafe extern "C" fn(); 2] = [bindings::rkcov_prepare_schedule, rkcov_prepare_schedule];
-    let _: [unsafe extern "C" fn() -> u64; 2] = [bindings::kcov_common_handle, kcov_common_handle];
+    let _: [unsafe extern "C" fn() -> CommonHandle; 2] =
+        [bindings::kcov_common_handle, kcov_common_handle];
     let _: [unsafe extern "C" fn(*mut bindings::task_struct); 4] = [
         bindings::kcov_task_init,
         kcov_task_init,

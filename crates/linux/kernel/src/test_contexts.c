@@ -12,6 +12,8 @@
 #include <linux/kthread.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/version.h>
 #include <linux/workqueue.h>
 #include <asm/setup.h>
 
@@ -201,6 +203,22 @@ unsigned long rkcov_test_moved_by(void)
 	return kaslr_offset();
 #else
 	return 0;
+#endif
+}
+
+/* For kfree(). */
+void *rkcov_test_alloc(size_t bytes)
+{
+	return kmalloc(bytes, GFP_KERNEL);
+}
+
+/* Its type differs between versions of Linux. */
+u64 rkcov_test_common_handle(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+	return kcov_common_handle();
+#else
+	return kcov_common_handle().val;
 #endif
 }
 

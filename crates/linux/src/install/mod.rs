@@ -22,12 +22,15 @@ const FOLDER: &str = "kernel/rkcov";
 /// A file that only our folder has.
 const WITNESS: &str = "kcov_rust.rs";
 
-/// The only version of Linux that the sources build in: others have other types in kcov's own header
-/// (7.3: what `kcov_common_handle()` returns), or keep the current task and the preempt count elsewhere.
-const SUPPORTED: Version = Version {
-    major: 6,
-    minor: 12,
-};
+/// The versions of Linux that the sources build in. What is particular to one is in `linux_6.rs` and
+/// `linux_7.rs`: where the current task and the preempt count are, and the types of kcov's header.
+const SUPPORTED: [Version; 2] = [
+    Version {
+        major: 6,
+        minor: 12,
+    },
+    Version { major: 7, minor: 3 },
+];
 
 /// A version of Linux, without its patch level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +85,9 @@ pub enum Error {
     },
     /// The Rust kcov does not build in this version of Linux.
     #[error(
-        "{} is Linux {version}, and the Rust kcov does not build there: it supports Linux {SUPPORTED}. Nothing was changed",
-        tree.display()
+        "{} is Linux {version}, and the Rust kcov does not build there: it supports Linux {}. Nothing was changed",
+        tree.display(),
+        SUPPORTED.map(|version| version.to_string()).join(" and ")
     )]
     Unsupported {
         /// The tree.
@@ -271,7 +275,7 @@ fn check_version(tree: &Path) -> Result<(), Error> {
     let makefile = tree.join("Makefile");
     let text = fs::read_to_string(&makefile).map_err(io_error(&makefile))?;
     match Version::of(&text) {
-        Some(SUPPORTED) => Ok(()),
+        Some(version) if SUPPORTED.contains(&version) => Ok(()),
         Some(version) => Err(Error::Unsupported {
             tree: tree.to_owned(),
             version,

@@ -185,15 +185,26 @@ fn trees_that_lack_a_place_are_named_and_left_alone() {
 }
 
 #[test]
+fn every_supported_version_is_accepted() {
+    for (major, minor) in [(6, 12), (7, 3)] {
+        let tree = tree();
+        let makefile = MAKEFILE.replace("= 6", &format!("= {major}"));
+        let makefile = makefile.replace("= 12", &format!("= {minor}"));
+        write(tree.path(), "Makefile", &makefile);
+        assert_ne!(install(tree.path()).unwrap(), 0, "{major}.{minor}");
+    }
+}
+
+#[test]
 fn a_version_in_which_it_does_not_build_is_refused_and_left_alone() {
     for (makefile, expected) in [
         (
-            MAKEFILE.replace("= 6", "= 7").replace("= 12", "= 3"),
-            "is Linux 7.3, and the Rust kcov does not build there: it supports Linux 6.12. Nothing was changed",
+            MAKEFILE.replace("= 6", "= 7").replace("= 12", "= 4"),
+            "is Linux 7.4, and the Rust kcov does not build there: it supports Linux 6.12 and 7.3. Nothing was changed",
         ),
         (
             MAKEFILE.replace("= 12", "= 1"),
-            "is Linux 6.1, and the Rust kcov does not build there: it supports Linux 6.12. Nothing was changed",
+            "is Linux 6.1, and the Rust kcov does not build there: it supports Linux 6.12 and 7.3. Nothing was changed",
         ),
         (
             MAKEFILE.replace("VERSION", "OTHER"),

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! What is particular to Linux 6.12.
+
+use core::arch::asm;
+use kernel::bindings;
+
+/// What `kcov_common_handle()` returns.
+pub(crate) type CommonHandle = u64;
+
+/// The handle as the kernel's own type.
+pub(crate) fn common_handle(handle: u64) -> CommonHandle {
+    handle
+}
+
+/// The current task's `task_struct`.
+#[cfg(not(CONFIG_UML))]
+#[inline(always)]
+pub(crate) fn current() -> *mut u8 {
+    let task;
+    // SAFETY: reads the per-CPU variable that holds the current task. For code that a task runs it
+    // never changes: the scheduler switches the variable and the stack together.
+    unsafe {
+        #[cfg(CONFIG_SMP)]
+        asm!("mov {}, gs:[rip + pcpu_hot]", out(reg) task,
+            options(pure, nomem, nostack, preserves_flags));
+        #[cfg(not(CONFIG_SMP))]
+        asm!("mov {}, [rip + pcpu_hot]", out(reg) task,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    task
+}
+
+#[cfg(not(CONFIG_UML))]
+#[inline(always)]
+pub(crate) fn preempt_count() -> u32 {
+    let count;
+    // SAFETY: reads the per-CPU variable that holds the preempt count, 8 bytes behind the current
+    // task (asserted below).
+    unsafe {
+        #[cfg(CONFIG_SMP)]
+        asm!("mov {:e}, gs:[rip + pcpu_hot + 8]", out(reg) count,
+            options(readonly, nostack, preserves_flags));
+        #[cfg(not(CONFIG_SMP))]
+        asm!("mov {:e}, [rip + pcpu_hot + 8]", out(reg) count,
+            options(readonly, nostack, preserves_flags));
+    }
+    count
+}
+
+#[cfg(not(CONFIG_UML))]
+const _: () = {
+    type Hot = bindings::pcpu_hot__bindgen_ty_1__bindgen_ty_1;
+    assert!(core::mem::offset_of!(Hot, current_task) == 0);
+    assert!(core::mem::offset_of!(Hot, preempt_count) == 8);
+};
+
+/// `thread_info` of User Mode Linux: at the bottom of the stack.
+#[cfg(CONFIG_UML)]
+#[inline(always)]
+fn thread_info() -> *mut bindings::thread_info {
+    let stack: usize;
+    // SAFETY: reads the stack pointer.
+    unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+    (stack & !bindings::RKCOV_THREAD_SIZE.wrapping_sub(1)) as *mut bindings::thread_info
+}
+
+/// The current task's `task_struct`.
+#[cfg(CONFIG_UML)]
+#[inline(always)]
+pub(crate) fn current() -> *mut u8 {
+    // SAFETY: kernel code runs on a kernel stack, at whose bottom `thread_info` stands.
+    unsafe { (*thread_info()).task.cast() }
+}
+
+#[cfg(CONFIG_UML)]
+#[inline(always)]
+pub(crate) fn preempt_count() -> u32 {
+    // SAFETY: as in `current`; an interrupt may change it and change it back.
+    unsafe { core::ptr::addr_of!((*thread_info()).preempt_count).read_volatile() as u32 }
+}
