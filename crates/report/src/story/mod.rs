@@ -3,7 +3,7 @@
 //!
 //! A trace has the callbacks that a thread came to, in order, and no returns. The machine code says which
 //! functions may be called, and whether a function may return, between two callbacks: see
-//! [`Ahead`](crate::image::Ahead). So most calls are certain. What is not follows these rules: of the functions
+//! `image::Ahead`. So most calls are certain. What is not follows these rules: of the functions
 //! that may have made a call, the innermost did; a function that calls what is not known, such as through a
 //! pointer, did only if no other can have.
 
