@@ -59,8 +59,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read or has no comparisons, or they cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let mut search = Search::default();
-    search.binaries.clone_from(&args.binaries);
+    let search = Search::with_binaries(&args.binaries);
     let coverage = with_coverage(&args.files, &search, |coverage, traces| {
         has_comparisons(&coverage, traces)?;
         Ok::<_, Error>(coverage)

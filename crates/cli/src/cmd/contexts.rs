@@ -152,8 +152,7 @@ impl Question {
 /// The traces cannot be read or have no contexts, or there is no such place.
 pub fn run(question: &Question) -> Result<ExitCode, Error> {
     let (files, how) = question.parts();
-    let mut search = Search::default();
-    search.binaries.clone_from(&how.binaries);
+    let mut search = Search::with_binaries(&how.binaries);
     search.moved.clone_from(&how.moved);
     with_coverage(files, &search, |coverage, _| {
         answer(question, how, &coverage)

@@ -89,7 +89,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 }
 
 fn coverage(args: &Args, path: &Path) -> Result<Coverage, Error> {
-    let mut search = Search::default();
-    search.binaries.clone_from(&args.binaries);
+    let search = Search::with_binaries(&args.binaries);
     with_coverage(&[path.to_owned()], &search, |coverage, _| Ok(coverage))
 }

@@ -48,8 +48,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read, there is no such place, or the answer cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let mut search = Search::default();
-    search.binaries.clone_from(&args.binaries);
+    let search = Search::with_binaries(&args.binaries);
     let answer = with_coverage(&args.files, &search, |coverage, traces| {
         let places = Place::named(&coverage, &args.place)?;
         Ok::<_, Error>(Answer::of(&coverage, &places, traces, &search))

@@ -55,8 +55,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read or has no order, there is no such thread, or the story cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let mut search = Search::default();
-    search.binaries.clone_from(&args.binaries);
+    let search = Search::with_binaries(&args.binaries);
     let (coverage, told) = with_coverage(&args.files, &search, |coverage, traces| {
         has_order(traces)?;
         let selection = selection(args, &coverage)?;

@@ -267,8 +267,7 @@ fn places(request: &Request) -> Result<Vec<Wanted>, Error> {
 
 /// Where the files of modules may be.
 fn search(request: &Request) -> Search {
-    let mut search = Search::default();
-    search.binaries.clone_from(&request.binaries);
+    let mut search = Search::with_binaries(&request.binaries);
     let named = request
         .options
         .remap

@@ -23,6 +23,17 @@ pub struct Search {
     pub moved: Vec<(PathBuf, PathBuf)>,
 }
 
+impl Search {
+    /// The usual places, and these folders of executables and libraries.
+    #[must_use]
+    pub fn with_binaries(binaries: &[PathBuf]) -> Self {
+        Self {
+            binaries: binaries.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Search {
     fn default() -> Self {
         Self {
