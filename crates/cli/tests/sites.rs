@@ -2,6 +2,9 @@
 //! What a report says of a program is the same whether its callbacks are called, stand behind checks, or
 //! are stores. The programs need not run: any set of sites may have been recorded.
 
+#[path = "here/mod.rs"]
+mod here;
+
 use object::{Object, ObjectSection, ObjectSymbol};
 use rkcov_abi::sites::{self, Site};
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
@@ -266,7 +269,7 @@ fn checks(compiler: &str, source: &str) {
 }
 
 fn stores(compiler: &str, source: &str) {
-    if Command::new(compiler).arg("--version").output().is_err() {
+    if !here::has(compiler) {
         return;
     }
     let folder = Folder::new();

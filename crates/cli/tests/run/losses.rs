@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is lost is said, and no line that ran is said not to have run, in any format.
 
+use crate::here::can;
 use crate::support::{succeed, Compiler, Lab, RKCOV};
 use rkcov_report::trace::{DropReason, Mode, Trace, TraceFile};
 use std::path::PathBuf;
@@ -294,21 +295,6 @@ fn children_with_another_environment_are_recorded() {
         assert_eq!(case.late(), Says::Ran, "{script}");
         case.lost_nothing();
     }
-}
-
-/// Whether a command can be run at all here. Says so if not; where all tests are asked for, that is a
-/// failure.
-fn can(command: &[&str]) -> bool {
-    let output = Command::new(command[0]).args(&command[1..]).output();
-    let why = match output {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => format!("{error}; is its package installed?"),
-    };
-    let skips = std::env::var_os("RKCOV_TEST_ALL").is_none();
-    assert!(skips, "cannot run {command:?}: {why}");
-    println!("SKIPPED: cannot run {command:?}: {why}");
-    false
 }
 
 #[test]

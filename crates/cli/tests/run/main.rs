@@ -8,6 +8,8 @@ mod contexts;
 mod damaged;
 mod environments;
 mod group;
+#[path = "../here/mod.rs"]
+mod here;
 mod killed;
 mod linking;
 mod listeners;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use super::compilers;
 use super::lines::Built;
 use super::succeed;
 
@@ -53,11 +54,6 @@ fn lcov(built: &Built) -> String {
         "{lcov}"
     );
     lcov
-}
-
-fn compilers() -> impl Iterator<Item = &'static str> {
-    let is_there = |compiler: &&str| Command::new(compiler).arg("--version").output().is_ok();
-    ["gcc", "clang-22"].into_iter().filter(is_there)
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::here::has;
 use super::succeed;
 
 pub(crate) const RKCOV: &str = env!("CARGO_BIN_EXE_rkcov");
@@ -117,10 +118,6 @@ fn hold(source: &str, compiler: &str, arguments: &str) {
         "{compiler}: {}",
         built.report("--source")
     );
-}
-
-fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
 }
 
 const ENDLESS_LOOP: &str = "\

@@ -9,6 +9,8 @@ mod debug;
 mod exclusions;
 mod folded;
 mod formats;
+#[path = "../here/mod.rs"]
+mod here;
 mod lines;
 mod merge;
 mod options;
@@ -19,11 +21,19 @@ mod small;
 mod story;
 mod words;
 
+use here::has;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use xtask::compare::{self, Comparison, Kind, Options, Rule};
+
+/// The compilers that are there.
+fn compilers() -> impl Iterator<Item = &'static str> {
+    ["gcc", "clang-22"]
+        .into_iter()
+        .filter(|compiler| has(compiler))
+}
 
 /// All calls go through registers, as in User Mode Linux.
 const LARGE: [&str; 3] = ["-mcmodel=large", "-fno-pie", "-no-pie"];
@@ -125,8 +135,7 @@ fn lcov_of(text: &str) -> String {
 fn hold(name: &str, compilers: [&str; 2], least: [f64; 2]) {
     let subject = Subject::new(name);
     let reference = subject.counted();
-    let there = |compiler: &&&str| Command::new(**compiler).arg("--version").output().is_ok();
-    for compiler in compilers.iter().filter(there) {
+    for compiler in compilers.into_iter().filter(|compiler| has(compiler)) {
         let models: &[&[&str]] = if subject.cxx { &[&[]] } else { &[&[], &LARGE] };
         for (level, model) in ["-O0", "-O1", "-O2"]
             .into_iter()

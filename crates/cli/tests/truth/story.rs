@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::compilers;
 use super::lines::Built;
 
 const CALLS: &str = "\
@@ -84,17 +85,6 @@ fn told(built: &Built, options: &str) -> String {
     let text = built.rkcov(&format!("trace t.rkcov {options}"));
     let number = regex::Regex::new(r"(?m)(^|process |of )[0-9]{2,}").unwrap();
     number.replace_all(&text, "${1}N").into_owned()
-}
-
-/// The compilers that are there.
-fn compilers() -> impl Iterator<Item = &'static str> {
-    let is_there = |compiler: &&str| {
-        let version = std::process::Command::new(compiler)
-            .arg("--version")
-            .output();
-        version.is_ok()
-    };
-    ["gcc", "clang-22"].into_iter().filter(is_there)
 }
 
 #[test]
