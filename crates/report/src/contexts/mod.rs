@@ -4,10 +4,11 @@
 //!
 //! [`Contexts::of`] goes through a [`Coverage`] once; what is asked then are operations of sets.
 
+mod cover;
 mod render;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -15,23 +16,23 @@ use std::time::Duration;
 use regex::Regex;
 use roaring::RoaringBitmap;
 
-use crate::coverage::{Coverage, Function, Hits, Selection, SourceFile, StreamSet};
+use crate::coverage::{ones, Coverage, Function, Hits, Selection, SourceFile, StreamSet};
 use crate::place::{NoPlace, Place};
 use crate::sources::{Filter, Verdict};
 use crate::trace::{ContextKind, Ended};
+use cover::{cover, Block, Column};
 
-/// Lines that are looked at before rows get them.
-const BLOCK: u32 = 1 << 16;
-
-/// The contexts of some traces, and the lines that each ran.
+/// The contexts of some traces, and the lines that each ran: rows, and columns, which are lines beside each other
+/// that the same rows ran.
 #[derive(Debug)]
 pub struct Contexts<'a> {
     coverage: &'a Coverage,
     rows: Vec<Row>,
     /// The row of each stream.
     row_of: Vec<Option<u32>>,
-    /// What ran in no context.
-    outside: RoaringBitmap,
+    columns: Vec<Column>,
+    /// How many lines ran in no context.
+    outside: u64,
 }
 
 /// The contexts of one kind and name.
@@ -49,8 +50,9 @@ pub struct Row {
     pub time: Duration,
     /// Lines that no other context ran, nor anything outside of all contexts.
     pub unique: u64,
-    /// The lines that it ran, by numbers.
-    lines: RoaringBitmap,
+    lines: u64,
+    /// What it ran, by the numbers of columns.
+    columns: RoaringBitmap,
     streams: StreamSet,
 }
 
@@ -67,7 +69,7 @@ impl Row {
     /// How many lines it ran.
     #[must_use]
     pub fn lines(&self) -> u64 {
-        self.lines.len()
+        self.lines
     }
 }
 
@@ -126,16 +128,7 @@ impl<'a> Contexts<'a> {
     /// # Errors
     /// There are no contexts.
     pub fn of(coverage: &'a Coverage, filter: &Filter) -> Result<Self, Error> {
-        let mut contexts = Self {
-            coverage,
-            rows: Vec::new(),
-            row_of: Vec::new(),
-            outside: RoaringBitmap::new(),
-        };
-        contexts.name();
-        if contexts.rows.is_empty() {
-            return Err(Error::NoContexts);
-        }
+        let mut contexts = Self::named(coverage)?;
         let shown = coverage.files.iter();
         let shown = shown.filter(|(path, _)| filter.verdict(path) == Verdict::Show);
         let tests: BTreeSet<String> = contexts
@@ -144,51 +137,97 @@ impl<'a> Contexts<'a> {
             .filter(|row| row.kind == ContextKind::Test)
             .map(|row| row.name.clone())
             .collect();
-        let mut number = 0_u32;
-        // Lines of each row that its bitmap does not have yet: one after the other they would cost more.
-        let mut found: Vec<Vec<u32>> = vec![Vec::new(); contexts.rows.len()];
         // Neighbours were run by the same streams, and share the set.
-        let mut last: (Option<&StreamSet>, Vec<u32>, bool) = (None, Vec::new(), false);
+        let mut last: Option<(&StreamSet, u64)> = None;
+        let mut rows = vec![0; contexts.rows.len().div_ceil(64)];
+        let mut block = Block::new(rows.len());
         for (_, source) in shown {
             let own = lines_of_tests(source, &tests);
             for (line, hits) in &source.lines {
                 if own.contains(*line) {
                     continue;
                 }
-                if last.0 != Some(&hits.streams) {
-                    let (rows, outside) = contexts.rows_of(&hits.streams);
-                    last = (Some(&hits.streams), rows, outside);
-                }
-                let (_, rows, outside) = &last;
-                for row in rows {
-                    found[*row as usize].push(number);
-                }
-                if *outside {
-                    contexts.outside.insert(number);
-                }
-                match rows[..] {
-                    [row] if !outside => contexts.rows[row as usize].unique += 1,
-                    _ => {}
-                }
-                number += 1;
-                if number.is_multiple_of(BLOCK) {
-                    contexts.take(&mut found);
+                match &mut last {
+                    Some((streams, lines)) if *streams == &hits.streams => *lines += 1,
+                    _ => {
+                        if let Some((streams, lines)) = last.replace((&hits.streams, 1)) {
+                            contexts.add(streams, lines, &mut rows, &mut block);
+                        }
+                    }
                 }
             }
         }
-        contexts.take(&mut found);
+        if let Some((streams, lines)) = last {
+            contexts.add(streams, lines, &mut rows, &mut block);
+        }
+        contexts.take(&mut block);
         for row in &mut contexts.rows {
-            row.lines.optimize();
+            row.columns.optimize();
         }
         Ok(contexts)
     }
 
-    /// Adds these lines to the rows, each with larger numbers than the row has.
-    fn take(&mut self, found: &mut [Vec<u32>]) {
-        for (row, lines) in self.rows.iter_mut().zip(found) {
-            let added = row.lines.append(lines.drain(..));
-            debug_assert!(added.is_ok(), "lines of a row are in order");
+    /// Adds lines that these streams ran. `rows` has room for a bit for each row.
+    fn add(&mut self, streams: &StreamSet, lines: u64, rows: &mut [u64], block: &mut Block) {
+        rows.fill(0);
+        if self.mark(streams, rows) {
+            self.outside += lines;
+        } else {
+            let mut ones = ones(rows);
+            if let (Some(row), None) = (ones.next(), ones.next()) {
+                self.rows[row].unique += lines;
+            }
         }
+        self.columns.push(Column::new(lines, rows));
+        block.push(rows);
+        if block.len() == Block::MOST {
+            self.take(block);
+        }
+    }
+
+    /// Gives the rows their columns of a block, which are the last ones.
+    fn take(&mut self, block: &mut Block) {
+        let (columns, rows) = (&self.columns, &mut self.rows);
+        let first = columns.len() - block.len();
+        block.take(|row, of| {
+            let Some(row) = rows.get_mut(row) else {
+                return;
+            };
+            let of = ones(of).map(|bit| first + bit);
+            row.lines += of.clone().map(|column| columns[column].lines).sum::<u64>();
+            let added = row.columns.append(of.map(|column| column as u32));
+            debug_assert!(added.is_ok(), "columns of a row are in order");
+        });
+    }
+
+    /// Sets the bits of the rows of some streams. Whether streams have none.
+    fn mark(&self, streams: &StreamSet, rows: &mut [u64]) -> bool {
+        let mut outside = false;
+        for stream in streams.iter() {
+            match self.row_of.get(stream) {
+                Some(Some(row)) => rows[*row as usize / 64] |= 1 << (row % 64),
+                // Streams beyond the last stand for what has none.
+                Some(None) => outside = true,
+                None => {}
+            }
+        }
+        outside
+    }
+
+    /// The contexts by name, without what they ran.
+    fn named(coverage: &'a Coverage) -> Result<Self, Error> {
+        let mut contexts = Self {
+            coverage,
+            rows: Vec::new(),
+            row_of: Vec::new(),
+            columns: Vec::new(),
+            outside: 0,
+        };
+        contexts.name();
+        if contexts.rows.is_empty() {
+            return Err(Error::NoContexts);
+        }
+        Ok(contexts)
     }
 
     /// Makes the rows: a name each.
@@ -205,7 +244,8 @@ impl<'a> Contexts<'a> {
                 unfinished: 0,
                 time: Duration::ZERO,
                 unique: 0,
-                lines: RoaringBitmap::new(),
+                lines: 0,
+                columns: RoaringBitmap::new(),
                 streams: StreamSet::new(),
             });
             row.runs += 1;
@@ -229,21 +269,11 @@ impl<'a> Contexts<'a> {
         }
     }
 
-    /// The rows of some streams, sorted, and whether some have none.
-    fn rows_of(&self, streams: &StreamSet) -> (Vec<u32>, bool) {
-        let mut outside = false;
-        let mut rows: Vec<u32> = Vec::new();
-        for stream in streams.iter() {
-            match self.row_of.get(stream) {
-                Some(Some(row)) => rows.push(*row),
-                // Streams beyond the last stand for what has none.
-                Some(None) => outside = true,
-                None => {}
-            }
-        }
-        rows.sort_unstable();
-        rows.dedup();
-        (rows, outside)
+    /// The rows of some streams, a bit each.
+    fn rows_of(&self, streams: &StreamSet) -> Vec<u64> {
+        let mut rows = vec![0; self.rows.len().div_ceil(64)];
+        self.mark(streams, &mut rows);
+        rows
     }
 
     /// A row for each name, sorted by kind and name.
@@ -255,7 +285,7 @@ impl<'a> Contexts<'a> {
     /// Lines that ran outside of all contexts.
     #[must_use]
     pub fn lines_outside(&self) -> u64 {
-        self.outside.len()
+        self.outside
     }
 
     /// The threads that ran outside of all contexts, each with how many of its PCs there are.
@@ -273,16 +303,7 @@ impl<'a> Contexts<'a> {
     /// # Errors
     /// There is none with one of the names.
     pub fn selection(coverage: &Coverage, names: &[Name], only: bool) -> Result<Selection, Error> {
-        let mut contexts = Contexts {
-            coverage,
-            rows: Vec::new(),
-            row_of: Vec::new(),
-            outside: RoaringBitmap::new(),
-        };
-        contexts.name();
-        if contexts.rows.is_empty() {
-            return Err(Error::NoContexts);
-        }
+        let contexts = Contexts::named(coverage)?;
         let mut streams = StreamSet::new();
         for name in names {
             let mut found = contexts
@@ -318,14 +339,13 @@ impl<'a> Contexts<'a> {
             ran.union(&hits.streams);
             may.union(&hits.maybe);
         }
-        let (rows, _) = self.rows_of(&ran);
-        let (mut maybe, _) = self.rows_of(&may);
-        maybe.retain(|row| rows.binary_search(row).is_err());
-        let names = |rows: &[u32]| {
-            let mut names: Vec<&str> = rows
-                .iter()
-                .map(|row| &*self.rows[*row as usize].name)
-                .collect();
+        let rows = self.rows_of(&ran);
+        let mut maybe = self.rows_of(&may);
+        for (maybe, rows) in maybe.iter_mut().zip(&rows) {
+            *maybe &= !rows;
+        }
+        let names = |rows: &[u64]| {
+            let mut names: Vec<&str> = ones(rows).map(|row| &*self.rows[row].name).collect();
             names.sort_unstable();
             names
         };
@@ -362,37 +382,21 @@ impl<'a> Contexts<'a> {
     /// time the one that adds most, of several the quickest. With each, how many lines it adds.
     #[must_use]
     pub fn minimize(&self) -> Vec<(&Row, u64)> {
-        let mut missing = RoaringBitmap::new();
-        for row in &self.rows {
-            missing |= &row.lines;
-        }
-        let entry = |at: usize, adds: u64| (adds, Reverse(self.rows[at].time), Reverse(at));
-        let all = self.rows.iter().enumerate();
-        let mut heap: BinaryHeap<_> = all.map(|(at, row)| entry(at, row.lines.len())).collect();
-        let mut chosen = Vec::new();
-        // What a context adds only becomes less, so one whose number still holds is the best.
-        while let Some((adds, time, Reverse(at))) = heap.pop() {
-            let now = self.rows[at].lines.intersection_len(&missing);
-            if now == 0 {
-                continue;
-            }
-            if now < adds {
-                heap.push((now, time, Reverse(at)));
-                continue;
-            }
-            missing -= &self.rows[at].lines;
-            chosen.push((&self.rows[at], now));
-        }
-        chosen
+        let rows = self.rows.iter();
+        let rows: Vec<_> = rows
+            .map(|row| (&row.columns, row.lines, row.time))
+            .collect();
+        let chosen = cover(&rows, &self.columns).into_iter();
+        chosen.map(|(at, adds)| (&self.rows[at], adds)).collect()
     }
 
     /// Contexts that ran the same lines, two or more each time, the largest groups first.
     #[must_use]
     pub fn similar(&self) -> Vec<Vec<&Row>> {
         let mut groups: BTreeMap<Vec<u8>, Vec<&Row>> = BTreeMap::new();
-        for row in self.rows.iter().filter(|row| !row.lines.is_empty()) {
-            let mut key = Vec::with_capacity(row.lines.serialized_size());
-            if row.lines.serialize_into(&mut key).is_ok() {
+        for row in self.rows.iter().filter(|row| !row.columns.is_empty()) {
+            let mut key = Vec::with_capacity(row.columns.serialized_size());
+            if row.columns.serialize_into(&mut key).is_ok() {
                 groups.entry(key).or_default().push(row);
             }
         }

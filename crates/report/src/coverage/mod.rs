@@ -35,6 +35,7 @@ use losses::Lossy;
 pub(crate) use modules::{ModuleMap, Modules, Place as ModulePlace};
 pub use select::{Seen, Selection, Thread, UnknownThread};
 pub use steps::{before, Step};
+pub(crate) use streams::ones;
 pub use streams::{StreamIndex, StreamSet};
 pub use view::{Count, FileView, View};
 

@@ -98,12 +98,20 @@ impl StreamSet {
 
     /// The streams, in order.
     pub fn iter(&self) -> impl Iterator<Item = StreamIndex> + '_ {
-        self.words.iter().enumerate().flat_map(|(at, word)| {
-            (0..64)
-                .filter(move |bit| word >> bit & 1 != 0)
-                .map(move |bit| at * 64 + bit)
-        })
+        ones(&self.words)
     }
+}
+
+/// The numbers of the bits that are set, in order.
+pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + Clone + '_ {
+    words.iter().enumerate().flat_map(|(at, word)| {
+        let mut left = *word;
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(at * 64 + bit)
+        })
+    })
 }
 
 impl FromIterator<StreamIndex> for StreamSet {
