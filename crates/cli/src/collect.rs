@@ -7,6 +7,7 @@ use rkcov::collector::{
     Collector, Inheritance, Losses, Lost, Process, Recording, Refusal, VERSION,
 };
 use rkcov::program::Outcome;
+use rkcov_abi::{Handle, Subsystem};
 use rkcov_report::image::build_id_of;
 use rkcov_report::trace::{
     self, BuildId, ContextKind, DropReason, Drops, Ended, Exit, Loss, Mode, ProcessId, Scope,
@@ -26,6 +27,8 @@ pub struct Totals {
     pub threads: usize,
     /// Contexts that were made.
     pub contexts: usize,
+    /// Contexts that ended while a thread was in them that went on.
+    pub ended_early: usize,
     /// Records of all threads.
     pub records: u64,
     /// Records for which there was no room.
@@ -104,7 +107,7 @@ pub fn write<W: Write>(
         contexts: contexts.len(),
         ..Totals::default()
     };
-    let mut threads = BTreeSet::new();
+    let (mut threads, mut early) = (BTreeSet::new(), BTreeSet::new());
     let each_once = collector.recording() == Recording::Unique;
     let work = if per_test {
         let work = Work::new(collector, &processes, &inheritance, &ids, writer)?;
@@ -130,6 +133,12 @@ pub fn write<W: Write>(
             Some(of) => contexts.get(&of).copied(),
             None => work.as_ref().and_then(|work| work.context_of(from)),
         };
+        // That it is in none is said by a handle without a context.
+        let after = from
+            .after
+            .and_then(|of| Handle::new(Subsystem::USER_FIRST, of + 1));
+        info.handle = after.map_or(0, Handle::raw);
+        early.extend(from.after);
         info.creator = from.creator;
         info.count = from.count;
         info.capacity = from.capacity;
@@ -154,6 +163,7 @@ pub fn write<W: Write>(
         writer.set(&info, words)?;
     }
     totals.threads = threads.len();
+    totals.ended_early = early.len();
     totals.losses = losses(&collector.losses());
     for process in running.iter().filter_map(|process| ids.get(&process.index)) {
         writer.loss(&Loss {

@@ -7,6 +7,7 @@ use crate::error::Error;
 use clap::ValueEnum;
 use rkcov::collector::{Bounds, Collector, Options, Process, Recording, MOST_BUFFER_WORDS};
 use rkcov::program::{self, Outcome};
+use rkcov_report::contexts::ended_early;
 use rkcov_report::trace::{ContextKind, DropReason, Info, Writer};
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -280,6 +281,9 @@ impl Recorded {
                 "{}, each with what ran in it",
                 count(totals.contexts as u64, "context", "contexts"),
             ));
+        }
+        if let Some(early) = ended_early(totals.ended_early as u64) {
+            line(format_args!("{early}"));
         }
         if totals.dropped > 0 {
             line(format_args!(

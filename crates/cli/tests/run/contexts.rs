@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Work that has names: each context has what was run in it, and nothing else.
 
+use serde_json::Value;
+
 use crate::support::{succeed, Compiler, Lab, Ran, Symbols, RKCOV};
 use rkcov_report::trace::{ContextKind, DropReason, Ended, Mode, Trace};
 use std::collections::{BTreeMap, BTreeSet};
@@ -404,6 +406,168 @@ fn an_input_that_is_not_there() {
         said.contains("cannot read the input /does/not/exist"),
         "{said}"
     );
+}
+
+/// What a command on the lab's trace prints; it must succeed.
+#[track_caller]
+fn told(lab: &Lab, command: &str) -> String {
+    let mut words: Vec<&str> = command.split(' ').collect();
+    words.insert(1, "trace.rkcov");
+    let mut rkcov = Command::new(RKCOV);
+    let output = rkcov.args(words).current_dir(lab.path("")).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The index of the page for browsers.
+fn index_of_page(lab: &Lab, options: &str) -> Value {
+    let folder = lab.path("page");
+    told(
+        lab,
+        &format!("report --format html{options} -o {}", folder.display()),
+    );
+    let index = std::fs::read_to_string(folder.join("data/index.js")).unwrap();
+    let index = index.strip_prefix("rkcov.index(").unwrap();
+    serde_json::from_str(index.strip_suffix(");\n").unwrap()).unwrap()
+}
+
+/// The labels in a report, each with `also`.
+fn labels(who: &Value, also: &str) -> BTreeSet<(String, String)> {
+    let text = |one: &Value, name: &str| one[name].as_str().unwrap_or_default().to_owned();
+    let all = who.as_array().unwrap().iter();
+    all.map(|one| (text(one, "label"), text(one, also)))
+        .collect()
+}
+
+#[test]
+fn the_page_and_json_name_contexts_of_every_kind() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    std::fs::write(lab.path("lines"), "plain\nnested\n").unwrap();
+    let kinds: &[(&[&str], &[&str], &[(&str, &str)])] = &[
+        (
+            &[],
+            &["pool"],
+            &[("", ""), ("GET /a", "request"), ("GET /b", "request")],
+        ),
+        (
+            &["--context", "nightly"],
+            &["plain"],
+            &[("nightly", "user")],
+        ),
+        (
+            &["--each-line", "lines"],
+            &[],
+            &[
+                ("inner", "test"),
+                ("nested", "input"),
+                ("outer", "test"),
+                ("plain", "input"),
+            ],
+        ),
+    ];
+    let schema = include_str!("../../../../docs/report.schema.json");
+    let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    for (options, arguments, expected) in kinds {
+        let mut run = lab.run(Mode::Unique);
+        run.command.args(*options).current_dir(lab.path(""));
+        run.of(&program, arguments).exited(0);
+        let owned = |(name, kind): &(&str, &str)| ((*name).to_owned(), (*kind).to_owned());
+        let expected: BTreeSet<_> = expected.iter().map(owned).collect();
+        let page = index_of_page(&lab, "");
+        assert_eq!(labels(&page["who"], "kind"), expected);
+        let json: Value = serde_json::from_str(&told(&lab, "report --format json")).unwrap();
+        let errors: Vec<_> = schema.iter_errors(&json).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        let names: BTreeSet<String> = expected.into_iter().map(|(name, _)| name).collect();
+        let found = labels(&json["threads"], "");
+        assert_eq!(
+            found,
+            names.into_iter().map(|n| (n, String::new())).collect()
+        );
+    }
+
+    // The page shows first what was chosen, and knows that two streams are of one thread.
+    lab.run(Mode::Unique).of(&program, &["pool"]).exited(0);
+    let page = index_of_page(&lab, " --context *a");
+    let who = page["who"].as_array().unwrap();
+    let chosen = |label: &str| -> Vec<String> {
+        let streams = who.iter().enumerate();
+        let streams = streams.filter(|(_, one)| one["label"] == label);
+        streams.map(|(at, _)| at.to_string()).collect()
+    };
+    assert_eq!(page["first"]["who"], chosen("GET /a").join(","));
+    assert_eq!(chosen("GET /b").len(), 2);
+    let threads: BTreeSet<u64> = who
+        .iter()
+        .filter_map(|one| one["thread"].as_u64())
+        .collect();
+    assert!(threads.len() < who.len(), "{page}");
+}
+
+/// With N for every number.
+fn without_numbers(text: &str) -> String {
+    let numbers = regex::Regex::new("[0-9]+").unwrap();
+    numbers.replace_all(text, "N").into_owned()
+}
+
+#[test]
+fn threads_are_counted_once_in_however_many_contexts() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let ran = lab.run(Mode::Unique).of(&program, &["pool"]);
+    ran.exited(0);
+    assert!(ran.stderr().contains("from 3 threads of 1 process"));
+    let report = told(&lab, "report");
+    assert!(
+        report.contains("3 threads of 1 process, 2 contexts"),
+        "{report}"
+    );
+    let show = Command::new(RKCOV)
+        .args(["show", "shared"])
+        .arg(lab.path("trace.rkcov"))
+        .output()
+        .unwrap();
+    let show = String::from_utf8(show.stdout).unwrap();
+    assert!(
+        show.contains("covered by 2 threads in 2 contexts:"),
+        "{show}"
+    );
+    let by_thread = told(&lab, "report --by-thread");
+    assert_eq!(by_thread.matches("thread ").count(), 3, "{by_thread}");
+    let lcov = told(&lab, "report --by-thread --format lcov");
+    let names: BTreeSet<&str> = lcov.lines().filter(|l| l.starts_with("TN:")).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+
+    // A thread that is not there: each that is, is said once.
+    let wrong = Command::new(RKCOV)
+        .args(["report", "--thread", "nosuch"])
+        .arg(lab.path("trace.rkcov"))
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    let wrong = String::from_utf8(wrong.stderr).unwrap();
+    assert_eq!(wrong.matches("(contexts)").count(), 2, "{wrong}");
+}
+
+#[test]
+fn contexts_that_ended_with_a_thread_in_them_are_said() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    let ran = lab.run(Mode::Unique).of(&program, &["ended"]);
+    ran.exited(0);
+    let early = "1 context ended while a thread was still in it";
+    assert!(ran.stderr().contains(early), "{}", ran.stderr());
+    let report = told(&lab, "report");
+    assert!(report.contains(early), "{report}");
+    let rows = told(&lab, "report --by context");
+    let (_, outside) = rows.split_once("\n\n").unwrap();
+    insta::assert_snapshot!("in_no_context", without_numbers(outside));
+    let ran = lab.run(Mode::Unique).of(&program, &["pool"]);
+    ran.exited(0);
+    assert!(!ran.stderr().contains("ended while"), "{}", ran.stderr());
 }
 
 /// What the documentation says to give to rustc for a client, with the lab's runtime for the installed one.

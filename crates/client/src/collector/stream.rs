@@ -48,6 +48,8 @@ pub struct StreamInfo {
     pub record_words: u32,
     /// The context that the thread was in, by its index.
     pub context: Option<u32>,
+    /// The context that it was still in after that had ended, by its index: this is of that time.
+    pub after: Option<u32>,
     /// The id of the thread of the same process that made this one, 0 if not known.
     pub creator: u32,
     /// The thread's serial number, from 1: ids are used again, and this is not.
@@ -105,6 +107,7 @@ impl Stream {
             dropped: slot.dropped.load(Ordering::Relaxed),
             record_words,
             context: slot.context.load(Ordering::Relaxed).checked_sub(1),
+            after: None,
             creator: slot.creator.load(Ordering::Relaxed),
             serial: slot.serial.load(Ordering::Relaxed),
             maker: slot.maker.load(Ordering::Relaxed),
@@ -129,6 +132,7 @@ impl Stream {
             // Those of the slot stand once.
             dropped: 0,
             context: None,
+            after: info.context,
             ..info
         };
         let skip = first as usize * record_words as usize;

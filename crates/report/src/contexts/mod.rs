@@ -7,8 +7,10 @@
 mod cover;
 mod render;
 
+pub use render::ended_early;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -70,6 +72,40 @@ impl Row {
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines
+    }
+}
+
+/// A thread that ran something outside of all contexts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// What people call it.
+    pub thread: String,
+    /// How many different PCs it recorded there.
+    pub pcs: u64,
+    /// It ran some of it when it was in no context.
+    pub before: bool,
+    /// It ran some of it in a context that had ended.
+    pub after: bool,
+}
+
+impl Outside {
+    fn new(thread: String) -> Self {
+        Self {
+            thread,
+            pcs: 0,
+            before: false,
+            after: false,
+        }
+    }
+
+    /// Why it is in no context, if that is known.
+    #[must_use]
+    pub fn note(&self) -> &'static str {
+        match (self.after, self.before) {
+            (false, _) => "",
+            (true, false) => " (after its context had ended)",
+            (true, true) => " (some after its context had ended)",
+        }
     }
 }
 
@@ -288,14 +324,39 @@ impl<'a> Contexts<'a> {
         self.outside
     }
 
-    /// The threads that ran outside of all contexts, each with how many of its PCs there are.
+    /// The threads that ran outside of all contexts.
     #[must_use]
-    pub fn threads_outside(&self) -> Vec<(String, u64)> {
-        let streams = self.coverage.streams.iter().zip(&self.row_of);
-        let outside = streams.filter(|(stream, row)| row.is_none() && stream.pcs > 0);
-        outside
-            .map(|(stream, _)| (stream.thread(), stream.pcs))
-            .collect()
+    pub fn threads_outside(&self) -> Vec<Outside> {
+        let mut threads: Vec<(StreamSet, Outside)> = Vec::new();
+        let mut place_of = HashMap::new();
+        let streams = self.coverage.streams.iter().zip(&self.row_of).enumerate();
+        let outside = streams.filter(|(_, (stream, row))| row.is_none() && stream.pcs > 0);
+        for (index, (stream, _)) in outside {
+            let place = *place_of.entry(stream.thread_key()).or_insert(threads.len());
+            if place == threads.len() {
+                threads.push((StreamSet::new(), Outside::new(stream.thread())));
+            }
+            let (streams, thread) = &mut threads[place];
+            streams.insert(index);
+            thread.pcs = stream.pcs;
+            match stream.is_after_context() {
+                true => thread.after = true,
+                false => thread.before = true,
+            }
+        }
+        for (streams, thread) in threads.iter_mut().filter(|(streams, _)| streams.len() > 1) {
+            let images = self.coverage.images.iter();
+            let sets = images.flat_map(|image| &image.recorded_by);
+            let sets = sets.filter(|(set, _)| set.meets(streams));
+            thread.pcs = sets.map(|(_, count)| count).sum();
+        }
+        threads.into_iter().map(|(_, thread)| thread).collect()
+    }
+
+    /// How many contexts had ended while a thread was in them that went on.
+    #[must_use]
+    pub fn ended_early(&self) -> usize {
+        self.coverage.ended_early(0..self.coverage.streams.len())
     }
 
     /// What the contexts with these names ran; with `only`, what nobody else ran.

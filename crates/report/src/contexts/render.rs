@@ -11,6 +11,22 @@ use super::{Contexts, Ran, Row};
 /// Threads that are listed, of those outside of all contexts.
 const THREADS: usize = 20;
 
+/// Warns of contexts that ended while a thread was still in them, if there are any.
+#[must_use]
+pub fn ended_early(contexts: u64) -> Option<String> {
+    match contexts {
+        0 => None,
+        1 => Some(
+            "1 context ended while a thread was still in it: what that ran from then on is in no context"
+                .to_owned(),
+        ),
+        n => Some(format!(
+            "{n} contexts ended while a thread was still in them: what those ran from then on is in no \
+             context"
+        )),
+    }
+}
+
 fn seconds(time: Duration) -> String {
     format!("{:.3}", time.as_secs_f64())
 }
@@ -70,12 +86,17 @@ impl Contexts<'_> {
             return Ok(());
         }
         writeln!(to, "\nin no context: {} lines, on", self.lines_outside())?;
-        for (thread, pcs) in threads.iter().take(THREADS) {
-            writeln!(to, "  {thread}: {pcs} PCs")?;
+        for one in threads.iter().take(THREADS) {
+            let pcs = if one.pcs == 1 { "PC" } else { "PCs" };
+            writeln!(to, "  {}: {} {pcs}{}", one.thread, one.pcs, one.note())?;
         }
         match threads.len().saturating_sub(THREADS) {
-            0 => Ok(()),
-            more => writeln!(to, "  and {more} more threads"),
+            0 => {}
+            more => writeln!(to, "  and {more} more threads")?,
+        }
+        match ended_early(self.ended_early() as u64) {
+            Some(text) => writeln!(to, "{text}"),
+            None => Ok(()),
         }
     }
 
@@ -97,7 +118,8 @@ impl Contexts<'_> {
         };
         let threads = self.threads_outside();
         let threads = threads.iter();
-        let threads = threads.map(|(thread, pcs)| json!({ "thread": thread, "pcs": pcs }));
+        let threads =
+            threads.map(|one| json!({ "thread": one.thread, "pcs": one.pcs, "after": one.after }));
         let all = json!({
             "contexts": self.rows().iter().map(row).collect::<Vec<_>>(),
             "outside": {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{is_cut, Coverage, Hits, StreamSet, StreamSummary};
+use super::{is_cut, Coverage, Hits, Parties, StreamSet, StreamSummary};
 
 /// Threads, as a user names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,9 +141,12 @@ impl Selection {
                 .collect();
             streams.union(&found);
             if found.is_empty() && streams.len() == before {
+                let mut seen = Parties::default();
+                let streams = coverage.streams.iter();
+                let each_once = streams.filter(|stream| seen.add(stream));
                 return Err(UnknownThread {
                     wanted: thread.to_string(),
-                    there: coverage.streams.iter().map(|s| s.thread()).collect(),
+                    there: each_once.map(StreamSummary::thread).collect(),
                 });
             }
         }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The part of a coverage that a report is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::{Coverage, Function, Operands, Seen, Selection, StreamIndex};
+use super::{Coverage, Function, Operands, Seen, Selection, StreamIndex, StreamSet};
 use crate::sources::{Filter, Outside, Verdict};
 
 /// What some threads ran in some files.
@@ -131,15 +131,26 @@ fn of_selection(
 }
 
 impl<'a> View<'a> {
-    /// A view of each of its streams alone.
+    /// A view of each of its threads alone, in all contexts.
     #[must_use]
     pub fn by_thread(&self, filter: &Filter) -> Vec<Self> {
-        let streams = self.selection.streams.iter();
-        streams
-            .filter(|stream| *stream < self.coverage.streams.len())
-            .map(|stream| {
+        let mut threads: Vec<StreamSet> = Vec::new();
+        let mut place_of = HashMap::new();
+        for index in self.selection.streams.iter() {
+            let Some(stream) = self.coverage.streams.get(index) else {
+                continue;
+            };
+            let place = *place_of.entry(stream.thread_key()).or_insert(threads.len());
+            if place == threads.len() {
+                threads.push(StreamSet::new());
+            }
+            threads[place].insert(index);
+        }
+        let threads = threads.into_iter();
+        threads
+            .map(|streams| {
                 let selection = Selection {
-                    streams: [stream].into_iter().collect(),
+                    streams,
                     exclusive: self.selection.exclusive,
                 };
                 Self::new(self.coverage, selection, filter)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report for programs. `docs/report.schema.json` says what stands where.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::style::shown;
 use super::tree::{crate_of, Totals};
 use super::Detail;
-use crate::coverage::{FileView, StreamSummary, View};
+use crate::coverage::{Coverage, FileView, StreamSummary, View};
 use crate::trace::{Loss, Mode, Scope};
 
 /// Grows when something changes that a reader could have relied on.
@@ -64,7 +65,7 @@ struct Thread<'a> {
     pid: u32,
     tid: u32,
     name: &'a str,
-    label: &'a str,
+    label: Cow<'a, str>,
     main: bool,
     records: u64,
     pcs: u64,
@@ -223,7 +224,7 @@ pub fn json(view: &View<'_>, detail: Detail, to: &mut dyn Write) -> io::Result<(
             .collect(),
         threads: threads
             .filter_map(|index| coverage.streams.get(index))
-            .map(of_thread)
+            .map(|stream| of_thread(coverage, stream))
             .collect(),
         pcs: view.pcs(),
         images: coverage
@@ -264,13 +265,13 @@ fn missing(loss: &Loss) -> Missing {
     }
 }
 
-fn of_thread(stream: &StreamSummary) -> Thread<'_> {
+fn of_thread<'a>(coverage: &'a Coverage, stream: &'a StreamSummary) -> Thread<'a> {
     Thread {
         run: stream.run,
         pid: stream.process.pid,
         tid: stream.info.tid,
         name: &stream.info.name,
-        label: &stream.info.label,
+        label: coverage.label_of(stream),
         main: stream.info.main,
         records: stream.records,
         pcs: stream.pcs,

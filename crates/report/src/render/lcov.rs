@@ -122,14 +122,13 @@ fn functions(file: &FileView<'_>, to: &mut dyn Write) -> io::Result<()> {
 
 /// The thread's name, if the view is of one of several. lcov allows letters, digits and underscores.
 fn test_name(view: &View<'_>) -> String {
-    if view.coverage.streams.len() < 2 {
+    let coverage = view.coverage;
+    let all = coverage.parties(0..coverage.streams.len());
+    if all.threads() < 2 || coverage.parties(view.selection.streams.iter()).threads() != 1 {
         return String::new();
     }
     let mut streams = view.selection.streams.iter();
-    let (Some(stream), None) = (streams.next(), streams.next()) else {
-        return String::new();
-    };
-    let Some(stream) = view.coverage.streams.get(stream) else {
+    let Some(stream) = streams.find_map(|index| coverage.streams.get(index)) else {
         return String::new();
     };
     let thread = stream.thread();

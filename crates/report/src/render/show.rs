@@ -8,7 +8,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::style::{harmless, head, number, plural, shown, Role, Style};
-use crate::coverage::{before, Coverage, Hits, Named, Step, StreamIndex, StreamSet};
+use crate::coverage::{
+    before, ContextKey, Coverage, Hits, Named, Parties, Step, StreamIndex, StreamSet, ThreadKey,
+};
 use crate::image::Search;
 use crate::place::Place;
 use crate::trace::{ContextId, Mode};
@@ -71,6 +73,9 @@ pub(super) struct Who {
     /// The functions that it was in before, in the order of time, if the order was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Vec<Before>>,
+    /// Which thread it is, and which context it is in.
+    #[serde(skip)]
+    keys: (ThreadKey, Option<ContextKey>),
 }
 
 #[derive(Debug, Serialize)]
@@ -255,11 +260,24 @@ fn who(all: &[Who], what: &str, options: &ShowOptions, to: &mut dyn Write) -> io
     if all.is_empty() {
         return Ok(());
     }
-    let rows = all.len() as u64;
-    writeln!(to, "{what} {}:", plural(rows, "thread"))?;
+    let mut parties = Parties::default();
+    for (thread, context) in all.iter().map(|one| one.keys) {
+        parties.insert(thread, context);
+    }
+    let contexts = match parties.contexts() {
+        0 => String::new(),
+        n => format!(" in {}", plural(n as u64, "context")),
+    };
+    let threads = plural(parties.threads() as u64, "thread");
+    writeln!(to, "{what} {threads}{contexts}:")?;
     let few = if options.all { usize::MAX } else { FEW };
+    let mut last = None;
     for one in all.iter().take(few) {
         let row = harmless(&format!("  {}", one.row()));
+        // What a thread ran after one context and after another are two streams.
+        if one.before.is_none() && last.replace(row.clone()).as_ref() == Some(&row) {
+            continue;
+        }
         writeln!(to, "{}", head(row.trim_end(), options.width.max(16)))?;
         let Some(before) = &one.before else { continue };
         let steps: Vec<String> = before
@@ -319,6 +337,7 @@ impl Who {
                 .join(" "),
             tid: stream.info.tid,
             thread: stream.thread(),
+            keys: (stream.thread_key(), stream.context_key()),
             contexts: contexts(run, stream.info.context),
             made_by: known(stream.info.creator),
             parent: known(stream.process.parent),

@@ -9,7 +9,8 @@ use super::style::{
 };
 use super::tree::{crate_of, Folder, Totals};
 use super::Detail;
-use crate::coverage::{FileView, Operands, Seen, StreamSummary, View};
+use crate::contexts::ended_early;
+use crate::coverage::{FileView, Operands, Parties, Seen, StreamSummary, View};
 use crate::trace::{Drops, Loss, Mode};
 
 /// What the report for people shows, and how.
@@ -151,7 +152,9 @@ impl Page<'_> {
     /// The heading of a thread's table.
     fn thread(&mut self, view: &View<'_>) -> io::Result<()> {
         let streams = view.selection.streams.iter();
-        for stream in streams.filter_map(|index| view.coverage.streams.get(index)) {
+        let streams = streams.filter_map(|index| view.coverage.streams.get(index));
+        let mut seen = Parties::default();
+        for stream in streams.filter(|stream| seen.add(stream)) {
             let command: Vec<_> = stream
                 .process
                 .command
@@ -652,14 +655,23 @@ impl Page<'_> {
             1 => "1 process".to_owned(),
             n => format!("{} processes", number(n as u64)),
         };
+        let parties: Parties = selected.iter().copied().collect();
+        let contexts = match parties.contexts() {
+            0 => String::new(),
+            n => format!(", {}", plural(n as u64, "context")),
+        };
         writeln!(self.to)?;
         writeln!(
             self.to,
-            "{recorded} · {} · {} · {} of {process}",
+            "{recorded} · {} · {} · {} of {process}{contexts}",
             plural(view.functions_ran() as u64, "function"),
             plural(view.lines_ran() as u64, "line"),
-            plural(selected.len() as u64, "thread"),
+            plural(parties.threads() as u64, "thread"),
         )?;
+        let early = coverage.ended_early(view.selection.streams.iter()) as u64;
+        if let Some(text) = ended_early(early) {
+            self.paragraph(&text, Role::Aside)?;
+        }
         let unknown: u64 = view
             .files
             .iter()
@@ -762,7 +774,8 @@ pub(super) fn alarms(view: &View<'_>) -> Vec<String> {
             plural(unknown, "PC")
         ));
     }
-    let overwritten = count(|stream| stream.count_lost.into());
+    let overwritten = selected.iter().copied().filter(|stream| stream.count_lost);
+    let overwritten = overwritten.collect::<Parties>().threads() as u64;
     if overwritten > 0 {
         alarms.push(format!(
             "the program overwrote the buffers of {}: their records may be wrong",

@@ -221,6 +221,15 @@ pub struct StreamInfo {
 }
 
 impl StreamInfo {
+    /// Whether it is what a thread ran in a context that had ended: it has the handle of one, and is in none.
+    #[must_use]
+    pub fn is_after_context(&self) -> bool {
+        let handle = rkcov_abi::Handle::from_raw(self.handle);
+        let of_context =
+            handle.is_some_and(|handle| handle.subsystem() == rkcov_abi::Subsystem::USER_FIRST);
+        of_context && self.context.is_none()
+    }
+
     /// A stream of `process` with nothing known and nothing in it.
     #[must_use]
     pub const fn new(process: ProcessId) -> Self {

@@ -43,7 +43,6 @@ const ranges = list => {
   return out.map(([a, b]) => a === b ? a : a + '-' + b).join(',');
 };
 const ran = pair => sets[ix.pairs[2 * pair]], maybe = pair => sets[ix.pairs[2 * pair + 1]];
-const size = set => set.reduce((n, [a, b]) => n + b - a + 1, 0);
 
 // What the choice of streams says of every pair: the same rule as the command's.
 function look(mask, only) {
@@ -140,33 +139,61 @@ function choose() {
 }
 
 // ---- who
-const called = i => {
-  const w = ix.who[i];
-  return (w.label ? w.label + ' · ' : '') + (w.main ? 'main thread' : w.name || 'thread') + ' ' + w.tid;
-};
+const thread = w => (w.main ? 'main thread' : w.name || 'thread') + ' ' + w.tid;
+const called = i => (ix.who[i].label ? ix.who[i].label + ' · ' : '') + thread(ix.who[i]);
 const kind = () => ix.who.some(w => w.label) ? 'context' : 'thread';
+// A thread has a stream for each context that it was in: streams are not what people count.
+const NONE = 'no context';
+const contextOf = w => w.label ? w.kind + ' ' + w.label : NONE;
+const threadsOf = list => new Set(list.map(i => ix.who[i].thread)).size;
+const contextsOf = list => new Set(list.map(i => contextOf(ix.who[i])).filter(c => c !== NONE)).size;
+const counted = list => {
+  const contexts = contextsOf(list), outside = threadsOf(list.filter(i => !ix.who[i].label));
+  if (!contexts) return many(outside, 'thread');
+  return many(contexts, 'context') + (outside ? ' and ' + many(outside, 'thread') + ' in no context' : '');
+};
+// Who ran something: a row for each context, with all that ran in it, and for each thread in no context.
+const ranBy = list => {
+  const by = new Map();
+  for (const i of list) {
+    const w = ix.who[i], key = w.label ? 'c' + contextOf(w) : 't' + w.thread;
+    if (!by.has(key)) by.set(key, {name: w.label || thread(w), key, of: []});
+    by.get(key).of.push(i);
+  }
+  return [...by.values()];
+};
+const whole = key => (key[0] === 'c' ? groups().find(g => g.key === key) : {of: ix.who.map((_, i) => i).filter(i => !ix.who[i].label && 't' + ix.who[i].thread === key)}).of;
+const recorded = set => members(set).filter(i => i < ix.who.length);
+const crowd = new Map();
+const crowdOf = pair => {
+  const set = ix.pairs[2 * pair];
+  if (!crowd.has(set)) { const list = recorded(sets[set]); crowd.set(set, {n: ranBy(list).length, text: counted(list)}); }
+  return crowd.get(set);
+};
 let grouped;
 function groups() {
   if (grouped) return grouped;
   const by = new Map();
   const into = (key, name, note, i) => {
-    if (!by.has(key)) by.set(key, {name, note, of: []});
+    if (!by.has(key)) by.set(key, {key, name, note, of: []});
     by.get(key).of.push(i);
   };
   const pids = new Set(ix.who.map(w => w.run + '/' + w.pid));
-  ix.who.forEach((w, i) => { if (w.label) into('c' + w.label, w.label, 'context', i); });
+  const labels = kind() === 'context';
+  ix.who.forEach((w, i) => { if (w.label) into('c' + contextOf(w), w.label, w.kind || 'context', i); });
+  if (labels) ix.who.forEach((w, i) => { if (!w.label) into('c', NONE, 'what ran in no context', i); });
   if (ix.runs.length > 1) ix.who.forEach((w, i) => into('r' + w.run, ix.runs[w.run].name, 'trace', i));
   if (pids.size > 1) ix.who.forEach((w, i) => into('p' + w.run + '/' + w.pid, 'process ' + w.pid, w.command, i));
   const mains = ix.who.filter(w => w.main).length;
   if (mains && mains < ix.who.length) ix.who.forEach((w, i) => into(w.main ? '1' : '2', w.main ? 'main threads' : 'workers', w.main ? 'the first thread of each process' : 'all other threads', i));
-  ix.who.forEach((w, i) => into('t' + i, called(i), (pids.size > 1 ? 'process ' + w.pid + ' · ' : '') + many(w.pcs, 'PC') + (w.lossy ? ' · records were lost' : ''), i));
+  ix.who.forEach((w, i) => into('t' + w.thread, thread(w), (pids.size > 1 ? 'process ' + w.pid + ' · ' : '') + (labels ? '' : many(w.pcs, 'PC')) + (w.lossy ? (labels ? '' : ' · ') + 'records were lost' : ''), i));
   grouped = [...by.values()];
   return grouped;
 }
 function chosen() {
   if (now.who === null) return now.only ? 'Only these ran it' : 'Everything';
   const group = groups().find(g => ranges(g.of) === now.who);
-  const name = group ? group.name : many(now.list.length, kind());
+  const name = group ? group.name : counted(now.list);
   return now.only ? 'Only ' + name : name;
 }
 
@@ -344,7 +371,7 @@ function overview() {
     '<section class="cards" aria-label="Sums">' + big('Lines', s.lr, s.la, 'lines') + big('Functions', s.fr, s.fa, 'functions') +
     '<div class="card"><h2>Unknown lines</h2><p class="big unknown">' + num(s.un) + '</p><details class="small"><summary>What is that?</summary>' + UNKNOWN_WHY + '</details></div>' +
     '<div class="card run"><h2>What ran</h2><p>' + command + '</p><p class="small">' +
-    many(ix.who.length, 'thread') + ' of ' + many(new Set(ix.who.map(w => w.run + '/' + w.pid)).size, 'process').replace('processs', 'processes') +
+    many(threadsOf([...ix.who.keys()]), 'thread') + ' of ' + many(new Set(ix.who.map(w => w.run + '/' + w.pid)).size, 'process').replace('processs', 'processes') + (kind() === 'context' ? ', ' + many(contextsOf([...ix.who.keys()]), 'context') : '') +
     (ix.mode === 'unique' ? ' · each place recorded once' : '') + '</p></div></section>' +
     '<section aria-labelledby="files-h"><div class="head"><h2 id="files-h">Files <span class="of" id="n-files"></span></h2><span class="tools">' +
     '<label><input type="checkbox" id="flat"' + (settings.flat ? ' checked' : '') + '> one list</label>' +
@@ -387,8 +414,8 @@ function people() {
   const labels = kind() === 'context';
   const by = new Map();
   ix.who.forEach((w, i) => {
-    const key = labels ? w.label || 'no context' : i;
-    if (!by.has(key)) by.set(key, {name: labels ? key : called(i), of: [], lines: 0, only: 0, pcs: 0});
+    const key = labels ? contextOf(w) : w.thread;
+    if (!by.has(key)) by.set(key, {name: labels ? w.label || NONE : called(i), of: [], lines: 0, only: 0, pcs: 0});
     const g = by.get(key);
     g.of.push(i); g.pcs += w.pcs;
   });
@@ -402,7 +429,7 @@ function people() {
   });
   list.sort((a, b) => b.lines - a.lines);
   const most = Math.max(1, list[0].lines), cut = settings.people ? list.length : 8;
-  return '<section aria-labelledby="who-h"><div class="head"><h2 id="who-h">Who ran it <span class="of">' + many(list.length, kind()) + '</span></h2></div>' +
+  return '<section aria-labelledby="who-h"><div class="head"><h2 id="who-h">Who ran it <span class="of">' + counted([...ix.who.keys()]) + '</span></h2></div>' +
     '<div class="wide"><table class="people"><thead><tr><th scope="col">' + (labels ? 'Context' : 'Thread') + '</th><td class="bar"></td><th scope="col" class="n">Lines</th><th scope="col" class="n">Nobody else</th><th scope="col" class="n">PCs</th></tr></thead><tbody>' +
     list.slice(0, cut).map(g => '<tr><th scope="row"><a href="' + link({who: ranges(g.of), only: false}) + '">' + esc(g.name) + '</a></th><td class="bar"><span class="meter who" aria-hidden="true"><i style="width:' +
       100 * g.lines / most + '%"></i></span></td><td class="n">' + num(g.lines) + '</td><td class="n">' + (g.only ? '<a href="' + link({who: ranges(g.of), only: true}) + '" aria-label="' + many(g.only, 'line') + ' that only ' + esc(g.name) + ' ran">' + num(g.only) + '</a>' : '0') +
@@ -463,11 +490,11 @@ function source(at, data) {
   const code = $('#code');
   const row = line => {
     const has = of.get(line), cls = has ? CLASS[has.is] : '', word = has ? WORD[has.is] : 'no code';
-    const n = has && people && has.is === RAN ? size(ran(has.pair)) : 0;
+    const {n, text: them} = has && people && has.is === RAN ? crowdOf(has.pair) : {n: 0};
     return '<div role="row" class="l ' + cls + '" id="L' + line + '"><a role="rowheader" class="ln" tabindex="-1" href="' + esc(link({file: path, line})) + '">' + line + '</a>' +
       (has && has.is !== ELSEWHERE ? '<span role="cell" class="sg"><span aria-hidden="true">' + SIGN[has.is] + '</span><span class="quiet">' + word + '</span></span>' : '<span role="cell" class="sg"></span>') +
       (counts ? '<span role="cell" class="ct">' + (has && has.is === RAN ? short(has.count) : '') + '</span>' : '') +
-      (people ? '<span role="cell" class="wh">' + (n ? '<button type="button" tabindex="-1" data-l="' + line + '" aria-label="' + many(n, kind()) + ' ran line ' + line + '">' + n + '</button>' : has && has.is !== RAN ? '<button type="button" tabindex="-1" data-l="' + line + '" aria-label="About line ' + line + '">·</button>' : '') + '</span>' : '') +
+      (people ? '<span role="cell" class="wh">' + (n ? '<button type="button" tabindex="-1" data-l="' + line + '" aria-label="' + them + ' ran line ' + line + '">' + n + '</button>' : has && has.is !== RAN ? '<button type="button" tabindex="-1" data-l="' + line + '" aria-label="About line ' + line + '">·</button>' : '') + '</span>' : '') +
       '<code role="cell">' + (text ? text[line - 1] || '' : has ? '<span class="of">' + word + '</span>' : '') + '</code></div>';
   };
   const every = text ? null : data.lines.map(l => l[0]);
@@ -583,17 +610,20 @@ const X = '<button type="button" class="icon x" aria-label="Close" data-close>×
 function about(line) {
   const has = open.of.get(line);
   if (!has) return;
-  const set = ran(has.pair), list = members(set), may = members(maybe(has.pair)).filter(i => i < ix.who.length && !list.includes(i));
+  const list = recorded(ran(has.pair)), may = recorded(maybe(has.pair)).filter(i => !list.includes(i));
   const fn = open.functions.filter(f => f.line <= line && line <= f.last).pop();
-  const item = i => '<li><span>' + esc(called(i)) + '</span> <a href="' + link({who: String(i), only: false, line}) + '">only this one’s report</a></li>';
-  const some = (list, title) => list.length ? '<h3>' + title + '</h3><ul class="list">' + list.slice(0, 200).map(item).join('') + '</ul>' + (list.length > 200 ? '<p class="of">and ' + num(list.length - 200) + ' more</p>' : '') : '';
+  const item = g => '<li><span>' + esc(g.name) + '</span> <a href="' + link({who: ranges(whole(g.key)), only: false, line}) + '">only this one’s report</a></li>';
+  const some = (list, title) => {
+    const by = ranBy(list);
+    return by.length ? '<h3>' + title + '</h3><ul class="list">' + by.slice(0, 200).map(item).join('') + '</ul>' + (by.length > 200 ? '<p class="of">and ' + num(by.length - 200) + ' more</p>' : '') : '';
+  };
   const key = ranges(list);
   dialog('Line ' + line, X + '<h2>Line ' + line + ' <span class="fs ' + CLASS[has.is] + '">' + (SIGN[has.is] || '·') + ' ' + WORD[has.is] + '</span></h2>' +
     '<p class="of">' + (fn ? 'in <code>' + esc(fn.name) + '</code>' : '') + (ix.mode === 'trace' && list.length ? ' · recorded ' + num(has.count) + (has.count === 1 ? ' time' : ' times') + ' at least' : '') + '</p>' +
     (has.is === UNKNOWN ? '<p>' + UNKNOWN_WHY + '</p>' : '') +
     (has.is === MISSED ? '<p>' + (list.length ? 'None of those that are shown ran it. Others did.' : 'What was recorded shows that control did not get here.') + '</p>' : '') +
-    some(list, many(list.length, kind()) + ' ran it') +
-    (list.length && list.length < ix.who.length ? '<p><a href="' + link({who: key, only: false, line}) + '">The report of these ' + num(list.length) + '</a> · <a href="' + link({who: key, only: true, file: null}) + '">What only these ran</a></p>' : '') +
+    some(list, counted(list) + ' ran it') +
+    (list.length && list.length < ix.who.length ? '<p><a href="' + link({who: key, only: false, line}) + '">The report of these ' + num(ranBy(list).length) + '</a> · <a href="' + link({who: key, only: true, file: null}) + '">What only these ran</a></p>' : '') +
     some(may, 'It may have run in'), 'panel');
 }
 function whoPanel() {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::super::style::{self, number, plural};
 use super::super::text::{alarms, excluded};
 use super::super::tree::crate_of;
-use crate::coverage::{Hits, Selection, SourceFile, StreamSet, View};
+use crate::coverage::{Coverage, Hits, Selection, SourceFile, StreamSet, StreamSummary, View};
 use crate::sources::{Filter, Verdict};
 
 /// Grows with every change that an older program could not read.
@@ -59,7 +59,12 @@ struct Who {
     pid: u32,
     tid: u32,
     name: String,
+    /// The name of the context, empty if it is in none.
     label: String,
+    /// What sort of context that is.
+    kind: String,
+    /// The number of its thread among those of the report: it has a stream for each context.
+    thread: usize,
     main: bool,
     records: u64,
     pcs: u64,
@@ -202,7 +207,7 @@ impl Index {
             title: title(view),
             mode: coverage.mode.name(),
             runs: coverage.runs.iter().map(run).collect(),
-            who: coverage.streams.iter().map(who).collect(),
+            who: all_who(coverage),
             files: files.collect(),
             sets: pairs.set_list,
             pairs: pairs.pair_list,
@@ -248,13 +253,27 @@ fn words(command: &[std::ffi::OsString]) -> Vec<String> {
         .collect()
 }
 
-fn who(stream: &crate::coverage::StreamSummary) -> Who {
+fn all_who(coverage: &Coverage) -> Vec<Who> {
+    let mut threads = FxHashMap::default();
+    let streams = coverage.streams.iter();
+    let numbered = streams.map(|stream| {
+        let next = threads.len();
+        let thread = *threads.entry(stream.thread_key()).or_insert(next);
+        who(coverage, stream, thread)
+    });
+    numbered.collect()
+}
+
+fn who(coverage: &Coverage, stream: &StreamSummary, thread: usize) -> Who {
+    let context = coverage.context_of(stream);
     Who {
         run: stream.run,
         pid: stream.process.pid,
         tid: stream.info.tid,
         name: stream.info.name.clone(),
-        label: stream.info.label.clone(),
+        label: coverage.label_of(stream).into_owned(),
+        kind: context.map_or_else(String::new, |context| context.kind.to_string()),
+        thread,
         main: stream.info.main,
         records: stream.records,
         pcs: stream.pcs,
