@@ -32,6 +32,17 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The program of `rkcov run` is not there, and something like it is.
+    #[error("cannot run {}: there is no such program; {hint}", program.display())]
+    NoProgram {
+        /// As it was given.
+        program: OsString,
+        /// What may be meant.
+        hint: String,
+    },
+    /// The folder of the trace is not there.
+    #[error("{}: no such folder", .0.display())]
+    NoFolder(PathBuf),
     /// An input of `rkcov run --each` is not there.
     #[error("cannot read the input {}", path.display())]
     Input {
@@ -95,6 +106,7 @@ impl Error {
             Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ExitCode::from(127)
             }
+            Self::NoProgram { .. } => ExitCode::from(127),
             Self::Program { .. } => ExitCode::from(126),
             // What the program says of itself is worth more.
             Self::Lost { outcome, .. } if *outcome != Outcome::Exited(0) => {
@@ -105,6 +117,7 @@ impl Error {
             | Self::Unpack(_)
             | Self::Memory(_)
             | Self::Trace { .. }
+            | Self::NoFolder(_)
             | Self::Input { .. }
             | Self::Lost { .. }
             | Self::Report(_)

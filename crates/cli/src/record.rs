@@ -10,8 +10,9 @@ use rkcov::program::{self, Outcome};
 use rkcov_report::contexts::ended_early;
 use rkcov_report::trace::{ContextKind, DropReason, Info, Writer};
 use std::cell::RefCell;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -163,7 +164,12 @@ pub fn record_work(
     let mut info = Info::new(collect::mode_of(what.mode.recording()));
     info.command = each::shown(command);
     info.directory = directory;
-    let mut writer = Writer::create(output, &info).map_err(failed)?;
+    let mut writer = Writer::create(output, &info).map_err(|source| match output.parent() {
+        Some(folder) if source.kind() == io::ErrorKind::NotFound && !folder.exists() => {
+            Error::NoFolder(folder.to_owned())
+        }
+        _ => failed(source),
+    })?;
 
     let buffer_words = what.buffer_words.unwrap_or(what.mode.buffer_words());
     let mut options = Options::new(what.mode.recording(), buffer_words);
@@ -193,10 +199,7 @@ pub fn record_work(
         // user, in the middle of the program's output; nothing is lost by it.
         let _ = collector.borrow_mut().relieve();
     })
-    .map_err(|source| Error::Program {
-        program: command.get_program().to_owned(),
-        source,
-    })?;
+    .map_err(|source| not_run(command.get_program(), source))?;
     let mut collector = collector.into_inner();
     let patience = match what.wait {
         None => Some(PATIENCE),
@@ -223,6 +226,25 @@ pub fn record_work(
         outcome: ended.1,
         totals,
     })
+}
+
+/// Why a program cannot be run, and what may be meant.
+fn not_run(program: &OsStr, source: io::Error) -> Error {
+    let name = program.as_bytes();
+    let hint = if source.kind() != io::ErrorKind::NotFound {
+        None
+    } else if !name.contains(&b'/') && Path::new(program).is_file() {
+        Some(format!("did you mean ./{}?", program.display()))
+    } else if name.iter().any(|byte| b" |&;<>$".contains(byte)) {
+        Some("a shell runs command lines: rkcov run -- sh -c 'COMMANDS'".to_owned())
+    } else {
+        None
+    };
+    let program = program.to_owned();
+    match hint {
+        Some(hint) => Error::NoProgram { program, hint },
+        None => Error::Program { program, source },
+    }
 }
 
 /// How long processes are waited for that the program leaves behind, if nobody says otherwise: most
@@ -300,6 +322,12 @@ impl Recorded {
             ));
         }
         text
+    }
+
+    /// Whether nothing was recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.totals.records == 0
     }
 
     fn lost(&self, reason: DropReason) -> bool {

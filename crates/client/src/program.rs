@@ -224,7 +224,14 @@ pub fn run_all_apart(
             // A child that is gone needs to know nothing.
             let _ = theirs.write_all(&message(&ended));
             drop(theirs);
-            let status = status_of(child);
+            let outcome = status_of(child);
+            if let Outcome::Killed(signal) = outcome {
+                let text = format!(
+                    "rkcov: the trace is lost: signal {signal} killed the process of rkcov that writes it\n"
+                );
+                let _ = io::stderr().write_all(text.as_bytes());
+            }
+            let status = outcome.shell_status().into();
             // SAFETY: ends the process. What is to be put in order, the child has put.
             unsafe { libc::_exit(status) }
         }
@@ -313,8 +320,8 @@ fn join_parent() {
     }
 }
 
-/// Waits for the child and returns the status to end with. Signals to end are passed to the child.
-fn status_of(child: libc::pid_t) -> i32 {
+/// Waits for the child and returns how it ended. Signals to end are passed to the child.
+fn status_of(child: libc::pid_t) -> Outcome {
     let set = passed_on();
     let _mask = Mask::block(&set);
     let timeout = libc::timespec {
@@ -323,7 +330,7 @@ fn status_of(child: libc::pid_t) -> i32 {
     };
     loop {
         if let Some(outcome) = changed(child) {
-            return outcome.shell_status().into();
+            return outcome;
         }
         reap_orphans(&[child]);
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();

@@ -16,7 +16,11 @@ use regex::Regex;
 /// A glob matches a whole path or the end of one, a file or a folder: `pool.c`, `lib/*.c`,
 /// `**/test/`. `*` and `?` do not match a slash. A regular expression matches anywhere in the path.
 #[derive(Clone, Debug)]
-pub struct Pattern(Matcher);
+pub struct Pattern {
+    /// As somebody typed it, if somebody did.
+    typed: Option<String>,
+    matcher: Matcher,
+}
 
 #[derive(Clone, Debug)]
 enum Matcher {
@@ -41,7 +45,7 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, BadPattern> {
         if let Some(regex) = text.strip_prefix("re:") {
-            return Ok(Self(Matcher::Regex(Regex::new(regex)?)));
+            return Ok(Self::typed(text, Matcher::Regex(Regex::new(regex)?)));
         }
         let path = text.strip_prefix("./").unwrap_or(text);
         let path = path.trim_end_matches('/');
@@ -50,7 +54,7 @@ impl FromStr for Pattern {
             let whole = format!("{}{path}{}", around.0, around.1);
             set.add(GlobBuilder::new(&whole).literal_separator(true).build()?);
         }
-        Ok(Self(Matcher::Glob(set.build()?)))
+        Ok(Self::typed(text, Matcher::Glob(set.build()?)))
     }
 }
 
@@ -58,13 +62,29 @@ impl Pattern {
     /// Matches this folder and all that is in it, whatever characters its name has.
     #[must_use]
     pub fn below(folder: &Path) -> Self {
-        Self(Matcher::Below(folder.to_owned()))
+        Self {
+            typed: None,
+            matcher: Matcher::Below(folder.to_owned()),
+        }
+    }
+
+    fn typed(text: &str, matcher: Matcher) -> Self {
+        Self {
+            typed: Some(text.to_owned()),
+            matcher,
+        }
+    }
+
+    /// What somebody typed, if somebody did.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.typed.as_deref()
     }
 
     /// Whether it matches this path.
     #[must_use]
     pub fn matches(&self, path: &Path) -> bool {
-        match &self.0 {
+        match &self.matcher {
             Matcher::Glob(set) => set.is_match(path),
             Matcher::Regex(regex) => regex.is_match(&path.to_string_lossy()),
             Matcher::Below(folder) => path.starts_with(folder),

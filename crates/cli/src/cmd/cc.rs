@@ -41,9 +41,14 @@ On x86-64 rkcov replaces the compiler's call at each edge by a check, before the
 passes -B with a folder that contains its own `as`, which runs the real one, and passes \
 -fno-integrated-as to clang. Code that clang compiles with -flto keeps its calls.
 
-rkcov adds arguments and does not change or reorder yours. It adds nothing to a command line that \
-compiles no code, compiles for another machine or without a C library, or has its own coverage \
-options.
+rkcov adds arguments and does not change or reorder yours:
+  to compile: -fsanitize-coverage=trace-pc (clang: by -Xclang), with --cmp also trace-cmp; -B as said \
+above; -g1 (clang: -gline-tables-only) if there is no -g, and behind -g0
+  to link: the runtime, and linker options that export its functions to the program's shared libraries
+So compile and link with `rkcov cc`: objects that another compiler links lack the runtime, and code \
+that another compiler compiled is not recorded. RKCOV_VERBOSE=1 prints the whole command. It adds \
+nothing to a command line that compiles no code, compiles for another machine or without a C library, \
+or has its own coverage options.
 
 rkcov adds the folder of <rkcov.h> after all other include folders, for programs that are clients of \
 their own kcov.

@@ -155,6 +155,10 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
     let mut search = Search::with_binaries(&how.binaries);
     search.moved.clone_from(&how.moved);
     with_coverage(files, &search, |coverage, _| {
+        // What is missing was said; that no line is known follows from it.
+        if coverage.nothing_remains() {
+            return Ok(ExitCode::FAILURE);
+        }
         answer(question, how, &coverage)
     })
 }

@@ -3,7 +3,7 @@
 
 use crate::config::Choice;
 use crate::look::Screen;
-use crate::reporter::{self, hexadecimal, List, Options, Request, Wanted};
+use crate::reporter::{self, hexadecimal, Flag, List, Options, Request, Wanted};
 use rkcov_report::sources::Pattern;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,10 +20,13 @@ pub struct Args {
     /// cobertura, XML for CI services; drcov, for disassembler plugins; github, annotations for a GitHub
     /// workflow, and its summary if GITHUB_STEP_SUMMARY is set; markdown, totals and a table of files;
     /// badge, an SVG badge with the line coverage. With PATH, the report is written to PATH. May be
-    /// repeated [default: text]
+    /// repeated. --html, --json and so on are short for --format html and so on [default: text]
     #[arg(long, value_name = "FORMAT[=PATH]")]
     format: Vec<Wanted>,
-    /// Write the report to this file; for the format without its own PATH
+    #[command(flatten)]
+    flag: Flag,
+    /// Write the report to this file; for the format without its own PATH. Without --format, the end of
+    /// PATH says the format: .html, .json, .info (lcov), .xml (cobertura), .md (markdown), .svg (badge)
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Report a list of PCs instead of a trace: return addresses as kcov records them, in hexadecimal,
@@ -80,7 +83,10 @@ pub fn run(args: Args) -> Result<ExitCode, reporter::Error> {
         files: args.files,
         list,
         salvage: args.salvage,
-        formats: args.format,
+        formats: match args.flag {
+            Flag(Some(format)) => vec![format.into()],
+            Flag(None) => args.format,
+        },
         output: args.output,
         exclude: args.exclude,
         project: args.project,

@@ -3,7 +3,7 @@
 
 use crate::each;
 use crate::error::{self, say, Error};
-use crate::record::{record_work, Found, Recorded, What, Work};
+use crate::record::{record_work, Found, Mode, Recorded, What, Work};
 use crate::reporter::{self, Request, Wanted};
 use crate::toolchain::find;
 use rkcov::collector::REFUSAL;
@@ -23,7 +23,8 @@ pub struct Args {
     context: Option<OsString>,
     #[command(flatten)]
     each: each::Inputs,
-    /// The trace file to write [default: the program's name with .rkcov, in this folder]
+    /// The trace file to write; a file that is there is replaced [default: the program's name with .rkcov, in
+    /// this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write a report at the end, like `rkcov report`: text, lcov, json or pcs, to PATH or standard output
@@ -84,8 +85,16 @@ fn summary(args: &Args, output: &Path, recorded: &Recorded) -> String {
     let program = args.command.first().map_or(OsStr::new(""), |p| p);
     let shown = Path::new(program).display();
     let hint = match recorded.found() {
+        Found::Coverage | Found::NothingRan
+            if args.what.mode == Mode::Cmp && recorded.is_empty() =>
+        {
+            format!("rkcov: no comparison was recorded: was {shown} built with `rkcov cc --cmp`?\n")
+        }
         Found::Coverage | Found::Strangers | Found::Refused => String::new(),
-        Found::NoInstrumentation if has_runtime(program) => format!(
+        Found::NoInstrumentation if has(program, SITES) && !has(program, REFUSAL) => format!(
+            "rkcov: {shown} has instrumented code, but not the runtime: link it with `rkcov cc`, too\n"
+        ),
+        Found::NoInstrumentation if has(program, REFUSAL) => format!(
             "rkcov: {shown} has the runtime, but was not recorded: it is setuid, or the process that \
              started it closed its files and changed its user or its environment\n"
         ),
@@ -94,18 +103,20 @@ fn summary(args: &Args, output: &Path, recorded: &Recorded) -> String {
              CC=\"rkcov cc\" (on make's command line if the makefile sets CC), or with `cargo rkcov \
              build`\n"
         ),
-        Found::NothingRan => {
-            format!("rkcov: {shown} has the runtime, but ran no instrumented code\n")
-        }
+        Found::NothingRan => format!(
+            "rkcov: {shown} has the runtime, but ran no instrumented code; compile with `rkcov cc`, not only link\n"
+        ),
     };
     format!("{hint}{}", recorded.summary(output))
 }
 
-/// Whether the runtime is in the file of a program that did not come to us.
-fn has_runtime(program: &OsStr) -> bool {
+/// The section of checks, which a file has whose code has some.
+const SITES: &[u8] = b"rkcov_sites";
+
+/// Whether these bytes are in the file of a program that did not come to us: the runtime's, for instance.
+fn has(program: &OsStr, what: &[u8]) -> bool {
     let bytes = find(program)
         .ok()
         .and_then(|found| fs::read(found.path).ok());
-    let mark = |bytes: Vec<u8>| bytes.windows(REFUSAL.len()).any(|part| part == REFUSAL);
-    bytes.is_some_and(mark)
+    bytes.is_some_and(|bytes| memchr::memmem::find(&bytes, what).is_some())
 }

@@ -50,9 +50,16 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let search = Search::with_binaries(&args.binaries);
     let answer = with_coverage(&args.files, &search, |coverage, traces| {
+        // What is missing was said; that no line is known follows from it.
+        if coverage.nothing_remains() {
+            return Ok(None);
+        }
         let places = Place::named(&coverage, &args.place)?;
-        Ok::<_, Error>(Answer::of(&coverage, &places, traces, &search))
+        Ok::<_, Error>(Some(Answer::of(&coverage, &places, traces, &search)))
     })?;
+    let Some(answer) = answer else {
+        return Ok(ExitCode::FAILURE);
+    };
     let look = args.screen.look();
     let options = ShowOptions {
         width: look.width,

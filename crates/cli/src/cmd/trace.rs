@@ -3,7 +3,7 @@
 
 use super::traces::{print, with_coverage};
 use crate::look::Screen;
-use crate::reporter::Error;
+use crate::reporter::{together, Error};
 use clap::ValueEnum;
 use rkcov_report::contexts::{Contexts, Name};
 use rkcov_report::coverage::{Coverage, Named, Selection, Thread};
@@ -39,8 +39,9 @@ pub struct Args {
     /// Show only these threads: main, workers, a thread's id or name
     #[arg(long, value_name = "THREAD")]
     thread: Vec<Thread>,
-    /// Show what ran in these contexts, such as tests: a name, one with * for any characters, or re:REGEX
-    #[arg(long, value_name = "NAME", conflicts_with = "thread")]
+    /// Show what ran in these contexts, such as tests: a name, one with * for any characters, or re:REGEX;
+    /// with --thread, what these threads ran in them
+    #[arg(long, value_name = "NAME")]
     context: Vec<Name>,
     /// Search this folder for executables and libraries that were moved
     #[arg(long, value_name = "DIR")]
@@ -91,8 +92,9 @@ fn has_order(traces: &[Named<'_>]) -> Result<(), Error> {
 }
 
 fn selection(args: &Args, coverage: &Coverage) -> Result<Selection, Error> {
-    if args.context.is_empty() {
-        return Ok(Selection::threads(coverage, &args.thread, false)?);
-    }
-    Ok(Contexts::selection(coverage, &args.context, false)?)
+    let contexts = match args.context.is_empty() {
+        true => None,
+        false => Some(Contexts::selection(coverage, &args.context, false)?),
+    };
+    together(coverage, contexts, &args.thread, false)
 }

@@ -127,14 +127,18 @@ pub enum Error {
     },
     /// Files that ran are not there.
     #[error(
-        "the report is incomplete: {} that ran {} missing, see above; --allow-missing accepts this",
-        if *count == 1 { "1 file".to_owned() } else { format!("{count} files") },
-        if *count == 1 { "is" } else { "are" }
+        "the report is incomplete: {}, see above; --allow-missing accepts this",
+        absent(*missing, *rebuilt)
     )]
     Absent {
-        /// How many.
-        count: usize,
+        /// How many are missing.
+        missing: usize,
+        /// How many were built again since.
+        rebuilt: usize,
     },
+    /// A thread and a context that have nothing in common.
+    #[error("none of these threads ran anything in these contexts")]
+    NotTogether,
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -152,4 +156,23 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+}
+
+fn absent(missing: usize, rebuilt: usize) -> String {
+    let files = |n: usize| match n {
+        1 => "1 file that ran".to_owned(),
+        n => format!("{n} files that ran"),
+    };
+    let are = |n: usize| if n == 1 { "is" } else { "are" };
+    let were = |n: usize| if n == 1 { "was" } else { "were" };
+    match (missing, rebuilt) {
+        (n, 0) => format!("{} {} missing", files(n), are(n)),
+        (0, n) => format!("{} {} rebuilt since", files(n), were(n)),
+        (m, r) => format!(
+            "{} {} missing, and {r} {} rebuilt since",
+            files(m),
+            are(m),
+            were(r)
+        ),
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::percent::Percent;
 use super::{warn, Error, Reporter, Thresholds};
-use rkcov_report::coverage::{StreamSummary, View};
+use rkcov_report::coverage::{ImageSummary, StreamSummary, View};
 use rkcov_report::image::Problem;
 use rkcov_report::trace::Mode;
 
@@ -29,13 +29,13 @@ impl Reporter<'_> {
             }
         }
         warn_of_changes(view);
-        let absent = view.coverage.images.iter().filter(|image| {
-            let mut problems = image.problems.iter();
-            problems.any(Problem::is_absence)
-        });
-        let count = absent.count();
-        if count > 0 && !options.allow_missing {
-            return Err(Error::Absent { count });
+        let absent = view.coverage.images.iter();
+        let absent = absent.filter_map(ImageSummary::absence);
+        let (rebuilt, missing): (Vec<_>, Vec<_>) =
+            absent.partition(|problem| matches!(problem, Problem::Changed { .. }));
+        let (missing, rebuilt) = (missing.len(), rebuilt.len());
+        if missing + rebuilt > 0 && !options.allow_missing {
+            return Err(Error::Absent { missing, rebuilt });
         }
         let configured = self.request.thresholds == Thresholds::OfConfiguration;
         match least {

@@ -11,11 +11,12 @@ mod options;
 mod percent;
 
 pub use error::Error;
-pub use format::{Format, Wanted};
+pub(crate) use format::{flagged, flags};
+pub use format::{Flag, Format, Wanted};
 pub(crate) use list::hexadecimal;
 pub use list::List;
 pub use options::Options;
-pub(crate) use options::Remap;
+pub(crate) use options::{together, Remap};
 pub(crate) use percent::Percent;
 
 use crate::config::{self, Choice};
@@ -26,12 +27,12 @@ use crate::progress::Shown;
 use crate::since::Changes;
 use rkcov::program::limits_are_errors;
 use rkcov_report::contexts::Contexts;
-use rkcov_report::coverage::{Coverage, Named, Selection, View};
+use rkcov_report::coverage::{Coverage, Named, View};
 use rkcov_report::image::Search;
 use rkcov_report::progress::Progress;
 use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
-use rkcov_report::trace::{Trace, TraceFile};
+use rkcov_report::trace::{Trace, TraceFile, ADVICE};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub struct Request {
     pub list: Option<List>,
     /// Whether to report the valid part of a damaged trace.
     pub salvage: bool,
-    /// Formats and where they go; none stands for text.
+    /// Formats and where they go; none stands for what the end of the output's path says, or text.
     pub formats: Vec<Wanted>,
     /// Where the report goes whose format does not say it.
     pub output: Option<PathBuf>,
@@ -141,6 +142,8 @@ impl Request {
 /// A trace cannot be read, or a report cannot be written.
 pub fn write(mut request: Request) -> Result<ExitCode, Error> {
     let config = request.choice.read()?;
+    // Those of the configuration are for other reports, too.
+    let asked = request.options.filter.clone();
     request.complete(config.report);
     let request = &request;
     if request.options.exclusive && request.options.thread.is_empty() && !request.options.by_thread
@@ -173,7 +176,10 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
         traces.push(if request.salvage {
             let (trace, wrong) = file.salvage()?;
             if let Some(wrong) = wrong {
-                warn(&Chain(&wrong));
+                // Its advice is to do what was done.
+                let text = Chain(&wrong).to_string();
+                let (text, _) = text.split_once(ADVICE).unwrap_or((&text, ""));
+                warn(&format_args!("{text}; the report is of what comes before"));
             }
             trace
         } else {
@@ -198,6 +204,9 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
     } else {
         Some(coverage(request, &named, shown.progress())?)
     };
+    if let Some(coverage) = &coverage {
+        warn_of_filters(&asked, coverage);
+    }
     let reporter = Reporter::new(request, &named, coverage.as_ref())?;
     let mut shown = Some(shown);
     for Wanted { format, path } in &wanted {
@@ -253,7 +262,8 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
 fn places(request: &Request) -> Result<Vec<Wanted>, Error> {
     let mut wanted = request.formats.clone();
     if wanted.is_empty() {
-        wanted.push(Format::Text.into());
+        let of_path = request.output.as_deref().and_then(Format::of_path);
+        wanted.push(of_path.unwrap_or(Format::Text).into());
     }
     let mut open = wanted.iter_mut().filter(|wanted| wanted.path.is_none());
     match (open.next(), open.next(), &request.output) {
@@ -299,6 +309,18 @@ fn coverage(
         warn(misplaced);
     }
     Ok(coverage)
+}
+
+/// Says which patterns no source matches.
+fn warn_of_filters(filters: &[Pattern], coverage: &Coverage) {
+    if coverage.files.is_empty() {
+        return;
+    }
+    let matches = |filter: &&Pattern| coverage.files.keys().any(|path| filter.matches(path));
+    let without = filters.iter().filter(|filter| !matches(filter));
+    for text in without.filter_map(Pattern::text) {
+        warn(&format_args!("no source matches {text}"));
+    }
 }
 
 /// Which sources are shown.
@@ -360,12 +382,9 @@ impl<'a> Reporter<'a> {
             return Ok(reporter);
         };
         let filter = filter(request, coverage);
-        let selection = match request.options.contexts.selection(coverage)? {
-            Some(selection) => selection,
-            None => {
-                Selection::threads(coverage, &request.options.thread, request.options.exclusive)?
-            }
-        };
+        let options = &request.options;
+        let contexts = options.contexts.selection(coverage)?;
+        let selection = together(coverage, contexts, &options.thread, options.exclusive)?;
         let mut view = View::new(coverage, selection, &filter);
         if let Some(rev) = &request.options.since {
             Changes::since(rev)?.restrict(&mut view);

@@ -2,9 +2,10 @@
 //! The options that decide what a report shows, for each command that reports.
 
 use super::percent::Percent;
+use super::Error;
 use clap::ValueEnum;
 use rkcov_report::contexts::{self, Contexts, Name};
-use rkcov_report::coverage::{Coverage, Selection, Thread};
+use rkcov_report::coverage::{Coverage, Selection, StreamSet, Thread};
 use rkcov_report::sources::Pattern;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -85,8 +86,9 @@ pub struct Options {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Contexts")]
 pub struct Contextual {
-    /// Show what these contexts ran, such as tests: a name, one with * for any characters, or re:REGEX
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["thread", "by_thread", "exclusive"])]
+    /// Show what these contexts ran, such as tests: a name, one with * for any characters, or re:REGEX;
+    /// with --thread, what these threads ran in them
+    #[arg(long, value_name = "NAME", conflicts_with = "exclusive")]
     context: Vec<Name>,
     /// Show what only these contexts ran
     #[arg(long, value_name = "NAME", conflicts_with_all = ["context", "thread", "by_thread", "exclusive"])]
@@ -121,6 +123,33 @@ impl Contextual {
         };
         Contexts::selection(coverage, names, only).map(Some)
     }
+}
+
+/// The streams that a report is about: those of some threads, those of some contexts, or of these threads in
+/// these contexts.
+pub(crate) fn together(
+    coverage: &Coverage,
+    contexts: Option<Selection>,
+    threads: &[Thread],
+    exclusive: bool,
+) -> Result<Selection, Error> {
+    let threads_alone = || Selection::threads(coverage, threads, exclusive);
+    let Some(contexts) = contexts else {
+        return Ok(threads_alone()?);
+    };
+    if threads.is_empty() {
+        return Ok(contexts);
+    }
+    let of_threads = threads_alone()?.streams;
+    let both = contexts.streams.iter();
+    let streams: StreamSet = both.filter(|stream| of_threads.contains(*stream)).collect();
+    if streams.is_empty() {
+        return Err(Error::NotTogether);
+    }
+    Ok(Selection {
+        streams,
+        ..contexts
+    })
 }
 
 /// Another name for a folder: `FROM=TO`.

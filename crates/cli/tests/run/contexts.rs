@@ -446,21 +446,17 @@ fn the_page_and_json_name_contexts_of_every_kind() {
     let lab = Lab::new();
     let program = program(&lab, Build::Checks);
     std::fs::write(lab.path("lines"), "plain\nnested\n").unwrap();
-    let kinds: &[(&[&str], &[&str], &[(&str, &str)])] = &[
+    let kinds = [
         (
-            &[],
-            &["pool"],
-            &[("", ""), ("GET /a", "request"), ("GET /b", "request")],
+            "",
+            "pool",
+            vec![("", ""), ("GET /a", "request"), ("GET /b", "request")],
         ),
+        ("--context nightly", "plain", vec![("nightly", "user")]),
         (
-            &["--context", "nightly"],
-            &["plain"],
-            &[("nightly", "user")],
-        ),
-        (
-            &["--each-line", "lines"],
-            &[],
-            &[
+            "--each-line lines",
+            "",
+            vec![
                 ("inner", "test"),
                 ("nested", "input"),
                 ("outer", "test"),
@@ -472,8 +468,10 @@ fn the_page_and_json_name_contexts_of_every_kind() {
     let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     for (options, arguments, expected) in kinds {
         let mut run = lab.run(Mode::Unique);
-        run.command.args(*options).current_dir(lab.path(""));
-        run.of(&program, arguments).exited(0);
+        run.command.args(options.split_whitespace());
+        run.command.current_dir(lab.path(""));
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        run.of(&program, &arguments).exited(0);
         let owned = |(name, kind): &(&str, &str)| ((*name).to_owned(), (*kind).to_owned());
         let expected: BTreeSet<_> = expected.iter().map(owned).collect();
         let page = index_of_page(&lab, "");
@@ -493,12 +491,17 @@ fn the_page_and_json_name_contexts_of_every_kind() {
     lab.run(Mode::Unique).of(&program, &["pool"]).exited(0);
     let page = index_of_page(&lab, " --context *a");
     let who = page["who"].as_array().unwrap();
-    let chosen = |label: &str| -> Vec<String> {
+    let chosen = |label: &str| -> Vec<usize> {
         let streams = who.iter().enumerate();
         let streams = streams.filter(|(_, one)| one["label"] == label);
-        streams.map(|(at, _)| at.to_string()).collect()
+        streams.map(|(at, _)| at).collect()
     };
-    assert_eq!(page["first"]["who"], chosen("GET /a").join(","));
+    let first = page["first"]["who"].as_str().unwrap().split(',');
+    let first = first.flat_map(|range| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        from.parse::<usize>().unwrap()..=to.parse().unwrap()
+    });
+    assert_eq!(first.collect::<Vec<_>>(), chosen("GET /a"));
     assert_eq!(chosen("GET /b").len(), 2);
     let threads: BTreeSet<u64> = who
         .iter()
@@ -568,6 +571,84 @@ fn contexts_that_ended_with_a_thread_in_them_are_said() {
     let ran = lab.run(Mode::Unique).of(&program, &["pool"]);
     ran.exited(0);
     assert!(!ran.stderr().contains("ended while"), "{}", ran.stderr());
+}
+
+/// What a command on the lab's trace answers: what it prints if `prints`, what it says, and its status.
+fn answered(lab: &Lab, command: &[&str], prints: bool) -> String {
+    let mut rkcov = Command::new(RKCOV);
+    rkcov.args(command).arg("trace.rkcov");
+    let output = rkcov.current_dir(lab.path("")).output().unwrap();
+    let printed = if prints { &output.stdout[..] } else { b"" };
+    let text = [printed, &output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    let text = text.replace(lab.path("").to_str().unwrap(), "LAB/");
+    let ids = regex::Regex::new("[0-9a-f]{40}").unwrap();
+    let text = without_numbers(&ids.replace_all(&text, "ID"));
+    let status = output.status.code().unwrap();
+    format!("$ rkcov {}\n{text}status {status}\n\n", command.join(" "))
+}
+
+#[test]
+fn a_context_on_a_thread() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    lab.run(Mode::Trace).of(&program, &["pool"]).exited(0);
+    let report = |options: &[&str]| {
+        let mut rkcov = Command::new(RKCOV);
+        rkcov.args(["report", "--functions"]).args(options);
+        let output = rkcov.arg(lab.path("trace.rkcov")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let whole = report(&["--context", "GET /a"]);
+    assert!(
+        whole.contains("2 threads of 1 process, 1 context"),
+        "{whole}"
+    );
+    let tid = told(&lab, "report --by-thread");
+    let (_, tid) = tid.split_once("thread ").unwrap();
+    let (_, tid) = tid.split_once("\nthread ").unwrap();
+    let (tid, _) = tid.split_once(' ').unwrap();
+    let one = report(&["--context", "GET /a", "--thread", tid]);
+    assert!(one.contains("1 thread of 1 process, 1 context"), "{one}");
+    assert!(
+        one.contains("handle_a") && !one.contains("+ handle_b"),
+        "{one}"
+    );
+    let story = ["trace", "--context", "GET /a", "--thread", tid];
+    let story = answered(&lab, &story, true);
+    assert!(
+        story.contains("handle_a") && story.matches("GET /a").count() == 2,
+        "{story}"
+    );
+    // The main thread only waited for them.
+    let none = ["report", "--context", "GET /a", "--thread", "main"];
+    insta::assert_snapshot!(answered(&lab, &none, true), @r"
+    $ rkcov report --context GET /a --thread main
+    rkcov: none of these threads ran anything in these contexts
+    status 1
+    ");
+}
+
+#[test]
+fn names_that_are_none_and_programs_that_were_rebuilt() {
+    let lab = Lab::new();
+    let program = program(&lab, Build::Checks);
+    lab.run(Mode::Unique).of(&program, &["pool"]).exited(0);
+    let mut all = answered(&lab, &["report", "--context", "get /A"], true);
+    std::fs::copy(source(), lab.path("other.c")).unwrap();
+    let mut cc = Command::new(RKCOV);
+    cc.args(["cc", "-g", "-O0", "-DOTHER=1", "-pthread"]);
+    succeed(cc.arg(lab.path("other.c")).arg("-o").arg(&program));
+    for question in [
+        &["report", "--by", "context"][..],
+        &["report", "--allow-missing"],
+        &["tests", "shared"],
+        &["show", "shared"],
+        &["minimize"],
+    ] {
+        all += &answered(&lab, question, true);
+    }
+    insta::assert_snapshot!("names_and_rebuilt", all.trim_end());
 }
 
 /// What the documentation says to give to rustc for a client, with the lab's runtime for the installed one.

@@ -55,3 +55,48 @@ fn who_kills_the_whole_group_loses_nothing() {
         assert_eq!(unfinished.count(), 0, "{script}");
     }
 }
+
+/// The children of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let numbers = children.split_whitespace();
+    numbers.map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn who_kills_the_process_that_writes_is_told_that_the_trace_is_lost() {
+    let lab = Lab::new();
+    let mut command = Command::new(RKCOV);
+    command.args(["run", "-o"]).arg(lab.path("trace.rkcov"));
+    command.args(["--", "sleep", "60"]).stderr(Stdio::piped());
+    let rkcov = command.spawn().unwrap();
+    let patience = Instant::now();
+    let name = |pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.unwrap_or_default().trim().to_owned()
+    };
+    // One is the program, the other writes.
+    let both = loop {
+        let both = children(rkcov.id());
+        if both.len() == 2 && both.iter().any(|pid| name(pid) == "sleep") {
+            break both;
+        }
+        assert!(patience.elapsed() < Duration::from_secs(30), "{both:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let (program, writer): (Vec<u32>, Vec<u32>) =
+        both.into_iter().partition(|pid| name(pid) == "sleep");
+    for pid in writer.into_iter().chain(program) {
+        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+    let ended = rkcov.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(128 + 15));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(
+        said,
+        "rkcov: the trace is lost: signal 15 killed the process of rkcov that writes it\n"
+    );
+    assert!(!lab.path("trace.rkcov").exists());
+}

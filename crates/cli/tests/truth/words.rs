@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What people read of a program with threads: one thing has one word, at the end of a run and in reports.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use super::lines::Built;
 use super::options::THREADS;
@@ -120,4 +120,74 @@ fn refusals_and_gates() {
     add("run --mode trace --buffer-words 4 -o lossy.rkcov -- ./p");
     add("report lossy.rkcov --summary-only --fail-under-lines 1");
     insta::assert_snapshot!("refusals", all);
+}
+
+/// What is nearly right is answered with what would be.
+#[test]
+fn mistakes_have_hints() {
+    let built = threads();
+    let mut all = String::new();
+    let mut add = |words: &str| {
+        all += &format!("$ rkcov {words}\n{}\n", said(&built, words));
+    };
+    add("report t.rkcov --filter nosuch");
+    add("run -- p");
+    add("run -o /nosuch/x.rkcov -- ./p");
+    add("run --mode cmp -o cmp.rkcov -- ./p");
+    // Objects that only one of the two compilers saw.
+    let gcc = |words: &str| {
+        let mut gcc = Command::new("gcc");
+        gcc.args(words.split(' ')).current_dir(built.path());
+        assert!(gcc.status().unwrap().success(), "gcc {words}");
+    };
+    built.rkcov("cc gcc -g -D_GNU_SOURCE -c p.c -o checks.o");
+    gcc("-pthread checks.o -o unlinked");
+    add("run -- ./unlinked");
+    gcc("-D_GNU_SOURCE -c p.c -o plain.o");
+    built.rkcov("cc gcc -pthread plain.o -o uncompiled");
+    add("run -- ./uncompiled");
+    let trace = std::fs::read(built.path().join("t.rkcov")).unwrap();
+    std::fs::write(built.path().join("cut.rkcov"), &trace[..trace.len() - 20]).unwrap();
+    add("report cut.rkcov");
+    add("report cut.rkcov --salvage");
+    let line = built.command("run").arg("./p | ./p").output().unwrap();
+    assert_eq!(line.status.code(), Some(127));
+    all += &String::from_utf8(line.stderr).unwrap();
+    let numbers = regex::Regex::new("byte [0-9]+").unwrap();
+    insta::assert_snapshot!("hints", numbers.replace_all(&all, "byte N"));
+}
+
+#[test]
+fn the_end_of_the_path_and_flags_say_the_format() {
+    let built = threads();
+    for (name, begin) in [
+        ("a.html", "<!DOCTYPE html>"),
+        ("a.json", "{"),
+        ("a.info", "TN:"),
+        ("a.lcov", "TN:"),
+        ("a.xml", "<?xml"),
+        ("a.md", "#"),
+        ("a.svg", "<svg"),
+        ("a", "/built"),
+        ("a.txt", "/built"),
+    ] {
+        built.rkcov(&format!("report t.rkcov -o {name}"));
+        let text = std::fs::read_to_string(built.path().join(name)).unwrap();
+        let text = text.replace(&*built.path().to_string_lossy(), "/built");
+        assert!(text.starts_with(begin), "{name}: {text}");
+    }
+    // The format that is given wins.
+    built.rkcov("report t.rkcov -o b.json --format lcov");
+    let text = std::fs::read_to_string(built.path().join("b.json")).unwrap();
+    assert!(text.starts_with("TN:"), "{text}");
+    for format in ["text", "lcov", "json", "markdown", "cobertura", "drcov"] {
+        let short = built.report(&format!("--{format}"));
+        assert_eq!(short, built.report(&format!("--format {format}")));
+    }
+    assert_eq!(
+        said(&built, "report t.rkcov --html -o page"),
+        "rkcov: page/index.html\nstatus 0\n"
+    );
+    let both = said(&built, "report t.rkcov --json --lcov");
+    assert!(both.ends_with("status 2\n"), "{both}");
 }

@@ -111,7 +111,10 @@ impl Outside {
 
 /// Which contexts, by name.
 #[derive(Clone, Debug)]
-pub struct Name(Regex);
+pub struct Name {
+    typed: String,
+    regex: Regex,
+}
 
 impl std::str::FromStr for Name {
     type Err = String;
@@ -125,7 +128,11 @@ impl std::str::FromStr for Name {
                 Regex::new(&format!("^(?s:{})$", parts.join(".*")))
             }
         };
-        regex.map(Self).map_err(|error| error.to_string())
+        let regex = regex.map_err(|error| error.to_string())?;
+        Ok(Self {
+            typed: text.to_owned(),
+            regex,
+        })
     }
 }
 
@@ -150,8 +157,16 @@ pub enum Error {
     )]
     NoContexts,
     /// No context has that name.
-    #[error("no context is called {0}; `--by context` lists them")]
-    NoSuchContext(String),
+    #[error(
+        "no context is called {wanted}; the nearest names are {}; `--by context` lists all",
+        near.join(", ")
+    )]
+    NoSuchContext {
+        /// What was asked for, as it was typed.
+        wanted: String,
+        /// Some names that there are.
+        near: Vec<String>,
+    },
     /// There is no such place.
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
@@ -370,10 +385,13 @@ impl<'a> Contexts<'a> {
             let mut found = contexts
                 .rows
                 .iter()
-                .filter(|row| name.0.is_match(&row.name))
+                .filter(|row| name.regex.is_match(&row.name))
                 .peekable();
             if found.peek().is_none() {
-                return Err(Error::NoSuchContext(name.0.as_str().to_owned()));
+                return Err(Error::NoSuchContext {
+                    wanted: name.typed.clone(),
+                    near: nearest(&name.typed, &contexts.rows),
+                });
             }
             found.for_each(|row| {
                 streams.union(&row.streams);
@@ -468,6 +486,34 @@ impl<'a> Contexts<'a> {
         groups.sort_by_key(|group| (Reverse(group.len()), group[0].name.clone()));
         groups
     }
+}
+
+/// The names that are most like this one, the most alike first.
+fn nearest(wanted: &str, rows: &[Row]) -> Vec<String> {
+    const FEW: usize = 5;
+    /// Characters of a name that are compared and shown.
+    const LONG: usize = 60;
+    let cut = |name: &str| -> String {
+        let text: String = name.chars().take(LONG).collect();
+        if text.len() < name.len() {
+            text + "…"
+        } else {
+            text
+        }
+    };
+    let wanted = cut(wanted).to_lowercase();
+    let names: BTreeSet<String> = rows.iter().map(|row| cut(&row.name)).collect();
+    let mut names: Vec<(f64, String)> = names
+        .into_iter()
+        .map(|name| {
+            let like = strsim::normalized_damerau_levenshtein(&wanted, &name.to_lowercase());
+            (like, name)
+        })
+        .collect();
+    names.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let few = names.into_iter().take(FEW);
+    few.map(|(_, name)| name.escape_debug().to_string())
+        .collect()
 }
 
 /// The lines of functions that are tests themselves, and of closures in them.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Contexts, Ran, Row};
+use crate::coverage::NOTHING_REMAINS;
 
 /// Threads that are listed, of those outside of all contexts.
 const THREADS: usize = 20;
@@ -64,6 +65,9 @@ impl Contexts<'_> {
     /// # Errors
     /// Those of `to`.
     pub fn text(&self, to: &mut dyn Write) -> io::Result<()> {
+        if self.coverage.nothing_remains() {
+            return writeln!(to, "{NOTHING_REMAINS}");
+        }
         let cells = |row: &Row| {
             let runs = match (row.runs, row.unfinished) {
                 (1, 0) => String::new(),

@@ -42,6 +42,10 @@ pub(crate) use streams::ones;
 pub use streams::{StreamIndex, StreamSet};
 pub use view::{Count, FileView, View};
 
+/// Said in the place of rows if [`Coverage::nothing_remains`].
+pub(crate) const NOTHING_REMAINS: &str =
+    "Nothing remains to show: each file that ran is missing or was rebuilt since.";
+
 /// Everything that some traces say, in terms of sources.
 #[derive(Debug)]
 pub struct Coverage {
@@ -176,6 +180,14 @@ pub struct ImageSummary {
     pub functions: Vec<Function>,
     /// PCs of which not even the function is known.
     pub unknown: u64,
+}
+
+impl ImageSummary {
+    /// Why the file that ran is not there, if it is not.
+    #[must_use]
+    pub fn absence(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| problem.is_absence())
+    }
 }
 
 /// A source file.

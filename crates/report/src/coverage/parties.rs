@@ -92,6 +92,13 @@ impl Coverage {
         }
     }
 
+    /// Whether each file that ran is missing or was rebuilt since, so that nothing can be said of lines.
+    #[must_use]
+    pub fn nothing_remains(&self) -> bool {
+        let mut ran = self.images.iter().filter(|image| image.pcs > 0).peekable();
+        ran.peek().is_some() && ran.all(|image| image.absence().is_some())
+    }
+
     /// How many contexts of these streams' threads had ended while a thread was in them that went on.
     #[must_use]
     pub fn ended_early(&self, streams: impl IntoIterator<Item = StreamIndex>) -> usize {

@@ -275,7 +275,8 @@ fn who(all: &[Who], what: &str, options: &ShowOptions, to: &mut dyn Write) -> io
     for one in all.iter().take(few) {
         let row = harmless(&format!("  {}", one.row()));
         // What a thread ran after one context and after another are two streams.
-        if one.before.is_none() && last.replace(row.clone()).as_ref() == Some(&row) {
+        let is_bare = one.before.is_none() && one.contexts.is_empty();
+        if is_bare && last.replace(row.clone()).as_ref() == Some(&row) {
             continue;
         }
         writeln!(to, "{}", head(row.trim_end(), options.width.max(16)))?;

@@ -10,7 +10,7 @@ use super::style::{
 use super::tree::{crate_of, Folder, Totals};
 use super::Detail;
 use crate::contexts::ended_early;
-use crate::coverage::{FileView, Operands, Parties, Seen, StreamSummary, View};
+use crate::coverage::{FileView, Operands, Parties, Seen, StreamSummary, View, NOTHING_REMAINS};
 use crate::trace::{Drops, Loss, Mode};
 
 /// What the report for people shows, and how.
@@ -141,6 +141,8 @@ impl Page<'_> {
             "No comparison was recorded: was the program built with `rkcov cc --cmp`?"
         } else if nothing {
             "Nothing was recorded: was the program built with `rkcov cc`?"
+        } else if view.coverage.nothing_remains() {
+            NOTHING_REMAINS
         } else if view.selection.exclusive {
             "No lines that ran on these threads only."
         } else {

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::{OLDEST, VERSION};
 
+/// Where the advice begins in what is said of a trace of which a part can be read.
+pub const ADVICE: &str = "; `--salvage` ";
+
 /// Why bytes are not a trace. Offsets count from the beginning of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,8 +30,8 @@ pub enum TraceError {
     },
     /// It ends too early: its writer was killed, or a copy was cut.
     #[error(
-        "the trace is unfinished: it ends at byte {at} without its end mark; \
-         `--salvage` reads the part that is whole"
+        "the trace is unfinished: it ends at byte {at} without its end mark{ADVICE}\
+         reads the part that is whole"
     )]
     Unfinished {
         /// Where the last whole section ends.
@@ -36,8 +39,8 @@ pub enum TraceError {
     },
     /// Its bytes are not those that were written.
     #[error(
-        "the trace is damaged at byte {at} ({what}); \
-         `--salvage` reads the part before it, else record it again"
+        "the trace is damaged at byte {at} ({what}){ADVICE}\
+         reads the part before it, else record it again"
     )]
     Damaged {
         /// Where the damaged section, or what stands in its place, begins.

@@ -42,7 +42,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 pub use context::{Context, ContextId, ContextKind, Ended};
-pub use error::{OpenError, TraceError};
+pub use error::{OpenError, TraceError, ADVICE};
 pub use file::{Output, TraceFile};
 pub use format::{MAGIC, OLDEST, VERSION};
 pub use loss::{Loss, Scope};

@@ -12,6 +12,7 @@ use crate::cargo::tools::Tool;
 use crate::cargo::Error as CargoError;
 use crate::error::{self, say, Error};
 use crate::record::{record, Found, Mode};
+use crate::reporter;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use options::{About, Again, Build, Collect, Shown, Tests, Which};
 use place::{target_of, Place};
@@ -116,7 +117,7 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     let matches = cli.get_matches_from(args);
     let format = matches
         .subcommand()
-        .and_then(|(_, chosen)| options::chosen_format(chosen));
+        .and_then(|(_, chosen)| reporter::flagged(chosen));
     let command = Cli::from_arg_matches(&matches)
         .unwrap_or_else(|error| error.exit())
         .command;
@@ -153,7 +154,7 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
 pub(crate) fn command() -> clap::Command {
     let mut command = Cli::command();
     for name in ["run", "test", "bench", "nextest", "report"] {
-        command = command.mut_subcommand(name, |sub| Shown::headings(sub.args(options::formats())));
+        command = command.mut_subcommand(name, |sub| Shown::headings(sub.args(reporter::flags())));
     }
     let names: Vec<String> = command
         .get_subcommands()

@@ -3,7 +3,7 @@
 
 use crate::record::What;
 use crate::reporter::{self, Format};
-use clap::{ArgMatches, Args as _, ValueEnum};
+use clap::Args as _;
 use rkcov_report::sources::{BadPattern, Pattern};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -185,7 +185,7 @@ pub(super) struct Again {
 pub(super) struct Shown {
     #[command(flatten)]
     pub(super) options: reporter::Options,
-    /// Write the report to this file
+    /// Write the report to this file; without a format, its end says it: .html, .json, .info, .xml, .md, .svg
     #[arg(long, value_name = "PATH", help_heading = "Report")]
     pub(super) output_path: Option<PathBuf>,
     /// Do not show sources whose path matches
@@ -194,7 +194,7 @@ pub(super) struct Shown {
     /// Show the sources of tests, benches and examples too
     #[arg(long, help_heading = "Report")]
     pub(super) include_tests: bool,
-    /// The format, as one of the flags that [`formats`] adds says.
+    /// The format, as one of the flags that [`reporter::flags`] adds says.
     #[arg(skip)]
     pub(super) format: Option<Format>,
 }
@@ -219,9 +219,10 @@ impl Shown {
         })
     }
 
-    /// The format that is asked for.
+    /// The format that is asked for, or that the end of the output's path says.
     pub(super) fn format(&self) -> Format {
-        self.format.unwrap_or(Format::Text)
+        let of_path = || self.output_path.as_deref().and_then(Format::of_path);
+        self.format.or_else(of_path).unwrap_or(Format::Text)
     }
 
     /// Whether it is required that enough lines are covered.
@@ -233,36 +234,4 @@ impl Shown {
 
 fn regex(text: &str) -> Result<Pattern, BadPattern> {
     format!("re:{text}").parse()
-}
-
-/// A flag for each format.
-pub(super) fn formats() -> impl Iterator<Item = clap::Arg> {
-    Format::value_variants().iter().filter_map(|format| {
-        let value = format.to_possible_value()?;
-        let name = value.get_name().to_owned();
-        let help = value.get_help().cloned().unwrap_or_default();
-        let others = Format::value_variants()
-            .iter()
-            .filter(move |other| *other != format);
-        let others =
-            others.filter_map(|other| Some(other.to_possible_value()?.get_name().to_owned()));
-        Some(
-            clap::Arg::new(name.clone())
-                .long(name)
-                .help(help)
-                .action(clap::ArgAction::SetTrue)
-                .conflicts_with_all(others.map(clap::Id::from).collect::<Vec<_>>())
-                .help_heading("Report"),
-        )
-    })
-}
-
-/// The format whose flag is set.
-pub(super) fn chosen_format(matches: &ArgMatches) -> Option<Format> {
-    let set = |format: &&Format| {
-        let value = format.to_possible_value();
-        let name = value.as_ref().map_or("", |value| value.get_name());
-        matches.try_get_one::<bool>(name).ok().flatten() == Some(&true)
-    };
-    Format::value_variants().iter().find(set).copied()
 }

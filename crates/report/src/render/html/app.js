@@ -146,6 +146,7 @@ const kind = () => ix.who.some(w => w.label) ? 'context' : 'thread';
 const NONE = 'no context';
 const contextOf = w => w.label ? w.kind + ' ' + w.label : NONE;
 const threadsOf = list => new Set(list.map(i => ix.who[i].thread)).size;
+// Contexts of one kind and name are one here.
 const contextsOf = list => new Set(list.map(i => contextOf(ix.who[i])).filter(c => c !== NONE)).size;
 const counted = list => {
   const contexts = contextsOf(list), outside = threadsOf(list.filter(i => !ix.who[i].label));
@@ -371,7 +372,7 @@ function overview() {
     '<section class="cards" aria-label="Sums">' + big('Lines', s.lr, s.la, 'lines') + big('Functions', s.fr, s.fa, 'functions') +
     '<div class="card"><h2>Unknown lines</h2><p class="big unknown">' + num(s.un) + '</p><details class="small"><summary>What is that?</summary>' + UNKNOWN_WHY + '</details></div>' +
     '<div class="card run"><h2>What ran</h2><p>' + command + '</p><p class="small">' +
-    many(threadsOf([...ix.who.keys()]), 'thread') + ' of ' + many(new Set(ix.who.map(w => w.run + '/' + w.pid)).size, 'process').replace('processs', 'processes') + (kind() === 'context' ? ', ' + many(contextsOf([...ix.who.keys()]), 'context') : '') +
+    many(threadsOf([...ix.who.keys()]), 'thread') + ' of ' + many(new Set(ix.who.map(w => w.run + '/' + w.pid)).size, 'process').replace('processs', 'processes') + (kind() === 'context' ? ', ' + many(new Set(ix.who.map(w => w.context).filter(c => c !== undefined)).size, 'context') : '') +
     (ix.mode === 'unique' ? ' · each place recorded once' : '') + '</p></div></section>' +
     '<section aria-labelledby="files-h"><div class="head"><h2 id="files-h">Files <span class="of" id="n-files"></span></h2><span class="tools">' +
     '<label><input type="checkbox" id="flat"' + (settings.flat ? ' checked' : '') + '> one list</label>' +

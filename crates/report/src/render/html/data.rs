@@ -63,6 +63,9 @@ struct Who {
     label: String,
     /// What sort of context that is.
     kind: String,
+    /// The number of that context among those of the report: several may have one name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<usize>,
     /// The number of its thread among those of the report: it has a stream for each context.
     thread: usize,
     main: bool,
@@ -255,25 +258,30 @@ fn words(command: &[std::ffi::OsString]) -> Vec<String> {
 
 fn all_who(coverage: &Coverage) -> Vec<Who> {
     let mut threads = FxHashMap::default();
+    let mut contexts = FxHashMap::default();
     let streams = coverage.streams.iter();
     let numbered = streams.map(|stream| {
         let next = threads.len();
         let thread = *threads.entry(stream.thread_key()).or_insert(next);
-        who(coverage, stream, thread)
+        let next = contexts.len();
+        let context = stream.context_key();
+        let context = context.map(|key| *contexts.entry(key).or_insert(next));
+        who(coverage, stream, (thread, context))
     });
     numbered.collect()
 }
 
-fn who(coverage: &Coverage, stream: &StreamSummary, thread: usize) -> Who {
-    let context = coverage.context_of(stream);
+fn who(coverage: &Coverage, stream: &StreamSummary, numbers: (usize, Option<usize>)) -> Who {
+    let named = coverage.context_of(stream);
     Who {
         run: stream.run,
         pid: stream.process.pid,
         tid: stream.info.tid,
         name: stream.info.name.clone(),
         label: coverage.label_of(stream).into_owned(),
-        kind: context.map_or_else(String::new, |context| context.kind.to_string()),
-        thread,
+        kind: named.map_or_else(String::new, |context| context.kind.to_string()),
+        context: numbers.1,
+        thread: numbers.0,
         main: stream.info.main,
         records: stream.records,
         pcs: stream.pcs,
