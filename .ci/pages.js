@@ -212,6 +212,34 @@ async function main() {
     }
   }
 
+  await check('contexts are chosen by their names', async () => {
+    const page = await view('contexts.html');
+    assert(/3 threads of 1 process, 4 contexts/.test(await text(page, '.card.run')));
+    await page.click('#who');
+    const names = await page.$$eval('#wl li span', list => list.map(e => e.textContent));
+    assert.deepStrictEqual(names.slice(0, 4).sort(), ['DELETE /users/8', 'GET /users/7', 'mail', 'no context']);
+    assert.strictEqual(new Set(names).size, names.length);
+    await accessible(page);
+    await page.fill('#wq', 'delete');
+    await page.check('dialog [data-g]');
+    await page.keyboard.press('Escape');
+    assert.strictEqual(await text(page, '.banner span'), 'Only what DELETE /users/8 ran.');
+    const { totals } = json('delete.json');
+    assert(new RegExp('^' + totals.lines.ran + ' of ').test(await text(page, '.cards .small')));
+    await page.goto((await page.evaluate(() => location.href)).replace(/#.*/, '#who=all'));
+    const rows = await page.$$eval('table.people tbody th', list => list.map(e => e.textContent));
+    assert.deepStrictEqual(rows.sort(), ['DELETE /users/8', 'GET /users/7', 'mail', 'no context']);
+    const source = fs.readFileSync('examples/contexts.c', 'utf8').split('\n');
+    const line = 1 + source.findIndex(l => l.includes('if (id >= users)'));
+    await page.click('#rows a[href*="contexts.c"]');
+    await page.waitForSelector('#code .l');
+    assert.strictEqual(await text(page, '#L' + line + ' .wh button'), '2');
+    await page.click('#L' + line + ' .wh button');
+    assert(/2 contexts ran it/.test(await text(page, 'dialog')));
+    await page.click('dialog .list a');
+    assert(/^Only what (GET|DELETE) .* ran\.$/.test(await text(page, '.banner span')));
+    await done(page);
+  });
   await check('hostile text is text', async () => {
     const page = await view('hostile.html');
     assert.strictEqual(await page.evaluate(() => window.hacked), undefined);

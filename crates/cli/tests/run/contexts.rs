@@ -735,6 +735,8 @@ fn every_command_of_the_page() {
         cc.args(["cc", "gcc", "-g"]).arg(source);
         succeed(cc.arg("-o").arg(lab.path(name)));
     };
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/contexts.c");
+    std::fs::copy(server, lab.path("contexts.c")).unwrap();
     compile("program", "int main(void) { return 0; }\n");
     let reads = "int main(int argc, char **argv) { return argc != 2 || argv[1][0] == 'x'; }\n";
     compile("parse", reads);
@@ -762,6 +764,22 @@ fn every_command_of_the_page() {
             &["http://a", "http://b", "http://c"],
         ),
         (
+            "rkcov cc -g -pthread contexts.c -o contexts && rkcov run -- ./contexts",
+            &["GET /users/7", "GET /users/7", "DELETE /users/8", "mail"],
+        ),
+        ("rkcov report --by context contexts.rkcov", &[]),
+        (
+            "rkcov report --context 'GET /users/7' --source contexts.rkcov",
+            &[],
+        ),
+        ("rkcov report --only 'GET /users/7' contexts.rkcov", &[]),
+        (
+            "rkcov report --context 'GET /users/7' --thread workers contexts.rkcov",
+            &[],
+        ),
+        ("rkcov report --format html -o coverage contexts.rkcov", &[]),
+        ("rkcov tests read_user contexts.rkcov", &[]),
+        (
             "rkcov c++ -include rkcov_gtest.h tests.cc -lgtest_main -lgtest -o tests",
             &[],
         ),
@@ -778,10 +796,19 @@ fn every_command_of_the_page() {
         if line.ends_with("tests") && !with_gtest {
             continue;
         }
+        let records = line.contains("rkcov run ");
+        for earlier in traces(&lab.path("")).iter().filter(|_| records) {
+            std::fs::remove_file(earlier).unwrap();
+        }
         let mut shell = Command::new("sh");
         shell.args(["-c", line]).env("PATH", &path);
-        succeed(shell.current_dir(lab.path("")));
-        if !line.starts_with("rkcov run ") {
+        let output = shell.current_dir(lab.path("")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+        if *line == "rkcov tests read_user contexts.rkcov" {
+            assert_eq!(output.stdout, b"GET /users/7\n");
+        }
+        if !records {
             continue;
         }
         let there: Vec<PathBuf> = traces(&lab.path("")).into_iter().collect();
@@ -795,7 +822,6 @@ fn every_command_of_the_page() {
             .map(|context| String::from_utf8(context.name.clone()).unwrap())
             .collect();
         assert_eq!(found, *names, "{line}");
-        std::fs::remove_file(trace).unwrap();
     }
 }
 
