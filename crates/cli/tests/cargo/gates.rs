@@ -233,7 +233,7 @@ fn a_report_without_the_program_that_ran_is_a_failure() {
         said(&output)
     );
     assert!(
-        said(&output).contains("the report is incomplete: 1 file that ran is missing"),
+        said(&output).contains("the report is incomplete: 1 file that ran was rebuilt since"),
         "{}",
         said(&output)
     );
