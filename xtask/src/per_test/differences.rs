@@ -50,6 +50,9 @@ impl fmt::Display for Reason {
 pub(super) struct Rule {
     /// The functions whose lines it is about: a regular expression.
     function: String,
+    /// The tests that it is about, if not all: a regular expression.
+    #[serde(default)]
+    test: String,
     /// Why tests of one process differ there.
     pub(super) because: String,
 }
@@ -67,15 +70,18 @@ pub(super) struct Differences {
     pub(super) by: BTreeMap<(Reason, String), (BTreeSet<Test>, usize)>,
     /// Tests that ran in one recording only.
     pub(super) unpaired: Vec<Test>,
-    /// Tests that have lines which they never ran alone.
+    /// Tests with a difference that nothing explains: perhaps they run these lines seldom, or not always.
     pub(super) suspects: BTreeSet<Test>,
 }
 
 impl Differences {
     pub(super) fn of(together: &Ran, alone: &Ran, rules: &[Rule]) -> Result<Self, regex::Error> {
         let rules = rules.iter();
-        let rules: Vec<(Regex, &str)> = rules
-            .map(|rule| Ok((Regex::new(&rule.function)?, &*rule.because)))
+        let rules: Vec<(Regex, Regex, &str)> = rules
+            .map(|rule| {
+                let (function, test) = (Regex::new(&rule.function)?, Regex::new(&rule.test)?);
+                Ok((function, test, &*rule.because))
+            })
             .collect::<Result<_, regex::Error>>()?;
         let judge = Judge {
             together,
@@ -100,7 +106,7 @@ impl Differences {
             found.lines += ours.len();
             let mut reasons: Vec<(Reason, &Line)> = Vec::new();
             for line in ours.difference(&ever) {
-                reasons.push((judge.rule(line).unwrap_or(Reason::Never), line));
+                reasons.push((judge.rule(test, line).unwrap_or(Reason::Never), line));
             }
             for line in always.difference(&ours) {
                 reasons.push((judge.missing(test, line), line));
@@ -108,7 +114,7 @@ impl Differences {
             if reasons.is_empty() {
                 found.equal += 1;
             }
-            if reasons.iter().any(|(reason, _)| *reason == Reason::Never) {
+            if reasons.iter().any(|(reason, _)| reason.is_wrong()) {
                 found.suspects.insert(test.clone());
             }
             let varies = ever.difference(always).map(|line| (Reason::Varies, line));
@@ -154,7 +160,8 @@ fn common(runs: &[Lines]) -> Lines {
 /// What says why a line is missing.
 struct Judge<'a> {
     together: &'a Ran,
-    rules: &'a [(Regex, &'a str)],
+    /// Functions, tests, and why.
+    rules: &'a [(Regex, Regex, &'a str)],
     /// What each test runs each time that it is alone.
     always: BTreeMap<&'a Test, Lines>,
 }
@@ -165,10 +172,11 @@ impl Judge<'_> {
         name.map_or("?", String::as_str)
     }
 
-    fn rule(&self, line: &Line) -> Option<Reason> {
+    fn rule(&self, test: &Test, line: &Line) -> Option<Reason> {
         let function = self.function(line);
         let mut rules = self.rules.iter();
-        let (_, because) = rules.find(|(of, _)| of.is_match(function))?;
+        let (_, _, because) =
+            rules.find(|(of, tests, _)| of.is_match(function) && tests.is_match(&test.1))?;
         Some(Reason::Rule((*because).to_owned()))
     }
 
@@ -187,7 +195,7 @@ impl Judge<'_> {
         if who.iter().filter(|other| ran(other)).count() == 1 {
             return Reason::Once;
         }
-        self.rule(line).unwrap_or(Reason::Lacks)
+        self.rule(test, line).unwrap_or(Reason::Lacks)
     }
 }
 
@@ -249,13 +257,16 @@ mod tests {
         );
         assert_eq!((found.tests, found.equal, found.wrong()), (2, 0, 3));
         assert_eq!(found.unpaired, [test("c"), test("d")]);
-        assert_eq!(found.suspects, BTreeSet::from([test("a")]));
+        assert_eq!(found.suspects, BTreeSet::from([test("a"), test("b")]));
 
-        let rule = |function: &str| Rule {
+        let rule = |function: &str, test: &str| Rule {
             function: function.to_owned(),
+            test: test.to_owned(),
             because: "known".to_owned(),
         };
-        let found = Differences::of(&together, &alone, &[rule("^f[67]$")]).unwrap();
+        let found = Differences::of(&together, &alone, &[rule("^f[67]$", "^a$")]).unwrap();
+        assert_eq!(found.wrong(), 1, "f7 in b");
+        let found = Differences::of(&together, &alone, &[rule("^f[67]$", "")]).unwrap();
         assert_eq!(found.wrong(), 0);
         let sums = found.sums();
         assert_eq!(sums[&Reason::Rule("known".to_owned())], (2, 3));

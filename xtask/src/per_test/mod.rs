@@ -88,12 +88,19 @@ const CRATES: &[Crate] = &[
         tests: "--test mpsc --test iter --test never --test same_channel --test thread_locals --test tick",
         libtest: "",
     },
+    // Most of what its tests do is done by the threads of one pool.
+    Crate {
+        name: "rayon",
+        version: "1.11.0",
+        tests: "--lib",
+        libtest: "",
+    },
 ];
 
 /// Differences that somebody has looked into, by crate.
 const RULES: &str = include_str!("rules.json");
 
-/// How often a test is run alone that has lines which it did not run before.
+/// How often a test is run alone once more if nothing explains how it differs.
 const MORE: u32 = 50;
 
 fn known(name: &str) -> Result<&'static Crate, String> {
@@ -149,7 +156,7 @@ impl Crate {
         if found.suspects.is_empty() {
             return Ok(found);
         }
-        // Perhaps they run it seldom.
+        // Perhaps they run it seldom, or not always.
         let only = project.folder.canonicalize()?.join("target/suspects");
         let lines = found.suspects.iter();
         let lines: Vec<String> = lines.map(|(of, test)| format!("{of} {test}\n")).collect();
