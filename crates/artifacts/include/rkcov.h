@@ -99,7 +99,7 @@ uint64_t kcov_common_handle(void);
 /* Contexts: named pieces of work. "rkcov run" records each context separately.
  *
  * A program that calls these functions also links and runs without the runtime; then they do nothing.
- * While nobody collects, each call is a load and a branch. */
+ * While nobody collects, each is a call, a load and a branch. */
 
 /* A context: a handle of RKCOV_SUBSYSTEM_USER, which KCOV_REMOTE_ENABLE accepts like any other. 0 if
  * nobody collects, or if there is no room. */
@@ -122,20 +122,30 @@ RKCOV_WEAK void __rkcov_leave(void);
 RKCOV_WEAK void __rkcov_end(uint64_t context);
 #undef RKCOV_WEAK
 
+/* What is recorded for a context begins and ends in these functions. They have no callbacks, so no report
+ * shows them. */
+#if defined(__clang__)
+#define RKCOV_PLAIN static __attribute__((unused, noinline, no_sanitize("coverage")))
+#elif __GNUC__ >= 12
+#define RKCOV_PLAIN static __attribute__((unused, noinline, no_sanitize_coverage))
+#else
+#define RKCOV_PLAIN static inline
+#endif
+
 /* Returns 1 if contexts are collected: then build the name. */
-static inline int rkcov_contexts_wanted(void)
+RKCOV_PLAIN int rkcov_contexts_wanted(void)
 {
 	return __rkcov_contexts_wanted && __rkcov_contexts_wanted();
 }
 
 /* Creates a context. The name may contain any bytes, up to 1 MiB. Contexts with the same name are
  * different contexts. The parent is the context that the calling thread is in. */
-static inline rkcov_context_t rkcov_context_bytes(enum rkcov_kind kind, const void *name, size_t length)
+RKCOV_PLAIN rkcov_context_t rkcov_context_bytes(enum rkcov_kind kind, const void *name, size_t length)
 {
 	return __rkcov_context ? __rkcov_context((uint32_t)kind, (const char *)name, length) : 0;
 }
 
-static inline rkcov_context_t rkcov_context(enum rkcov_kind kind, const char *name)
+RKCOV_PLAIN rkcov_context_t rkcov_context(enum rkcov_kind kind, const char *name)
 {
 	return rkcov_contexts_wanted() ? rkcov_context_bytes(kind, name, strlen(name)) : 0;
 }
@@ -144,25 +154,27 @@ static inline rkcov_context_t rkcov_context(enum rkcov_kind kind, const char *na
  * runs is recorded for the context. Any number of threads may be in a context, each any number of
  * times. Threads that are created there begin in it. For 0, and for a context that has ended, the code
  * is unattributed. */
-static inline void rkcov_enter(rkcov_context_t context)
+RKCOV_PLAIN void rkcov_enter(rkcov_context_t context)
 {
 	if (__rkcov_enter)
 		__rkcov_enter(context);
 }
 
 /* Ends the calling thread's innermost section. Without a section it does nothing. */
-static inline void rkcov_leave(void)
+RKCOV_PLAIN void rkcov_leave(void)
 {
 	if (__rkcov_leave)
 		__rkcov_leave();
 }
 
 /* Ends the context. Code that threads still run in it afterwards is unattributed. */
-static inline void rkcov_end(rkcov_context_t context)
+RKCOV_PLAIN void rkcov_end(rkcov_context_t context)
 {
 	if (__rkcov_end)
 		__rkcov_end(context);
 }
+
+#undef RKCOV_PLAIN
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 mod changes;
 mod clients;
 mod config;
+mod contexts;
 mod debug;
 mod exclusions;
 mod folded;

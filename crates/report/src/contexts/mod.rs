@@ -109,6 +109,15 @@ impl Outside {
     }
 }
 
+/// Who is among some streams that no row stands for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Others {
+    /// Threads in no context.
+    outside: bool,
+    /// Somebody of whom no more is known.
+    somebody: bool,
+}
+
 /// Which contexts, by name.
 #[derive(Clone, Debug)]
 pub struct Name {
@@ -145,6 +154,10 @@ pub struct Ran<'a> {
     pub maybe: Vec<&'a str>,
     /// Threads outside of all contexts that ran it.
     pub outside: Vec<String>,
+    /// Threads outside of all contexts of which it is not known whether they ran it.
+    pub maybe_outside: Vec<String>,
+    /// Whether it ran, whoever did.
+    pub known_to_have_run: bool,
 }
 
 /// What is not as it should be with a question.
@@ -221,9 +234,10 @@ impl<'a> Contexts<'a> {
     /// Adds lines that these streams ran. `rows` has room for a bit for each row.
     fn add(&mut self, streams: &StreamSet, lines: u64, rows: &mut [u64], block: &mut Block) {
         rows.fill(0);
-        if self.mark(streams, rows) {
+        let others = self.mark(streams, rows);
+        if others.outside {
             self.outside += lines;
-        } else {
+        } else if !others.somebody {
             let mut ones = ones(rows);
             if let (Some(row), None) = (ones.next(), ones.next()) {
                 self.rows[row].unique += lines;
@@ -251,18 +265,18 @@ impl<'a> Contexts<'a> {
         });
     }
 
-    /// Sets the bits of the rows of some streams. Whether streams have none.
-    fn mark(&self, streams: &StreamSet, rows: &mut [u64]) -> bool {
-        let mut outside = false;
+    /// Sets the bits of the rows of some streams.
+    fn mark(&self, streams: &StreamSet, rows: &mut [u64]) -> Others {
+        let mut others = Others::default();
         for stream in streams.iter() {
             match self.row_of.get(stream) {
                 Some(Some(row)) => rows[*row as usize / 64] |= 1 << (row % 64),
                 // Streams beyond the last stand for what has none.
-                Some(None) => outside = true,
-                None => {}
+                Some(None) => others.outside = true,
+                None => others.somebody = true,
             }
         }
-        outside
+        others
     }
 
     /// The contexts by name, without what they ran.
@@ -428,18 +442,21 @@ impl<'a> Contexts<'a> {
             names.sort_unstable();
             names
         };
-        let outside = ran
-            .iter()
-            .filter(|stream| self.row_of.get(*stream) == Some(&None));
-        let mut outside: Vec<String> = outside
-            .filter_map(|stream| Some(self.coverage.streams.get(stream)?.thread()))
-            .collect();
-        outside.sort_unstable();
-        outside.dedup();
+        let outside = |streams: &StreamSet| {
+            let streams = streams.iter();
+            let outside = streams.filter(|stream| self.row_of.get(*stream) == Some(&None));
+            let threads =
+                outside.filter_map(|stream| Some(self.coverage.streams.get(stream)?.thread()));
+            threads.collect::<BTreeSet<String>>()
+        };
+        let ran_outside = outside(&ran);
+        let maybe_outside = outside(&may).difference(&ran_outside).cloned().collect();
         Ran {
             contexts: names(&rows),
             maybe: names(&maybe),
-            outside,
+            outside: ran_outside.into_iter().collect(),
+            maybe_outside,
+            known_to_have_run: !ran.is_empty(),
         }
     }
 

@@ -214,16 +214,26 @@ impl Ran<'_> {
         for name in &self.contexts {
             writeln!(to, "{name}")?;
         }
-        for name in &self.maybe {
-            writeln!(to, "{name}  (may have: what was recorded does not tell)")?;
-        }
         for thread in &self.outside {
             writeln!(to, "in no context: thread {thread}")?;
         }
-        if self.contexts.is_empty() && self.maybe.is_empty() && self.outside.is_empty() {
-            writeln!(to, "nothing ran it")?;
+        for name in &self.maybe {
+            writeln!(to, "{name}  (may have: what was recorded does not tell)")?;
         }
-        Ok(())
+        for thread in &self.maybe_outside {
+            writeln!(
+                to,
+                "in no context: thread {thread}  (may have: what was recorded does not tell)"
+            )?;
+        }
+        let nobody = self.contexts.is_empty() && self.outside.is_empty();
+        match (nobody, self.known_to_have_run) {
+            (true, true) => writeln!(to, "it ran; what was recorded does not tell for whom"),
+            (true, false) if self.maybe.is_empty() && self.maybe_outside.is_empty() => {
+                writeln!(to, "nothing ran it")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The same, for programs.
@@ -236,6 +246,8 @@ impl Ran<'_> {
             "contexts": self.contexts,
             "maybe": self.maybe,
             "outside": self.outside,
+            "maybe_outside": self.maybe_outside,
+            "known_to_have_run": self.known_to_have_run,
         });
         writeln!(to, "{all:#}")
     }

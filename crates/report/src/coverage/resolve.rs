@@ -119,7 +119,12 @@ fn one(image: Image, mut hits: ImageHits, known: &Known<'_>, lossy: &Hits) -> Op
     };
     let rows = flow.as_ref().map(|flow| image.rows(flow));
     let rows = rows.unwrap_or_default();
-    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, lossy));
+    let someone = Hits {
+        streams: std::iter::once(known.streams).collect(),
+        count: 1,
+        ..Hits::default()
+    };
+    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, lossy, &someone));
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
     let alone = hits.addresses.into_iter().map(|(pc, weight)| {
@@ -210,6 +215,21 @@ impl Weight for Hits {
             self.count = self.count.max(1);
         }
         self.streams.union(&other.streams)
+    }
+
+    fn both(&self, other: &Self) -> Self {
+        Self {
+            count: self.count.min(other.count),
+            streams: self.streams.both(&other.streams),
+            maybe: StreamSet::new(),
+        }
+    }
+
+    fn without(&self, other: &Self) -> Self {
+        Self {
+            streams: self.streams.without(&other.streams),
+            ..self.clone()
+        }
     }
 
     fn at_least(&mut self, others: &[Self]) -> bool {
@@ -472,7 +492,13 @@ pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &
         if !counted {
             let functions = file.functions.iter_mut().map(|function| &mut function.hits);
             for hits in file.lines.values_mut().chain(functions) {
-                hits.count = hits.streams.len() as u64;
+                let streams = hits
+                    .streams
+                    .iter()
+                    .filter(|stream| *stream < into.streams.len());
+                let known = streams.count() as u64;
+                // Somebody who is not known is most likely one of them.
+                hits.count = known.max(u64::from(!hits.streams.is_empty()));
             }
         }
         file.functions

@@ -96,6 +96,42 @@ impl StreamSet {
             .sum()
     }
 
+    /// Those that are in both.
+    #[must_use]
+    pub fn both(&self, other: &Self) -> Self {
+        if self.is_within(other) {
+            return self.clone();
+        }
+        if other.is_within(self) {
+            return other.clone();
+        }
+        let pairs = self.words.iter().zip(other.words.iter());
+        Self::of_words(pairs.map(|(a, b)| a & b).collect())
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        if self.is_within(other) {
+            return Self::new();
+        }
+        if !self.meets(other) {
+            return self.clone();
+        }
+        let others = other.words.iter().copied().chain(std::iter::repeat(0));
+        let pairs = self.words.iter().zip(others);
+        Self::of_words(pairs.map(|(a, b)| a & !b).collect())
+    }
+
+    fn of_words(mut words: Vec<u64>) -> Self {
+        while words.last() == Some(&0) {
+            words.pop();
+        }
+        Self {
+            words: Arc::new(words),
+        }
+    }
+
     /// The streams, in order.
     pub fn iter(&self) -> impl Iterator<Item = StreamIndex> + '_ {
         ones(&self.words)
@@ -146,6 +182,10 @@ mod tests {
             prop_assert!((0..300).all(|n| set_a.contains(n) == a.contains(&n)));
             let mut both = set_a.clone();
             prop_assert_eq!(both.union(&set_b), !b.is_subset(&a));
+            let intersection: StreamSet = a.intersection(&b).copied().collect();
+            prop_assert_eq!(set_a.both(&set_b), intersection);
+            let rest: StreamSet = a.difference(&b).copied().collect();
+            prop_assert_eq!(set_a.without(&set_b), rest);
             let union: StreamSet = a.union(&b).copied().collect();
             prop_assert_eq!(both, union);
         }

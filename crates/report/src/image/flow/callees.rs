@@ -42,6 +42,21 @@ const ENDLESS: [&str; 16] = [
     "_ZSt9terminatev",
 ];
 
+/// Functions that return, and behind which the code may be recorded for somebody else: sections, contexts,
+/// new processes.
+const TURN: [&str; 10] = [
+    "__rkcov_enter",
+    "__rkcov_leave",
+    "__rkcov_end",
+    "rkcov_ioctl",
+    "fork",
+    "_Fork",
+    "__fork",
+    "__libc_fork",
+    "vfork",
+    "__vfork",
+];
+
 /// Functions of the C library and of compilers' own that return, or end the process with a fault:
 /// they wait for nobody, call nothing back and throw nothing.
 const RETURN: &[&str] = &[
@@ -226,6 +241,9 @@ const RETURN: &[&str] = &[
     "getgid",
     "getegid",
     "pthread_self",
+    "pthread_mutex_unlock",
+    "pthread_cond_signal",
+    "pthread_cond_broadcast",
     "gmtime",
     "gmtime_r",
     "localtime",
@@ -253,6 +271,8 @@ pub(super) enum Callee {
     Endless,
     /// Somewhere whence it comes back.
     Returns,
+    /// Somewhere whence it comes back, and what runs then may be recorded for somebody else.
+    Turns,
     /// To the function at this address of the same image.
     Function(u64),
     /// Nobody knows.
@@ -456,6 +476,9 @@ fn by_name(name: &str) -> Option<Callee> {
         || name.starts_with("_ZSt") && name.contains("__throw_");
     if panics || ENDLESS.contains(&name) {
         return Some(Callee::Endless);
+    }
+    if TURN.contains(&name) || name.starts_with("kcov_remote_st") {
+        return Some(Callee::Turns);
     }
     // Callbacks of other sorts: for comparisons, divisions.
     name.starts_with("__sanitizer_cov_trace_")

@@ -17,6 +17,40 @@ pub(crate) trait Weight: Clone + Default + Send + Sync {
     fn ran_with(&mut self, other: &Self) -> bool;
     /// The block ran at least as often as these together.
     fn at_least(&mut self, others: &[Self]) -> bool;
+    /// Those who are in this one and in `other`.
+    fn both(&self, other: &Self) -> Self;
+    /// Those who are in this one and not in `other`.
+    fn without(&self, other: &Self) -> Self;
+}
+
+/// Who recorded what, beside what follows from it.
+pub(super) struct Records<'a, W> {
+    /// Who recorded a callback of each block.
+    pub(super) by: &'a [W],
+    /// Who may have run more than was recorded.
+    pub(super) lossy: &'a W,
+    /// Somebody, no matter who.
+    pub(super) someone: &'a W,
+}
+
+impl<W: Weight> Records<'_, W> {
+    /// Who ran a block with a callback, if `all` but for `others` did. Its records name everybody.
+    pub(super) fn rest(&self, block: usize, all: &W, others: &W) -> W {
+        let mut ran = all.without(others);
+        if self.by[block].is_none() {
+            ran.ran_with(self.someone);
+        }
+        ran
+    }
+
+    /// Those of `all` who cannot have run a block with a callback.
+    pub(super) fn not_at(&self, block: usize, all: &W) -> W {
+        let rest = all.without(&self.by[block]);
+        match rest.is_none() {
+            true => rest,
+            false => rest.without(self.lossy),
+        }
+    }
 }
 
 /// The control flow of a routine.
@@ -40,6 +74,8 @@ struct Ways {
     exits: Vec<Exit>,
     /// Blocks with a callback.
     sited: Vec<bool>,
+    /// Blocks that end with a call behind which the code may be recorded for somebody else.
+    turns: Vec<bool>,
     /// Where the gate of a callback would lead if it were closed, by the block that tests it.
     closed: Vec<Option<usize>>,
     /// The jump that a block ends with, if it always goes to one other block: where the jump stands,
@@ -76,6 +112,7 @@ struct End {
     anywhere: bool,
     /// Control may go on to the next instruction.
     goes_on: bool,
+    turns: bool,
     exit: Exit,
 }
 
@@ -106,11 +143,12 @@ impl End {
             (Kind::Conditional(_), [target]) => Exit::Tail(*target),
             (Kind::Jump(_) | Kind::JumpThrough(_), _) => match branch.callee(callees) {
                 Some(Callee::Function(entry)) => Exit::Tail(entry),
-                Some(Callee::Callback | Callee::Returns) => Exit::Returns,
+                Some(Callee::Callback | Callee::Returns | Callee::Turns) => Exit::Returns,
                 _ => Exit::Away,
             },
             (Kind::Call(_) | Kind::CallThrough(_), _) => match branch.callee(callees) {
                 Some(Callee::Function(entry)) if !endless.contains(entry) => Exit::Call(entry),
+                Some(Callee::Turns) => Exit::Stays,
                 _ => Exit::Away,
             },
             _ => Exit::Away,
@@ -126,12 +164,18 @@ impl End {
             jumps: near,
             anywhere: matches!(branch.kind, Kind::Anywhere),
             goes_on: branch.goes_on(callees, endless),
+            turns: branch.callee(callees) == Some(Callee::Turns),
             exit,
         }
     }
 }
 
 impl Ways {
+    /// Whether a block ends with a call.
+    fn calls(&self, block: usize) -> bool {
+        self.turns[block] || matches!(self.exits[block], Exit::Call(_) | Exit::Away)
+    }
+
     fn new(blocks: usize) -> Self {
         Self {
             successors: vec![Vec::new(); blocks],
@@ -140,6 +184,7 @@ impl Ways {
             pads: Vec::new(),
             exits: vec![Exit::Stays; blocks],
             sited: vec![false; blocks],
+            turns: vec![false; blocks],
             closed: vec![None; blocks],
             jumps: vec![None; blocks],
             forks: vec![None; blocks],
@@ -250,6 +295,7 @@ impl Graph {
             }
             if let Some(end) = end {
                 ways.exits[block] = end.exit;
+                ways.turns[block] = end.turns;
                 if end.anywhere {
                     ways.add_all(block);
                 }
@@ -312,6 +358,20 @@ impl Graph {
                 .map(|(jump, block)| jump.is_some_and(|(at, _)| at == block.start))
                 .collect();
             self.ways.open_gates(|block| jumps[block]);
+        }
+    }
+
+    /// Whether a call in it turns.
+    pub(super) fn turns(&self) -> bool {
+        self.ways.turns.contains(&true)
+    }
+
+    /// Tells which functions call what turns.
+    pub(super) fn with_turns(&mut self, turns: impl Fn(u64) -> bool) {
+        for (block, exit) in self.ways.exits.iter().enumerate() {
+            if let Exit::Call(entry) = exit {
+                self.ways.turns[block] |= turns(*entry);
+            }
         }
     }
 
@@ -613,19 +673,78 @@ impl Possible<'_> {
         (!found.maybe.is_none()).then_some(found)
     }
 
-    /// Adds to `weights`, one for each block, what follows from them. Gives, for each block, the
-    /// nearest one with a callback that all ways to it lead through, itself included.
-    pub(super) fn spread<W: Weight>(&self, weights: &mut [W]) -> Vec<Option<usize>> {
+    /// Adds to `weights`, one for each block, what follows from them, and finds the marks of each.
+    pub(super) fn spread<W: Weight>(&self, weights: &mut [W], records: &Records<'_, W>) -> Marks {
         let paths = Paths::of(self);
-        paths.spread(weights);
-        let sited = &self.graph.ways.sited;
-        (0..weights.len())
-            .map(|block| {
-                std::iter::successors(Some(block), |at| paths.before[*at])
-                    .find(|block| sited[*block])
-            })
-            .collect()
+        let ways = &self.graph.ways;
+        let nearest = |from: Option<usize>, next: &[Option<usize>]| {
+            std::iter::successors(from, |at| next[*at]).find(|block| ways.sited[*block])
+        };
+        let blocks = 0..weights.len();
+        let above: Vec<Option<usize>> = blocks
+            .clone()
+            .map(|block| nearest(Some(block), &paths.before))
+            .collect();
+        paths.spread(weights, &above, ways, records);
+        let turns = ways.turns.contains(&true);
+        let turned = |block: usize| {
+            let mark = above[block]?;
+            let before = between(&paths.predecessors[block], mark, &paths.predecessors);
+            Some(mark != block && before.chain([mark]).any(|at| ways.turns[at]))
+        };
+        let below = |block: usize| {
+            let mark = nearest(paths.behind[block], &paths.behind)?;
+            let mut behind = between(&[block], mark, &paths.successors);
+            (!turns || !behind.any(|at| ways.turns[at])).then_some(mark)
+        };
+        Marks {
+            below: blocks.clone().map(below).collect(),
+            turned: blocks
+                .map(|block| turns && turned(block).unwrap_or(false))
+                .collect(),
+            above,
+            before: paths.before,
+        }
     }
+
+    /// The nearest callback that all ways to a block lead through, its own excluded.
+    pub(super) fn mark_before(&self, block: usize, marks: &Marks) -> Option<usize> {
+        marks.before[block].and_then(|before| marks.above[before])
+    }
+
+    /// The first block with a callback that all ways from the beginning lead through.
+    pub(super) fn first_sited(&self) -> Option<usize> {
+        let ways = &self.graph.ways;
+        let [entry] = ways.entries[..] else {
+            return None;
+        };
+        let mut at = entry;
+        loop {
+            if ways.sited[at] {
+                return Some(at);
+            }
+            let mut next = self.successors(at);
+            let (Some(to), None) = (next.next(), next.next()) else {
+                return None;
+            };
+            if self.left[at] || ways.turns[at] || to <= at {
+                return None;
+            }
+            at = to;
+        }
+    }
+}
+
+/// The callbacks around each block, from which follows who can have run it.
+pub(super) struct Marks {
+    /// The nearest one that all ways to the block lead through, its own included.
+    pub(super) above: Vec<Option<usize>>,
+    /// The nearest one that all ways from the block lead through, if nothing turns on the way.
+    pub(super) below: Vec<Option<usize>>,
+    /// The nearest block that all ways to it lead through.
+    before: Vec<Option<usize>>,
+    /// Whether something turned before the block, behind the callbacks above it.
+    pub(super) turned: Vec<bool>,
 }
 
 /// The ways that control can have taken, and what all of them have in common.
@@ -675,17 +794,27 @@ impl Paths {
         }
     }
 
-    fn spread<W: Weight>(&self, weights: &mut [W]) {
+    /// `above` has, for each block, the nearest one with a callback that all ways to it lead through.
+    fn spread<W: Weight>(
+        &self,
+        weights: &mut [W],
+        above: &[Option<usize>],
+        ways: &Ways,
+        records: &Records<'_, W>,
+    ) {
         let mut changed: Vec<usize> = (0..weights.len())
             .filter(|block| !weights[*block].is_none())
             .collect();
         while let Some(block) = changed.pop() {
-            for implied in [self.before[block], self.behind[block]]
-                .into_iter()
-                .flatten()
-            {
-                let weight = weights[block].clone();
-                if weights[implied].ran_with(&weight) {
+            if let Some(implied) = self.before[block] {
+                let ran = self.ran_before(block, implied, weights, above, ways, records);
+                if weights[implied].ran_with(&ran) {
+                    changed.push(implied);
+                }
+            }
+            if let Some(implied) = self.behind[block] {
+                let ran = self.ran_behind(block, implied, weights, ways, records);
+                if weights[implied].ran_with(&ran) {
                     changed.push(implied);
                 }
             }
@@ -709,6 +838,67 @@ impl Paths {
         }
     }
 
+    /// Who ran `implied`, through which all ways to `block` lead: those who ran `block`, but for those whose
+    /// records began in between. Somebody else ran it for them.
+    fn ran_before<W: Weight>(
+        &self,
+        block: usize,
+        implied: usize,
+        weights: &[W],
+        above: &[Option<usize>],
+        ways: &Ways,
+        records: &Records<'_, W>,
+    ) -> W {
+        let all = &weights[block];
+        let Some(mark) = above[implied] else {
+            return all.clone();
+        };
+        let began = records.not_at(mark, all);
+        // Records begin in calls.
+        if began.is_none()
+            || mark != implied
+                && !ways.calls(implied)
+                && !between(&self.predecessors[block], implied, &self.predecessors)
+                    .any(|at| ways.calls(at))
+        {
+            return all.clone();
+        }
+        match ways.sited[implied] {
+            true => records.rest(implied, all, &began),
+            false => {
+                let mut ran = all.without(&began);
+                ran.ran_with(records.someone);
+                ran
+            }
+        }
+    }
+
+    /// Who ran `implied`, through which all ways from `block` lead: those who ran `block`, unless something
+    /// may have turned in between.
+    fn ran_behind<W: Weight>(
+        &self,
+        block: usize,
+        implied: usize,
+        weights: &[W],
+        ways: &Ways,
+        records: &Records<'_, W>,
+    ) -> W {
+        let all = &weights[block];
+        if ways.sited[implied] {
+            let ended = records.not_at(implied, all);
+            if ended.is_none() {
+                return all.clone();
+            }
+            return records.rest(implied, all, &ended);
+        }
+        let turns = ways.turns.contains(&true)
+            && between(&[block], implied, &self.successors).any(|at| ways.turns[at]);
+        match turns {
+            true => records.someone.clone(),
+            false => all.clone(),
+        }
+    }
+
     /// Blocks that control comes to from `block` only: each of their runs is one of it.
     fn only_behind(&self, block: usize) -> Vec<usize> {
         let next = self.successors[block].iter().copied();
@@ -722,6 +912,18 @@ impl Paths {
         from.filter(|&from| from != block && self.successors[from] == [block] && !self.left[from])
             .collect()
     }
+}
+
+/// The nodes that can be reached from some, themselves included, on ways that end at `end`.
+fn between(from: &[usize], end: usize, next: &[Vec<usize>]) -> impl Iterator<Item = usize> {
+    let mut seen = BTreeSet::new();
+    let mut open = from.to_vec();
+    while let Some(at) = open.pop() {
+        if at != end && seen.insert(at) {
+            open.extend(&next[at]);
+        }
+    }
+    seen.into_iter()
 }
 
 /// For each node, the nearest one through which all ways from `roots` to it lead, by the method of
@@ -858,6 +1060,14 @@ mod tests {
             self.0 = self.0.max(bound);
             news
         }
+
+        fn both(&self, other: &Self) -> Self {
+            Self(self.0.min(other.0))
+        }
+
+        fn without(&self, other: &Self) -> Self {
+            Self(if other.0 > 0 { 0 } else { self.0 })
+        }
     }
 
     fn spread(graph: &Graph, hits: &[(usize, u64)]) -> Vec<u64> {
@@ -865,7 +1075,13 @@ mod tests {
         for &(block, count) in hits {
             weights[block] = Count(count);
         }
-        graph.anything().spread(&mut weights);
+        let by = weights.clone();
+        let records = Records {
+            by: &by,
+            lossy: &Count(0),
+            someone: &Count(1),
+        };
+        graph.anything().spread(&mut weights, &records);
         weights.into_iter().map(|count| count.0).collect()
     }
 
@@ -999,11 +1215,162 @@ mod tests {
                 .collect();
             let recorded = weights.clone();
             let possible = graph.possible(|block| recorded[block].0 > 0, |_| true);
-            possible.spread(&mut weights);
+            let records = Records { by: &recorded, lossy: &Count(0), someone: &Count(1) };
+            possible.spread(&mut weights, &records);
             for block in 0..graph.len() {
                 prop_assert!(weights[block].0 <= ran[block], "{block}: {weights:?} {ran:?}");
                 prop_assert!(ran[block] == 0 || possible.is_alive(block), "{block}: {ran:?}");
             }
         }
+
+        /// As before, but what runs is recorded for one or the other of two streams: calls turn to the other.
+        #[test]
+        fn nothing_false_is_said_of_either_stream(
+            graph in any_graph(),
+            choices in proptest::collection::vec(any::<prop::sample::Index>(), 1..60),
+            sited in proptest::collection::vec(any::<bool>(), 9),
+            turns in proptest::collection::vec(any::<bool>(), 9),
+            // Of what leaves the routine in ways that nobody knows, some turn, too.
+            hidden in proptest::collection::vec(any::<bool>(), 9),
+        ) {
+            let mut graph = graph;
+            graph.with_sites((0..graph.len()).filter(|block| sited[*block]), false);
+            for block in 0..graph.len() {
+                graph.ways.turns[block] =
+                    turns[block] && graph.ways.exits[block] == Exit::Stays;
+            }
+            let ways = &graph.ways;
+            let mut ran = vec![Set(0); graph.len()];
+            let mut choices = choices.iter();
+            let mut complete = true;
+            let mut stream = 1_u8;
+            let mut thrown = false;
+            let mut ever_hidden = false;
+            'runs: while let Some(choice) = choices.next() {
+                let pads = ways.pads.iter().filter(|_| thrown);
+                let starts: Vec<usize> = ways.entries.iter().chain(pads).copied().collect();
+                let mut at = starts[choice.index(starts.len())];
+                loop {
+                    ran[at].0 |= stream;
+                    let next = &ways.successors[at];
+                    let ways_on = next.len() + usize::from(ways.exits[at] != Exit::Stays);
+                    if ways_on == 0 { break 'runs }
+                    let Some(choice) = choices.next() else {
+                        complete = ways.exits[at] != Exit::Stays;
+                        break 'runs;
+                    };
+                    let by_surprise = ways.exits[at] == Exit::Away && hidden[at];
+                    ever_hidden |= by_surprise;
+                    if ways.turns[at] || by_surprise {
+                        stream ^= 3;
+                    }
+                    match next.get(choice.index(ways_on)) {
+                        Some(to) => at = *to,
+                        None => break,
+                    }
+                }
+                thrown |= ways.exits[at] == Exit::Away;
+            }
+            prop_assume!(complete);
+            let mut weights: Vec<Set> = ran
+                .iter()
+                .zip(&sited)
+                .map(|(ran, sited)| if *sited { *ran } else { Set(0) })
+                .collect();
+            let recorded = weights.clone();
+            let possible = graph.possible(|block| recorded[block].0 > 0, |_| true);
+            let records = Records { by: &recorded, lossy: &Set(0), someone: &Set(4) };
+            let marks = possible.spread(&mut weights, &records);
+            for block in 0..graph.len() {
+                let said = weights[block].0;
+                prop_assert!(said == 0 || ran[block].0 != 0, "{block}: {weights:?} {ran:?}");
+                // In the same activation, a stream that comes back is one that never left.
+                prop_assert!(ran[block].0 == 0 || possible.is_alive(block), "{block}: {ran:?}");
+                let can = |mark: Option<usize>| mark.map_or(7, |mark| recorded[mark].0);
+                if !ever_hidden && ran[block].0 != 0 {
+                    let below = can(marks.below[block]);
+                    prop_assert_eq!(ran[block].0 & !below, 0, "{}: {:?} {:?}", block, &recorded, &ran);
+                    if !marks.turned[block] {
+                        let above = can(marks.above[block]);
+                        prop_assert_eq!(ran[block].0 & !above, 0, "{}: {:?} {:?}", block, &recorded, &ran);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Streams 1 and 2, and 4 for somebody.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    struct Set(u8);
+
+    impl Weight for Set {
+        fn is_none(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn same_place(&mut self, other: &Self) {
+            self.0 |= other.0;
+        }
+
+        fn ran_with(&mut self, other: &Self) -> bool {
+            let news = other.0 & !self.0 != 0;
+            self.0 |= other.0;
+            news
+        }
+
+        fn at_least(&mut self, _: &[Self]) -> bool {
+            false
+        }
+
+        fn both(&self, other: &Self) -> Self {
+            Self(self.0 & other.0)
+        }
+
+        fn without(&self, other: &Self) -> Self {
+            Self(self.0 & !other.0)
+        }
+    }
+
+    fn spread_of_streams(graph: &Graph, hits: &[(usize, u8)]) -> (Vec<u8>, Marks) {
+        let mut weights = vec![Set(0); graph.len()];
+        for &(block, streams) in hits {
+            weights[block] = Set(streams);
+        }
+        let by = weights.clone();
+        let records = Records {
+            by: &by,
+            lossy: &Set(0),
+            someone: &Set(4),
+        };
+        let possible = graph.possible(|block| by[block].0 > 0, |_| true);
+        let marks = possible.spread(&mut weights, &records);
+        (weights.into_iter().map(|set| set.0).collect(), marks)
+    }
+
+    #[test]
+    fn what_ran_before_a_stream_began_is_somebodys() {
+        // 0 calls back, 1 calls what begins a section, 2 and 3 are in it, 3 calls back, 4 returns.
+        let mut begins = graph(5, &[(0, 1), (1, 2), (2, 3), (3, 4)], &[]);
+        begins.with_sites([0, 3].into_iter(), false);
+        begins.ways.turns[1] = true;
+        let (weights, marks) = spread_of_streams(&begins, &[(0, 1), (3, 2)]);
+        assert_eq!(weights, [1, 1 | 4, 2 | 4, 2, 2]);
+        assert_eq!(marks.turned, [false, false, true, false, false]);
+        // Whoever began it in a function that nobody knows.
+        begins.ways.turns[1] = false;
+        begins.ways.exits[1] = Exit::Away;
+        let (weights, _) = spread_of_streams(&begins, &[(0, 1), (3, 2)]);
+        assert_eq!(weights, [1, 1 | 4, 2, 2, 2]);
+    }
+
+    #[test]
+    fn what_runs_after_a_stream_ended_is_somebodys() {
+        // 0 calls back and ends a section, 1 and 2 are behind it.
+        let mut ends = graph(3, &[(0, 1), (1, 2)], &[]);
+        ends.with_sites([0].into_iter(), false);
+        ends.ways.turns[0] = true;
+        let (weights, marks) = spread_of_streams(&ends, &[(0, 1)]);
+        assert_eq!(weights, [1, 4, 4]);
+        assert_eq!(marks.turned, [false, true, true]);
     }
 }

@@ -8,6 +8,9 @@
 //! may leave the function, unless no code that may have run in its callee, or in the callee's callees,
 //! leaves it. Code that no possible path leads to is uncovered. All other code is unknown.
 //!
+//! Records of a stream may begin and end in the middle of a function, in calls. What ran before or after is
+//! credited to "someone".
+//!
 //! Assumptions: a loop with an exit ends, and so does recursion; instructions do not fault; the process
 //! is not killed in the middle of a block. `docs/report.md` has all of them.
 
@@ -26,9 +29,9 @@ use rayon::prelude::*;
 use super::elf::{ElfFile, Function};
 pub(crate) use ahead::{Ahead, Position, Site};
 use callees::{Callee, Callees};
-use graph::{Graph, Possible};
+use graph::{Graph, Marks, Possible, Records};
 pub(crate) use graph::{Shortcut, Weight};
-use x86::{Branch, Scan};
+use x86::{Branch, Plain, Scan};
 
 /// The instrumented code of an image.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ struct Calls {
     callers: Vec<Vec<usize>>,
     /// Those that cannot return, whatever ran.
     never: Vec<usize>,
+    /// Whether each calls what turns, or what it calls does.
+    turning: Vec<bool>,
 }
 
 /// A piece of code and who ran it.
@@ -108,7 +113,7 @@ impl Flow {
             .par_iter()
             .map(|group| routine(group, functions, &scans, &callees, &endless))
             .collect();
-        let plain: Vec<(u64, Vec<u64>)> = without
+        let plain: Vec<(u64, Plain)> = without
             .par_iter()
             .filter_map(|group| {
                 let [part] = group[..] else { return None };
@@ -136,6 +141,14 @@ impl Flow {
         }
         flow.tail_calls(&scans, &callees, &tails);
         flow.calls = Calls::new(&flow.routines, &plain);
+        let Self {
+            routines, calls, ..
+        } = &mut flow;
+        for routine in routines {
+            routine
+                .graph
+                .with_turns(|entry| calls.is_in(entry, &calls.turning));
+        }
         (!flow.sites.is_empty()).then_some(flow)
     }
 
@@ -168,11 +181,13 @@ impl Flow {
 
     /// All instrumented code, with what follows from the weights of recorded PCs; the default
     /// weight for what is not known to have run. Whoever is in `lossy` may have run more than was
-    /// recorded. What is left in `hits` are PCs that no place here accounts for.
+    /// recorded; `someone` stands for nobody in particular. What is left in `hits` are PCs that no place
+    /// here accounts for.
     pub(crate) fn spread<W: Weight>(
         &self,
         hits: &mut BTreeMap<u64, W>,
         lossy: &W,
+        someone: &W,
     ) -> Vec<Piece<W>> {
         let mut weights: Vec<Vec<W>> = self
             .routines
@@ -192,19 +207,24 @@ impl Flow {
             .routines
             .par_iter()
             .zip(weights)
-            .map(|(routine, weights)| routine.state(weights, lossy, returns))
+            .map(|(routine, weights)| routine.state(weights, lossy, someone, returns))
             .collect();
-        self.spread_returns(&mut states);
+        self.spread_returns(&mut states, lossy, someone);
+        let entered: Vec<Option<W>> = states
+            .par_iter()
+            .map(|state| state.entered_by(lossy))
+            .collect();
+        let enters = |entry| entered.get(*self.calls.numbers.get(&entry)?)?.as_ref();
         self.routines
             .par_iter()
             .zip(states)
-            .flat_map_iter(|(routine, state)| routine.pieces(state, lossy))
+            .flat_map_iter(|(routine, state)| routine.pieces(&state, lossy, enters))
             .collect()
     }
 
     /// Who went on behind a call came back from it: in the function that was called, all that lies
     /// on every way to a return ran, which may tell the same of those that it calls.
-    fn spread_returns<W: Weight>(&self, states: &mut [State<'_, W>]) {
+    fn spread_returns<W: Weight>(&self, states: &mut [State<'_, W>], lossy: &W, someone: &W) {
         // Each round goes one call deeper. What is not found is not known.
         const ROUNDS: usize = 16;
         let mut came_back: HashMap<usize, W> = HashMap::new();
@@ -233,14 +253,9 @@ impl Flow {
             open = changed
                 .into_par_iter()
                 .filter_map(|(callee, state)| {
-                    let mut more = false;
-                    for block in state.possible.on_all_ways_back() {
-                        more |= state.weights[block].ran_with(&came_back[&callee]);
-                    }
-                    if more {
-                        state.guards = state.possible.spread(&mut state.weights);
-                    }
-                    more.then_some(callee)
+                    state
+                        .came_back(&came_back[&callee], lossy, someone)
+                        .then_some(callee)
                 })
                 .collect();
         }
@@ -283,7 +298,7 @@ impl Flow {
 }
 
 impl Calls {
-    fn new(routines: &[Routine], plain: &[(u64, Vec<u64>)]) -> Self {
+    fn new(routines: &[Routine], plain: &[(u64, Plain)]) -> Self {
         let entries = routines.iter().map(|routine| routine.entry);
         let entries = entries.chain(plain.iter().map(|(entry, _)| *entry));
         let numbers: HashMap<u64, usize> = entries.zip(0..).collect();
@@ -291,6 +306,7 @@ impl Calls {
             callers: vec![Vec::new(); routines.len() + plain.len()],
             numbers,
             never: Vec::new(),
+            turning: Vec::new(),
         };
         for (caller, routine) in routines.iter().enumerate() {
             // Whether it calls what is not known depends on what ran.
@@ -300,12 +316,24 @@ impl Calls {
                 }
             }
         }
-        for (caller, (_, callees)) in (routines.len()..).zip(plain) {
-            for entry in callees {
+        for (caller, (_, plain)) in (routines.len()..).zip(plain) {
+            for entry in &plain.callees {
                 match calls.numbers.get(entry) {
                     Some(callee) => calls.callers[*callee].push(caller),
                     None => calls.never.push(caller),
                 }
+            }
+        }
+        let routines = routines.iter().map(|routine| routine.graph.turns());
+        let direct = routines.chain(plain.iter().map(|(_, plain)| plain.turns));
+        calls.turning = vec![false; calls.callers.len()];
+        let mut open: Vec<usize> = (0..)
+            .zip(direct)
+            .filter_map(|(n, turns)| turns.then_some(n))
+            .collect();
+        while let Some(number) = open.pop() {
+            if !std::mem::replace(&mut calls.turning[number], true) {
+                open.extend(&calls.callers[number]);
             }
         }
         calls
@@ -331,6 +359,7 @@ impl Routine {
         &self,
         mut weights: Vec<W>,
         lossy: &W,
+        someone: &W,
         returns: impl Fn(u64) -> bool,
     ) -> State<'_, W> {
         let recorded = weights.clone();
@@ -340,44 +369,66 @@ impl Routine {
         if !fits {
             possible = self.graph.anything();
         }
-        let guards = possible.spread(&mut weights);
+        let records = Records {
+            by: &recorded,
+            lossy,
+            someone,
+        };
+        let marks = possible.spread(&mut weights, &records);
         State {
             recorded,
             weights,
             possible,
             fits,
-            guards,
+            marks,
         }
     }
 
-    fn pieces<W: Weight>(&self, state: State<'_, W>, lossy: &W) -> Vec<Piece<W>> {
-        let State {
-            recorded,
-            weights,
-            possible,
-            guards,
-            ..
-        } = state;
+    /// `enters` says who can have entered a function.
+    fn pieces<'a, W: Weight + 'a>(
+        &self,
+        state: &State<'_, W>,
+        lossy: &W,
+        enters: impl Fn(u64) -> Option<&'a W>,
+    ) -> Vec<Piece<W>> {
+        let strays = state.strays();
+        let can = |mark: usize| {
+            let mut some = state.recorded[mark].clone();
+            some.ran_with(lossy);
+            some
+        };
+        let doubt = |block: usize| {
+            if !state.possible.is_alive(block) {
+                return Doubt::Nobody;
+            }
+            let above = state.marks.above[block];
+            if above == Some(block) && lossy.is_none() {
+                return Doubt::Nobody;
+            }
+            let above = above.filter(|_| !state.marks.turned[block]).map(|mark| {
+                let mut some = can(mark);
+                if mark != block {
+                    some.ran_with(&strays);
+                }
+                some
+            });
+            let below = state.marks.below[block].map(can);
+            let called = match self.graph.exit(block) {
+                graph::Exit::Call(entry) => enters(entry).cloned(),
+                _ => None,
+            };
+            let some = [above, below, called].into_iter().flatten();
+            some.reduce(|a, b| a.both(&b))
+                .map_or(Doubt::Anybody, Doubt::Some)
+        };
         let blocks = self.graph.blocks().enumerate();
         blocks
-            .map(|(block, range)| {
-                let doubt = match guards[block] {
-                    _ if !possible.is_alive(block) => Doubt::Nobody,
-                    Some(guard) if guard == block && lossy.is_none() => Doubt::Nobody,
-                    Some(guard) => {
-                        let mut some = recorded[guard].clone();
-                        some.ran_with(lossy);
-                        Doubt::Some(some)
-                    }
-                    None => Doubt::Anybody,
-                };
-                Piece {
-                    entry: range.start == self.entry,
-                    shortcut: possible.shortcut(block, &weights),
-                    range,
-                    weight: weights[block].clone(),
-                    doubt,
-                }
+            .map(|(block, range)| Piece {
+                entry: range.start == self.entry,
+                shortcut: state.possible.shortcut(block, &state.weights),
+                range,
+                weight: state.weights[block].clone(),
+                doubt: doubt(block),
             })
             .collect()
     }
@@ -392,8 +443,62 @@ struct State<'f, W> {
     possible: Possible<'f>,
     /// Whether what was recorded fits the code.
     fits: bool,
-    /// For each block, the nearest one with a callback that all ways to it lead through.
-    guards: Vec<Option<usize>>,
+    marks: Marks,
+}
+
+impl<W: Weight> State<'_, W> {
+    /// Adds that somebody came back from the routine. Whether that tells anything new.
+    fn came_back(&mut self, who: &W, lossy: &W, someone: &W) -> bool {
+        let records = Records {
+            by: &self.recorded,
+            lossy,
+            someone,
+        };
+        let mut more = false;
+        for block in self.possible.on_all_ways_back() {
+            let mut ran = who.clone();
+            if let Some(mark) = self.marks.above[block] {
+                // Their records began when they were in it.
+                let began = records.not_at(mark, who);
+                if !began.is_none() {
+                    ran = match mark == block {
+                        true => records.rest(block, who, &began),
+                        false => who.without(&began),
+                    };
+                    if mark != block {
+                        ran.ran_with(someone);
+                    }
+                }
+            }
+            more |= self.weights[block].ran_with(&ran);
+        }
+        if more {
+            self.marks = self.possible.spread(&mut self.weights, &records);
+        }
+        more
+    }
+
+    /// Who can have entered the routine, if its callbacks tell.
+    fn entered_by(&self, lossy: &W) -> Option<W> {
+        let first = self.possible.first_sited().filter(|_| self.fits)?;
+        let mut all = self.recorded[first].clone();
+        all.ran_with(lossy);
+        Some(all)
+    }
+
+    /// Those whose records began in the middle of the routine.
+    fn strays(&self) -> W {
+        let mut strays = W::default();
+        for (block, recorded) in self.recorded.iter().enumerate() {
+            if recorded.is_none() {
+                continue;
+            }
+            if let Some(mark) = self.possible.mark_before(block, &self.marks) {
+                strays.ran_with(&recorded.without(&self.recorded[mark]));
+            }
+        }
+        strays
+    }
 }
 
 /// What a routine calls back with.

@@ -446,10 +446,19 @@ pub(super) fn never_returns(
     })
 }
 
-/// What a function calls or goes over to, if there is nothing else in it that could keep it from
-/// returning. For code without callbacks, of which nothing tells what ran.
-pub(super) fn plain(range: &Range<u64>, scan: &Scan, callees: &Callees<'_>) -> Option<Vec<u64>> {
-    let mut called = Vec::new();
+/// A function without callbacks, of which nothing tells what ran.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    /// What it calls or goes over to.
+    pub(super) callees: Vec<u64>,
+    /// Whether it calls what turns.
+    pub(super) turns: bool,
+}
+
+/// What a function without callbacks does, if there is nothing in it but its callees that could keep it from
+/// returning.
+pub(super) fn plain(range: &Range<u64>, scan: &Scan, callees: &Callees<'_>) -> Option<Plain> {
+    let mut plain = Plain::default();
     // What is read to its end ends with a branch, or control would run out of it.
     let last = scan.branches.last()?;
     if last.end != range.end && !is_filler(callees, &(last.end..range.end)) {
@@ -462,18 +471,19 @@ pub(super) fn plain(range: &Range<u64>, scan: &Scan, callees: &Callees<'_>) -> O
             Kind::Table(targets) if targets.iter().all(|target| range.contains(target)) => {}
             Kind::Jump(_) | Kind::JumpThrough(_) | Kind::Call(_) | Kind::CallThrough(_) => {
                 match branch.callee(callees) {
-                    Some(Callee::Function(entry)) => called.push(entry),
+                    Some(Callee::Function(entry)) => plain.callees.push(entry),
+                    Some(Callee::Turns) => plain.turns = true,
                     Some(Callee::Returns | Callee::Callback) => {}
                     _ => return None,
                 }
             }
-            Kind::Conditional(target) => called.push(*target),
+            Kind::Conditional(target) => plain.callees.push(*target),
             Kind::Table(_) | Kind::Anywhere | Kind::Leave | Kind::CallAny | Kind::Trap => {
                 return None
             }
         }
     }
-    Some(called)
+    Some(plain)
 }
 
 /// Whether code does nothing and only fills space.
