@@ -140,3 +140,26 @@ fn whoever_ran_the_glue_it_ran() {
         format!("one{may}three{may}two{may}it ran; what was recorded does not tell for whom\n")
     );
 }
+
+/// A process that never had the program in its memory has not run it, whatever was recorded.
+#[test]
+fn a_process_without_the_program_has_not_run_it() {
+    let sources = [
+        ("p.c", SERVER),
+        ("q.c", "int main(void) { return 0; }\n"),
+        ("both.sh", "./q && ./p\n"),
+    ];
+    let build = "cc gcc -g -O0 -pthread p.c -o p";
+    let built = Built::in_mode(&sources, build, "", "unique");
+    built.rkcov("cc gcc -g -O0 q.c -o q");
+    built.rkcov("run -o both.rkcov -- sh both.sh");
+    let line = SERVER
+        .lines()
+        .position(|line| line.contains("log_line(n);"));
+    let place = format!("p.c:{}", line.unwrap() + 1);
+    let shown = built.rkcov(&format!("show {place} both.rkcov"));
+    assert!(shown.contains("./p") && !shown.contains("./q"), "{shown}");
+    // Its own lines are shown with it.
+    let own = built.rkcov("show q.c:1 both.rkcov");
+    assert!(own.contains("./q") && !own.contains("./p"), "{own}");
+}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Of which code it cannot be said that it did not run.
+//! Of which code it cannot be said that it did not run, and for whom.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -15,6 +15,43 @@ pub(super) struct Lossy {
     everywhere: StreamSet,
     /// Of these images besides.
     images: BTreeMap<ImageKey, StreamSet>,
+}
+
+/// Whose processes had an image in their memory.
+#[derive(Debug, Default)]
+pub(super) struct Loaded(BTreeMap<ImageKey, StreamSet>);
+
+impl Loaded {
+    pub(super) fn new(traces: &[Named<'_>]) -> Self {
+        let mut loaded = Self::default();
+        let mut first = 0;
+        for named in traces {
+            let own = first..first + named.trace.streams().len();
+            first = own.end;
+            let mut of_each: HashMap<ProcessId, StreamSet> = HashMap::new();
+            for (index, stream) in own.clone().zip(named.trace.streams()) {
+                let streams = of_each.entry(stream.info().process).or_default();
+                streams.insert(index);
+            }
+            let all: StreamSet = own.collect();
+            for module in named.trace.modules() {
+                let streams = match module.process {
+                    Some(process) => of_each.get(&process),
+                    None => Some(&all),
+                };
+                if let Some(streams) = streams {
+                    let key = (module.path.clone(), module.build_id.clone());
+                    loaded.0.entry(key).or_default().union(streams);
+                }
+            }
+        }
+        loaded
+    }
+
+    /// The streams whose processes had this image.
+    pub(super) fn of(&self, image: &ImageKey) -> StreamSet {
+        self.0.get(image).cloned().unwrap_or_default()
+    }
 }
 
 impl Lossy {

@@ -32,7 +32,7 @@ use crate::trace::{
 pub use comparisons::{Operands, Pair};
 pub(crate) use gather::{ImageKey, Places};
 pub(crate) use guards::Guards;
-use losses::Lossy;
+use losses::{Loaded, Lossy};
 pub(crate) use modules::{ModuleMap, Modules, Place as ModulePlace};
 pub use parties::Parties;
 pub(crate) use parties::{ContextKey, ThreadKey};
@@ -321,6 +321,7 @@ impl Coverage {
             run.info.directory = paths::place(&run.info.directory, &search.moved);
         }
         let lossy = Lossy::new(traces, &streams);
+        let loaded = Loaded::new(traces);
         let mut search = search.clone();
         let ran = gathered.images.keys().filter(|(_, id)| !id.is_empty());
         search
@@ -330,6 +331,7 @@ impl Coverage {
             mode,
             streams: streams.len(),
             lossy: &lossy,
+            loaded: &loaded,
             progress,
         };
         let resolved = resolve::resolve(gathered.images, &search, &known);

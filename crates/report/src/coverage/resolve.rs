@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gather::{ImageHits, ImageKey};
-use super::losses::Lossy;
+use super::losses::{Loaded, Lossy};
 use super::paths::place;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
 use crate::image::{
@@ -65,6 +65,8 @@ pub(super) struct Known<'a> {
     pub(super) streams: usize,
     /// Who may have run more than was recorded.
     pub(super) lossy: &'a Lossy,
+    /// Who had which image.
+    pub(super) loaded: &'a Loaded,
     pub(super) progress: &'a Progress,
 }
 
@@ -82,14 +84,21 @@ pub(super) fn resolve(
                 streams: known.lossy.of(&key),
                 ..Hits::default()
             };
+            let all = known.loaded.of(&key);
             let (path, id) = key;
-            one(Image::find(&path, &id, search), hits, known, &lossy)
+            one(Image::find(&path, &id, search), hits, known, &lossy, &all)
         })
         .collect()
 }
 
-/// `None` if the image has nothing to do with what was recorded.
-fn one(image: Image, mut hits: ImageHits, known: &Known<'_>, lossy: &Hits) -> Option<Resolved> {
+/// `None` if the image has nothing to do with what was recorded. `all` are the streams whose processes had it.
+fn one(
+    image: Image,
+    mut hits: ImageHits,
+    known: &Known<'_>,
+    lossy: &Hits,
+    all: &StreamSet,
+) -> Option<Resolved> {
     let mut streams = StreamSet::new();
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
@@ -140,7 +149,6 @@ fn one(image: Image, mut hits: ImageHits, known: &Known<'_>, lossy: &Hits) -> Op
     let mut pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
     pieces.retain(|piece| image.is_written(piece.range.start));
     known.progress.expect_code(pieces.len());
-    let all: StreamSet = (0..known.streams).collect();
     for piece in &mut pieces {
         let maybe = match std::mem::replace(&mut piece.doubt, Doubt::Nobody) {
             Doubt::Nobody => continue,

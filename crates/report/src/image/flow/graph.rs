@@ -689,13 +689,14 @@ impl Possible<'_> {
         let turns = ways.turns.contains(&true);
         let turned = |block: usize| {
             let mark = above[block]?;
-            let before = between(&paths.predecessors[block], mark, &paths.predecessors);
-            Some(mark != block && before.chain([mark]).any(|at| ways.turns[at]))
+            let mut before = between(&paths.predecessors[block], mark, &paths.predecessors);
+            Some(mark != block && (ways.turns[mark] || before.any(|at| ways.turns[at])))
         };
         let below = |block: usize| {
             let mark = nearest(paths.behind[block], &paths.behind)?;
-            let mut behind = between(&[block], mark, &paths.successors);
-            (!turns || !behind.any(|at| ways.turns[at])).then_some(mark)
+            let turned =
+                turns && between(&[block], mark, &paths.successors).any(|at| ways.turns[at]);
+            (!turned).then_some(mark)
         };
         Marks {
             below: blocks.clone().map(below).collect(),
@@ -855,12 +856,12 @@ impl Paths {
         };
         let began = records.not_at(mark, all);
         // Records begin in calls.
-        if began.is_none()
-            || mark != implied
-                && !ways.calls(implied)
-                && !between(&self.predecessors[block], implied, &self.predecessors)
+        let called = || {
+            ways.calls(implied)
+                || between(&self.predecessors[block], implied, &self.predecessors)
                     .any(|at| ways.calls(at))
-        {
+        };
+        if began.is_none() || mark != implied && !called() {
             return all.clone();
         }
         match ways.sited[implied] {
@@ -1284,7 +1285,6 @@ mod tests {
             for block in 0..graph.len() {
                 let said = weights[block].0;
                 prop_assert!(said == 0 || ran[block].0 != 0, "{block}: {weights:?} {ran:?}");
-                // In the same activation, a stream that comes back is one that never left.
                 prop_assert!(ran[block].0 == 0 || possible.is_alive(block), "{block}: {ran:?}");
                 let can = |mark: Option<usize>| mark.map_or(7, |mark| recorded[mark].0);
                 if !ever_hidden && ran[block].0 != 0 {
