@@ -1236,9 +1236,8 @@ mod tests {
         ) {
             let mut graph = graph;
             graph.with_sites((0..graph.len()).filter(|block| sited[*block]), false);
-            for block in 0..graph.len() {
-                graph.ways.turns[block] =
-                    turns[block] && graph.ways.exits[block] == Exit::Stays;
+            for (block, turns) in turns.iter().enumerate().take(graph.len()) {
+                graph.ways.turns[block] = *turns && graph.ways.exits[block] == Exit::Stays;
             }
             let ways = &graph.ways;
             let mut ran = vec![Set(0); graph.len()];
