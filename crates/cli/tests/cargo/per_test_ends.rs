@@ -197,6 +197,12 @@ fn scoped_threads() {
     });
     assert_eq!((a, b), (2, 2));
 }
+
+// The last one: a thread that a scope has waited for has the time to end before the process does.
+#[test]
+fn sleeps() {
+    std::thread::sleep(std::time::Duration::from_millis(500));
+}
 "#;
 
 const ABORTS: &str = r#"
@@ -300,7 +306,7 @@ fn nextest_tries_again_and_ends_what_takes_too_long() {
     let names: BTreeSet<&str> = ran.keys().map(String::as_str).collect();
     assert_eq!(
         names.len(),
-        7,
+        8,
         "each test once, however often it was tried: {names:?}"
     );
 }
