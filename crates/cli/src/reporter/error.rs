@@ -60,8 +60,10 @@ pub enum Error {
     #[error(transparent)]
     Thread(#[from] UnknownThread),
     /// Fewer lines ran than should have.
-    #[error("{ran} of {known} lines ran, {share}: --fail-under-lines requires {least}")]
+    #[error("{ran} of {known} lines ran, {share}: {option} requires {least}")]
     TooFew {
+        /// What requires it.
+        option: &'static str,
         /// Lines that ran.
         ran: usize,
         /// Lines that ran, and those that did not.
@@ -72,8 +74,10 @@ pub enum Error {
         least: Percent,
     },
     /// Whether enough lines ran cannot be told.
-    #[error("--fail-under-lines {least}: {why}")]
+    #[error("{option} {least}: {why}")]
     NotJudged {
+        /// What requires it.
+        option: &'static str,
         /// How many should have.
         least: Percent,
         /// Why it cannot be told.

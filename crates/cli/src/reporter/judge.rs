@@ -12,9 +12,14 @@ impl Reporter<'_> {
     pub(super) fn judged(&self) -> Result<(), Error> {
         let options = &self.request.options;
         let least = options.fail_under_lines.or(options.fail_under_patch);
+        let option = match options.fail_under_lines {
+            Some(_) => "--fail-under-lines",
+            None => "--fail-under-patch",
+        };
         let Some(view) = &self.view else {
             return match least {
                 Some(least) => Err(Error::NotJudged {
+                    option,
                     least,
                     why: "the format pcs has no lines; use another format".to_owned(),
                 }),
@@ -28,7 +33,7 @@ impl Reporter<'_> {
                 None => warn(&"no changed line has code"),
             }
         }
-        warn_of_changes(view);
+        let changed = warn_of_changes(view);
         let absent = view.coverage.images.iter();
         let absent = absent.filter_map(ImageSummary::absence);
         let (rebuilt, missing): (Vec<_>, Vec<_>) =
@@ -41,14 +46,24 @@ impl Reporter<'_> {
         match least {
             // One that is for all traces is for those that have such lines.
             Some(_) if configured && view.coverage.mode == Mode::Cmp => Ok(()),
-            Some(least) => judge(view, least),
+            // What was changed since is what the question is about.
+            Some(least) if changed && options.since.is_some() && !options.allow_missing => {
+                Err(Error::NotJudged {
+                    option,
+                    least,
+                    why: "sources changed after the program was built; rebuild and record again, or accept \
+                          this by --allow-missing"
+                        .to_owned(),
+                })
+            }
+            Some(least) => judge(view, option, least),
             None => Ok(()),
         }
     }
 }
 
-/// Says which sources were changed after they were compiled.
-fn warn_of_changes(view: &View<'_>) {
+/// Says which sources were changed after they were compiled. Whether there are any.
+fn warn_of_changes(view: &View<'_>) -> bool {
     const NAMED: usize = 3;
     let changed = view.files.iter().filter(|file| {
         let source = view.coverage.file(file.path);
@@ -59,7 +74,7 @@ fn warn_of_changes(view: &View<'_>) {
         .collect();
     let (named, more) = names.split_at(names.len().min(NAMED));
     if named.is_empty() {
-        return;
+        return false;
     }
     let more = match more.len() {
         0 => String::new(),
@@ -70,11 +85,12 @@ fn warn_of_changes(view: &View<'_>) {
          record again",
         named.join(", ")
     ));
+    true
 }
 
 /// Whether as many lines ran as should have.
-fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
-    let not_judged = |why: String| Err(Error::NotJudged { least, why });
+fn judge(view: &View<'_>, option: &'static str, least: Percent) -> Result<(), Error> {
+    let not_judged = |why: String| Err(Error::NotJudged { option, least, why });
     if !view.is_complete() {
         return not_judged("uncovered lines cannot be determined for all files".to_owned());
     }
@@ -102,6 +118,7 @@ fn judge(view: &View<'_>, least: Percent) -> Result<(), Error> {
     match Percent::of(ran, known) {
         None => not_judged("there are no lines".to_owned()),
         Some(share) if share < least => Err(Error::TooFew {
+            option,
             ran,
             known,
             share,

@@ -51,8 +51,10 @@ pub struct Request {
     pub formats: Vec<Wanted>,
     /// Where the report goes whose format does not say it.
     pub output: Option<PathBuf>,
-    /// Sources that are not shown.
+    /// Sources that the user does not want to see.
     pub exclude: Vec<Pattern>,
+    /// Sources that the command leaves out besides.
+    pub left_out: Vec<Pattern>,
     /// Folders of the project, beside those that the traces name.
     pub project: Vec<PathBuf>,
     /// Folders in debug information, and those in which the sources are.
@@ -127,6 +129,7 @@ impl Request {
         }
         set(&mut options.filter, config.filter);
         set(&mut self.exclude, config.exclude);
+        self.exclude.append(&mut self.left_out);
         set(&mut options.remap, config.remap);
         set(&mut self.project, config.project);
         set(&mut self.binaries, config.binaries);

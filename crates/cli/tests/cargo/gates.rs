@@ -247,3 +247,26 @@ fn a_report_without_the_program_that_ran_is_a_failure() {
         said(&output)
     );
 }
+
+/// What the command leaves out by itself is no choice of the user's.
+#[test]
+fn the_file_of_the_project_counts_for_cargo_too() {
+    let project = small();
+    let uncalled = "\nfn nobody_calls(n: u32) -> u32 {\n    n + 1\n}\n";
+    project.write("src/main.rs", &format!("{PRINTS}{uncalled}"));
+    project.succeed("run --no-report");
+    project.succeed("report");
+    project.write("rkcov.toml", "[report]\nfail-under-lines = 100\n");
+    let output = project.run("report");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("--fail-under-lines requires 100 %"),
+        "{}",
+        said(&output)
+    );
+    // A part that the user chose is not what it is about.
+    project.succeed("report --ignore-filename-regex nothing_is_called_so");
+    project.write("rkcov.toml", "[report]\nexclude = [\"src/main.rs\"]\n");
+    let report = project.succeed("report");
+    assert!(!report.contains("main.rs"), "{report}");
+}

@@ -129,11 +129,22 @@ fn coverage_of_a_patch_is_judged() {
     let (status, said) = judged("--since HEAD --fail-under-patch 50.01");
     assert_eq!(status, Some(1), "{said}");
     assert!(
-        said.contains("1 of 2 lines ran, 50 %: --fail-under-lines requires 50.01 %"),
+        said.contains("1 of 2 lines ran, 50 %: --fail-under-patch requires 50.01 %"),
         "{said}"
     );
     let (status, said) = judged("--since nothing");
     assert_eq!(status, Some(1));
     assert!(said.contains("git cannot show what changed"), "{said}");
     assert_eq!(judged("--fail-under-patch 50").0, Some(2));
+    // Changed again, and not built.
+    let source = built.path().join("p.c");
+    fs::write(&source, fs::read(&source).unwrap()).unwrap();
+    let (status, said) = judged("--since HEAD --fail-under-patch 1");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("sources changed after the program was built"),
+        "{said}"
+    );
+    let accepted = judged("--since HEAD --fail-under-patch 1 --allow-missing");
+    assert_eq!(accepted.0, Some(0), "{}", accepted.1);
 }

@@ -56,17 +56,14 @@ impl Tests {
     /// cases none.
     pub fn entered_by(&self, place: u64) -> impl Iterator<Item = usize> + '_ {
         // A PC is that behind a call.
-        let after = self
-            .by_entry
-            .partition_point(|(entry, _)| entry.start < place);
-        let start = after
-            .checked_sub(1)
-            .map(|at| self.by_entry[at].0.start)
-            .unwrap_or(u64::MAX);
-        let first = self
-            .by_entry
-            .partition_point(|(entry, _)| entry.start < start);
-        let entries = self.by_entry[first..after].iter();
+        let (before, _) = self.by_entry.split_at(
+            self.by_entry
+                .partition_point(|(entry, _)| entry.start < place),
+        );
+        // Of tests with the same entry, all.
+        let last = before.last().map_or(0, |(entry, _)| entry.start);
+        let first = before.partition_point(|(entry, _)| entry.start < last);
+        let entries = before[first..].iter();
         let entries = entries.filter(move |(entry, _)| place <= entry.end);
         let first = self.by_guard.partition_point(|(guard, _)| *guard < place);
         let guards = self.by_guard[first..].iter();
@@ -265,6 +262,35 @@ mod tests {
         ] {
             assert_eq!(is_name(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_place_is_in_the_test_before_it_or_in_none() {
+        let test = |name: &str, entry: Range<u64>, guards: &[u64]| Test {
+            name: name.to_owned(),
+            entry,
+            guards: guards.to_vec(),
+        };
+        let tests = Tests::new(vec![
+            test("a", 100..200, &[900]),
+            test("b", 300..400, &[]),
+            test("c", 300..400, &[]),
+        ]);
+        for (place, expected) in [
+            (0, &[][..]),
+            (100, &[]),
+            (101, &[0]),
+            (200, &[0]),
+            (201, &[]),
+            (300, &[]),
+            (350, &[1, 2]),
+            (900, &[0]),
+            (u64::MAX, &[]),
+        ] {
+            let found: Vec<usize> = tests.entered_by(place).collect();
+            assert_eq!(found, expected, "{place}");
+        }
+        assert_eq!(Tests::new(Vec::new()).entered_by(5).count(), 0);
     }
 
     /// This program is one of libtest's itself.

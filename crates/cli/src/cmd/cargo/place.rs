@@ -138,12 +138,12 @@ impl Place {
     /// Says which sources are shown.
     pub(super) fn choose_sources(&self, request: &mut Request, which: &Which, with_tests: bool) {
         // What build scripts make is in there.
-        request.exclude.push(Pattern::below(&self.target));
+        request.left_out.push(Pattern::below(&self.target));
         if !with_tests {
             for package in &self.chosen.packages {
                 for folder in ["tests", "benches", "examples"] {
                     request
-                        .exclude
+                        .left_out
                         .push(Pattern::below(&package.folder().join(folder)));
                 }
             }
@@ -167,7 +167,7 @@ impl Place {
             let inside = folders().any(|folder| other != folder && other.starts_with(folder));
             let around = folders().any(|folder| folder.starts_with(other));
             if inside && !around {
-                request.exclude.push(Pattern::below(other));
+                request.left_out.push(Pattern::below(other));
             }
         }
     }

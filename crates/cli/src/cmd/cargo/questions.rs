@@ -98,7 +98,7 @@ impl Of {
             ..Request::default()
         };
         place.choose_sources(&mut request, &which, false);
-        let mut how = How::new(self.format, request.options.filter, request.exclude);
+        let mut how = How::new(self.format, request.options.filter, request.left_out);
         how.moved = moved(&place.target);
         Ok((files, how))
     }
