@@ -5,7 +5,7 @@ use super::percent::Percent;
 use super::Error;
 use clap::ValueEnum;
 use rkcov_report::contexts::{self, Contexts, Name};
-use rkcov_report::coverage::{Coverage, Selection, StreamSet, Thread};
+use rkcov_report::coverage::{Coverage, Selection, Thread};
 use rkcov_report::sources::Pattern;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -141,8 +141,7 @@ pub(crate) fn together(
         return Ok(contexts);
     }
     let of_threads = threads_alone()?.streams;
-    let both = contexts.streams.iter();
-    let streams: StreamSet = both.filter(|stream| of_threads.contains(*stream)).collect();
+    let streams = contexts.streams.both(&of_threads);
     if streams.is_empty() {
         return Err(Error::NotTogether);
     }
