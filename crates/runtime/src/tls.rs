@@ -98,6 +98,8 @@ pub(crate) const BITS: usize = TASK + offset_of!(Task<Userspace>, bitmap_bits);
 pub(crate) const BITMAP: usize = TASK + offset_of!(Task<Userspace>, bitmap);
 const TASK: usize = offset_of!(Tls, task);
 pub(crate) const RANGE: usize = offset_of!(Tls, range);
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+pub(crate) const MAP: usize = offset_of!(Tls, map);
 
 const _: () = assert!(MODE == 0, "the initial image starts with the mode word");
 const _: () = assert!(

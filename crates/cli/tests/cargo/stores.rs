@@ -4,7 +4,8 @@
 
 use crate::support::Project;
 use object::{Object, ObjectSection};
-use rkcov_abi::sites::{find, Site, GUARDS};
+use rkcov_abi::sites::{find, Given, Site, Store, GUARDS};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -31,17 +32,23 @@ const SHOP: [(&str, &str); 4] = [
 
 /// How many guards a program has, and how many of them are stored into.
 fn guards_and_stores(program: &Path) -> (usize, usize) {
+    let (guards, stores) = stores_of(program);
+    (guards, stores.len())
+}
+
+/// How many guards a program has, and its stores.
+fn stores_of(program: &Path) -> (usize, Vec<Store>) {
     let bytes = fs::read(program).unwrap();
     let file = object::File::parse(&*bytes).unwrap();
     let guards = file.section_by_name(GUARDS).unwrap();
     let range = guards.address()..guards.address() + guards.size();
     let text = file.section_by_name(".text").unwrap();
     let sites = find(text.data().unwrap(), text.address());
-    let stores = sites.filter(|site| match site {
-        Site::Store(store) => range.contains(&store.guard),
-        Site::Check(_) => false,
+    let stores = sites.filter_map(|site| match site {
+        Site::Store(store) => Some(store).filter(|store| range.contains(&store.guard)),
+        Site::Check(_) => None,
     });
-    (guards.size() as usize / 4, stores.count())
+    (guards.size() as usize / 4, stores.collect())
 }
 
 fn built(project: &Project, below: &str) -> std::path::PathBuf {
@@ -100,4 +107,121 @@ fn a_client_keeps_its_calls() {
     );
     project.succeed("build");
     assert_eq!(guards_and_stores(&built(&project, "")).1, 0);
+}
+
+/// Loops, a table of jumps, and what is dropped while a panic unwinds.
+const LOOPS: &str = r#"
+use std::cell::Cell;
+use std::hint::black_box;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+struct Loud<'a>(&'a Cell<u32>);
+
+impl Drop for Loud<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[inline(never)]
+fn scan(text: &[u8]) -> [u32; 6] {
+    let mut counts = [0; 6];
+    let mut at = 0;
+    while at < text.len() {
+        let kind = match text[at] {
+            b'a' => 0,
+            b'b' => black_box(1),
+            b'c' => {
+                while text.get(at + 1) == Some(&b'c') {
+                    at += 1;
+                    black_box(at);
+                }
+                2
+            }
+            b'd' => black_box(text.len() % 3),
+            b'e' if at > 3 => 4,
+            b'f' => black_box(3) + 1,
+            _ => 5,
+        };
+        for _ in 0..black_box(2) {
+            counts[kind] += black_box(1);
+        }
+        at += 1;
+    }
+    counts
+}
+
+#[inline(never)]
+fn risky(n: u32, dropped: &Cell<u32>) -> u32 {
+    let mut sum = 0;
+    for i in 0..n {
+        let _loud = Loud(dropped);
+        let name = format!("{}", black_box(i));
+        if black_box(i) == 7 {
+            panic!("{name}");
+        }
+        sum += name.len() as u32;
+    }
+    sum
+}
+
+fn main() {
+    std::panic::set_hook(Box::new(|_| {}));
+    println!("{:?}", scan(b"abcccdefgabccee"));
+    let dropped = Cell::new(0);
+    let mut sums = 0;
+    for n in [3, 9, 5] {
+        match catch_unwind(AssertUnwindSafe(|| risky(n, &dropped))) {
+            Ok(sum) => sums += sum,
+            Err(_) => sums += 100,
+        }
+    }
+    println!("{sums} {}", dropped.get());
+}
+"#;
+
+#[test]
+fn a_guard_that_a_loop_has_in_a_register_is_stored_into_and_called_again() {
+    let project = Project::new(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"shop\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n",
+        ),
+        ("src/main.rs", LOOPS),
+    ]);
+    project.succeed("build --release");
+    let host = format!("{}-unknown-linux-gnu/release/shop", std::env::consts::ARCH);
+    let program = project.path("target/rkcov").join(host);
+    let (guards, stores) = stores_of(&program);
+    let in_registers = stores
+        .iter()
+        .filter(|store| matches!(store.given, Given::Register(_)));
+    assert!(in_registers.count() > 1, "{stores:?}");
+    assert!(
+        stores.len() * 20 > guards * 19,
+        "{} of {guards}",
+        stores.len()
+    );
+
+    // The same program, of which every store is recorded once, or calls.
+    let recorded = |mode: &str| -> BTreeSet<String> {
+        let run = format!(
+            "rkcov run --mode {mode} -o {mode}.rkcov -- {} && \
+             rkcov report --format pcs {mode}.rkcov",
+            program.display()
+        );
+        let output = project.shell(&run).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{mode}: {said}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines = text.lines().map(str::to_owned);
+        let expected = ["[6, 4, 4, 0, 8, 2]", "108 16"];
+        for line in expected {
+            assert_eq!(lines.next().unwrap(), line, "{mode}");
+        }
+        lines.collect()
+    };
+    let unique = recorded("unique");
+    assert!(unique.len() > 30, "{unique:?}");
+    assert_eq!(unique, recorded("trace"));
 }

@@ -2,8 +2,9 @@
 //! Objects of rustc and clang: guards' calls become stores, before the link.
 //!
 //! LLVM calls back with `lea rdi, [rip + guard]` and `call __sanitizer_cov_trace_pc_guard`; without optimization
-//! it adds the guard's offset in between. Where these stand together, a store into the guard through GS takes their place, byte for byte ([`sites`] has its
-//! form), so that nothing else of the object moves: two relocations change, and no size does.
+//! it adds the guard's offset in between. In a loop it may have the address in a register: `mov rdi, REGISTER` and
+//! the call. A store into the guard through GS takes the place of both, byte for byte ([`sites`] has its
+//! forms), so that nothing else of the object moves: two relocations change, and no size does.
 //!
 //! It is sound for what compilers make: nothing jumps to between the two, and the place of a call
 //! is one where `rdi`, the other caller-saved registers and the flags are free. That nothing jumps
@@ -12,8 +13,10 @@
 
 mod archive;
 mod elf;
+mod held;
 #[cfg(test)]
 mod tests;
+mod unwind;
 
 pub use archive::thicken;
 
@@ -33,7 +36,7 @@ const STORED_INIT: &[u8] = b"__sanitizer_cov_trace_pc_store_init";
 /// How many sites there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Pairs that became stores.
+    /// Calls that became stores.
     pub stores: usize,
     /// Calls that stayed.
     pub calls: usize,

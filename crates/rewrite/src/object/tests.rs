@@ -191,7 +191,7 @@ fn what_is_no_pair_stays_a_call() {
     let other = "lea other(%rip), %rdi";
     let beyond = lea(4);
     let odd = "lea .Lguards+2(%rip), %rdi";
-    let register = "lea .Lguards(%rip), %rsi\nmov %rsi, %rdi";
+    let register = "mov %rsi, %rdi";
     for (what, code) in [
         (
             "something between",
@@ -203,7 +203,19 @@ fn what_is_no_pair_stays_a_call() {
         ),
         ("behind the guards", [beyond.as_str(), PLT].join("\n")),
         ("in the middle of a guard", [odd, PLT].join("\n")),
-        ("another register", [register, PLT].join("\n")),
+        ("any register", [register, PLT].join("\n")),
+        (
+            "a move of the guard",
+            [lea(0).as_str(), "mov %rdi, %rbx", PLT].join("\n"),
+        ),
+        (
+            "a move of another word to where the guard is",
+            [lea(0).as_str(), "mov %rbx, %rdi", PLT].join("\n"),
+        ),
+        (
+            "a move from memory",
+            [lea(0).as_str(), "mov (%rbx), %rax", PLT].join("\n"),
+        ),
         ("a jump between", ["jmp 1f", &lea(0), "1:", PLT].join("\n")),
         (
             "a symbol between",
@@ -240,6 +252,167 @@ fn what_is_no_pair_stays_a_call() {
     let code = ["1:", &lea(0), PLT, "2:", "jz 1b", "jmp 2b"].join("\n");
     let mut object = made.assemble(&assembly(&code, 4));
     assert_eq!(rewrite(&mut object), counts(1, 0));
+}
+
+/// The guards of an object's stores, by the offsets that their relocations have.
+fn guards_of(file: &[u8]) -> Vec<u64> {
+    let object = object::File::parse(file).unwrap();
+    let section = object.section_by_name(".text").unwrap();
+    let stores = find(section.data().unwrap(), 0).map(|site| site.at() + 3);
+    let relocations: Vec<_> = section.relocations().collect();
+    let guard = |operand: u64| {
+        let (_, relocation) = relocations.iter().find(|(at, _)| *at == operand).unwrap();
+        u64::try_from(relocation.addend() + 5).unwrap()
+    };
+    stores.map(guard).collect()
+}
+
+#[test]
+fn a_guard_in_a_register_or_before_a_move_is_stored_into() {
+    let made = Made::new();
+    let head = "push %rbx\npush %r13\nlea .Lguards+4(%rip), %rbx\nlea .Lguards+8(%rip), %r13\n\
+                mov $3, %r12d\n1:";
+    let code = [
+        "push %r12",
+        head,
+        "mov %rbx, %rdi",
+        PLT,
+        "mov %r13, %rdi",
+        GOT,
+        "mov $7, %eax",
+        &lea(3),
+        "mov %rax, %r13",
+        PLT,
+        &lea(4),
+        "mov %eax, %ecx",
+        GOT,
+        "cmp $7, %r13\njne 2f",
+        "cmp $7, %ecx\njne 2f",
+        &lea(5),
+        PLT,
+        "2: lea .Lguards+8(%rip), %r13",
+        "dec %r12d\njnz 1b",
+        "pop %r13\npop %rbx\npop %r12",
+    ]
+    .join("\n");
+    let mut object = made.assemble(&assembly(&code, 6));
+    assert_eq!(rewrite(&mut object), counts(5, 0));
+    assert_eq!(guards_of(&object), [4, 8, 12, 16, 20]);
+    made.write("code.o", &object);
+    made.write(
+        "main.c",
+        "#include <stdio.h>\n\
+         extern unsigned guards[6];\n\
+         void work(void);\n\
+         void __sanitizer_cov_trace_pc_store(unsigned *guard) { *guard = 7; }\n\
+         int main(void) { work(); for (int n = 0; n < 6; n++) printf(\"%d\", !!guards[n]); }\n",
+    );
+    for how in [&["-pie"][..], &["-no-pie"], &["-static"]] {
+        made.run("cc", &[&["main.c", "code.o", "-o", "main"], how].concat());
+        assert_eq!(made.run("./main", &[]), "011111", "{how:?}");
+    }
+}
+
+#[test]
+fn a_register_is_known_only_if_no_other_way_leads_there() {
+    let made = Made::new();
+    let first = "lea .Lguards+4(%rip), %rbx";
+    let other = "lea .Lguards+8(%rip), %rbx";
+    let site = ["mov %rbx, %rdi", PLT].join("\n");
+    let pad = |begin: &str| {
+        format!(
+            ".section .gcc_except_table,\"a\"\n.Ltable: .byte {begin}, 0xff, 1, 2f-1f\n\
+             1: .byte 0, 1\n.uleb128 3b-9b\n.byte 0\n2:\n.text"
+        )
+    };
+    let unwinds = "9: .cfi_startproc\n.cfi_lsda 0x1b, .Ltable";
+    let table = ".section .rodata\n.Ljumps: .long 3b-.Ljumps, 4b-.Ljumps\n.text";
+    let jump = "lea .Ljumps(%rip), %rax\nmovslq 4(%rax), %rcx\nadd %rax, %rcx\njmp *%rcx";
+    for (what, code, stores) in [
+        ("one way", vec![first, "jz 3f\n3:", &site], 1),
+        (
+            "two ways with the same",
+            vec![first, "jz 3f", first, "3:", &site],
+            1,
+        ),
+        (
+            "two ways with others",
+            vec![first, "jz 3f", other, "3:", &site],
+            0,
+        ),
+        (
+            "a call leaves it alone",
+            vec![first, "call other", &site],
+            1,
+        ),
+        (
+            "a call that changes it",
+            vec![
+                "lea .Lguards+4(%rip), %rsi\ncall other\nmov %rsi, %rdi",
+                PLT,
+            ],
+            0,
+        ),
+        ("part of it changes", vec![first, "mov $1, %bl", &site], 0),
+        (
+            "behind a call that may not return",
+            vec![first, "call other\n3:", &site],
+            1,
+        ),
+        (
+            "at a landing pad",
+            vec![
+                unwinds,
+                first,
+                "call other\n3:",
+                &site,
+                ".cfi_endproc",
+                &pad("0xff"),
+            ],
+            0,
+        ),
+        (
+            "where a table of landing pads is not understood",
+            vec![
+                unwinds,
+                first,
+                "call other\n3:",
+                &site,
+                ".cfi_endproc",
+                &pad("0x1b"),
+            ],
+            0,
+        ),
+        (
+            "by a table of jumps",
+            vec![first, jump, "3: nop\n4:", &site, table],
+            1,
+        ),
+        (
+            "by a table of jumps, with others",
+            vec![first, jump, "3:", other, "4:", &site, table],
+            0,
+        ),
+        (
+            "by a table whose beginning is not known",
+            vec![first, "jmp *%rcx\n3: nop\n4:", &site, table],
+            0,
+        ),
+        (
+            "an address that is somewhere",
+            vec![first, "3:", &site, ".data\n.quad 3b\n.text"],
+            0,
+        ),
+    ] {
+        let before = made.assemble(&assembly(&code.join("\n"), 4));
+        let mut after = before.clone();
+        assert_eq!(rewrite(&mut after), counts(stores, 1 - stores), "{what}");
+        if stores == 0 {
+            assert!(before == with_old_names(after), "{what}");
+        } else {
+            assert_eq!(guards_of(&after), [4], "{what}");
+        }
+    }
 }
 
 #[test]
@@ -414,6 +587,115 @@ proptest! {
         let after = with_old_names(after);
         let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
         prop_assert!(changed <= expected.stores * (20 + 24 + 24));
+    }
+}
+
+/// What may stand in a function whose guards are in registers: 0 is rbx, 1 is r12.
+#[derive(Clone, Debug)]
+enum Held {
+    Load(usize, usize),
+    Copy(usize),
+    Change(usize),
+    Call(usize),
+    Other,
+    Jump {
+        to: prop::sample::Index,
+        always: bool,
+    },
+}
+
+const HOLDERS: [&str; 2] = ["%rbx", "%r12"];
+
+impl Held {
+    fn code(&self, len: usize) -> String {
+        match self {
+            Self::Load(register, guard) => {
+                format!("lea .Lguards+{}(%rip), {}", 4 * guard, HOLDERS[*register])
+            }
+            Self::Copy(to) => format!("mov {}, {}", HOLDERS[1 - to], HOLDERS[*to]),
+            Self::Change(register) => format!("pop {}", HOLDERS[*register]),
+            Self::Call(register) => format!("mov {}, %rdi\n{PLT}", HOLDERS[*register]),
+            Self::Other => "call other".into(),
+            Self::Jump { to, always } => {
+                let jump = if *always { "jmp" } else { "jz" };
+                format!("{jump} .Lb{}", to.index(len))
+            }
+        }
+    }
+}
+
+fn held() -> impl Strategy<Value = Held> {
+    prop_oneof![
+        3 => (0..2_usize, 0..3_usize).prop_map(|(register, guard)| Held::Load(register, guard)),
+        1 => (0..2_usize).prop_map(Held::Copy),
+        1 => (0..2_usize).prop_map(Held::Change),
+        4 => (0..2_usize).prop_map(Held::Call),
+        1 => Just(Held::Other),
+        3 => (any::<prop::sample::Index>(), prop::bool::weighted(0.3))
+            .prop_map(|(to, always)| Held::Jump { to, always }),
+    ]
+}
+
+/// The guard at each call, if it is the same on all ways there: by going all ways.
+fn walked(pieces: &[Held]) -> Vec<Option<usize>> {
+    let mut seen = std::collections::HashSet::new();
+    let mut at_calls = vec![std::collections::HashSet::new(); pieces.len()];
+    let mut work = vec![(0, [None; 2])];
+    while let Some((at, mut holds)) = work.pop() {
+        if at == pieces.len() || !seen.insert((at, holds)) {
+            continue;
+        }
+        let mut behind = true;
+        match &pieces[at] {
+            Held::Load(register, guard) => holds[*register] = Some(*guard),
+            Held::Copy(to) => holds[*to] = holds[1 - to],
+            Held::Change(register) => holds[*register] = None,
+            Held::Call(register) => {
+                at_calls[at].insert(holds[*register]);
+            }
+            Held::Other => {}
+            Held::Jump { to, always } => {
+                work.push((to.index(pieces.len()), holds));
+                behind = !always;
+            }
+        }
+        if behind {
+            work.push((at + 1, holds));
+        }
+    }
+    let one = |guards: &std::collections::HashSet<Option<usize>>| match guards.len() {
+        1 => guards.iter().next().copied().flatten(),
+        _ => None,
+    };
+    at_calls.iter().map(one).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 128,
+        ..ProptestConfig::default()
+    })]
+
+    /// A call whose guard is in a register becomes a store if all ways there bring the same guard.
+    #[test]
+    fn registers_are_known_as_by_going_all_ways(
+        pieces in proptest::collection::vec(held(), 1..24),
+    ) {
+        let mut code = String::new();
+        for (at, piece) in pieces.iter().enumerate() {
+            writeln!(code, ".Lb{at}:\n{}", piece.code(pieces.len())).unwrap();
+        }
+        let mut object = Made::new().assemble(&assembly(&code, 3));
+        let expected: Vec<u64> = walked(&pieces)
+            .into_iter()
+            .flatten()
+            .map(|guard| 4 * guard as u64)
+            .collect();
+        let calls = pieces.iter().filter(|piece| matches!(piece, Held::Call(_))).count();
+        let stores = expected.len();
+        prop_assert_eq!(rewrite(&mut object), counts(stores, calls - stores));
+        prop_assert_eq!(guards_of(&object), expected);
     }
 }
 
