@@ -39,6 +39,14 @@ pub enum NoPlace {
     /// No source is called that.
     #[error("no source is {0} in the traces, and no function is called so")]
     Unknown(String),
+    /// Several sources are called that.
+    #[error("several sources are called {name}: {}; say more of the path", files.join(", "))]
+    Several {
+        /// What was asked for.
+        name: String,
+        /// The sources.
+        files: Vec<String>,
+    },
     /// There is no code on the line.
     #[error("{file}:{line}: there is no code on this line{}", nearest(*.next))]
     NoCode {
@@ -59,9 +67,10 @@ fn nearest(next: Option<u32>) -> String {
 
 impl<'a> Place<'a> {
     /// All places with a name: `FILE:LINE`, `FILE`, of which the end is enough, or a function's name or its end.
+    /// A path from the folder of a run on is that one, whatever else ends so.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or several sources have the name.
     pub fn named(coverage: &'a Coverage, name: &str) -> Result<Vec<Self>, NoPlace> {
         let (file, line) = match name.rsplit_once(':') {
             Some((file, line)) if !file.is_empty() => match line.parse::<u32>() {
@@ -71,7 +80,12 @@ impl<'a> Place<'a> {
             _ => (name, None),
         };
         let files = coverage.files.iter();
-        let files: Vec<_> = files.filter(|(path, _)| path.ends_with(file)).collect();
+        let mut files: Vec<_> = files.filter(|(path, _)| path.ends_with(file)).collect();
+        let directories = coverage.runs.iter().map(|run| &run.info.directory);
+        let exact: Vec<_> = directories.map(|folder| folder.join(file)).collect();
+        if files.iter().any(|(path, _)| exact.contains(path)) {
+            files.retain(|(path, _)| exact.contains(path));
+        }
         if files.is_empty() {
             let all = coverage.files.iter();
             let all =
@@ -87,9 +101,8 @@ impl<'a> Place<'a> {
         }
         let Some(line) = line else {
             let all = files.into_iter();
-            return Ok(all
-                .map(|(path, source)| Place::File { path, source })
-                .collect());
+            let all = all.map(|(path, source)| Place::File { path, source });
+            return one_source(name, all.collect());
         };
         let with_code = files.iter().filter_map(|(path, source)| {
             let hits = source.lines.get(&line)?;
@@ -106,7 +119,7 @@ impl<'a> Place<'a> {
                 next: later.map(|(line, _)| *line).min(),
             });
         }
-        Ok(found)
+        one_source(name, found)
     }
 
     /// Its source.
@@ -140,6 +153,20 @@ impl<'a> Place<'a> {
             }
         }
     }
+}
+
+/// The places, if they are of one source.
+fn one_source<'a>(name: &str, places: Vec<Place<'a>>) -> Result<Vec<Place<'a>>, NoPlace> {
+    if places.len() < 2 {
+        return Ok(places);
+    }
+    let files = places
+        .iter()
+        .map(|place| place.path().display().to_string());
+    Err(NoPlace::Several {
+        name: name.to_owned(),
+        files: files.collect(),
+    })
 }
 
 /// Whether a function's name, with its parameters or without, is `wanted`, or ends in it.

@@ -89,6 +89,59 @@ fn who_ran_a_line_and_how_they_came_there() {
 }
 
 #[test]
+fn of_sources_with_one_name_the_path_says_which() {
+    let one = |name: &str| format!("int {name}(int n)\n{{\n\treturn n;\n}}\n");
+    let files = [
+        ("a/part.c", &*one("a")),
+        ("b/part.c", &one("b")),
+        (
+            "part.c",
+            "int a(int n);\nint main(void)\n{\n\treturn a(0);\n}\n",
+        ),
+    ];
+    let built = Built::new(&files, "cc gcc -g -O0 part.c a/part.c b/part.c -o p", "");
+    let state = |place: &str| {
+        let answer = built.rkcov(&format!("show {place} t.rkcov --format json"));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let places = answer["places"].as_array().unwrap();
+        assert_eq!(places.len(), 1, "{answer}");
+        places[0]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state("a/part.c:3"), "covered");
+    assert_eq!(state("b/part.c:3"), "uncovered");
+    // The path from the folder of the run on, where another source has code on the line.
+    assert_eq!(state("part.c:4"), "covered");
+    let elsewhere = built.command("show art.c:3 t.rkcov").output().unwrap();
+    let said = String::from_utf8(elsewhere.stderr).unwrap();
+    assert!(said.contains("no source is art.c"), "{said}");
+}
+
+#[test]
+fn a_name_that_several_sources_have_is_refused() {
+    let one = |name: &str| format!("int {name}(int n)\n{{\n\treturn n;\n}}\n");
+    let files = [
+        ("a/part.c", &*one("a")),
+        ("b/part.c", &one("b")),
+        (
+            "main.c",
+            "int a(int n);\nint main(void)\n{\n\treturn a(0);\n}\n",
+        ),
+    ];
+    let built = Built::new(&files, "cc gcc -g -O0 main.c a/part.c b/part.c -o p", "");
+    let root = built.path();
+    let root = root.display();
+    for place in ["part.c:3", "part.c"] {
+        let output = built.command(&format!("show {place} t.rkcov")).output();
+        let output = output.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let why = format!(
+            "several sources are called {place}: {root}/a/part.c, {root}/b/part.c; say more of the path"
+        );
+        assert!(!output.status.success() && said.contains(&why), "{said}");
+    }
+}
+
+#[test]
 fn answers_for_people() {
     let built = threads();
     let plain = |place: &str| {
