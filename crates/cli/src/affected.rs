@@ -9,6 +9,7 @@ use crate::since::{git, root, Error};
 use clap::ValueEnum;
 use rkcov_report::contexts::Contexts;
 use rkcov_report::coverage::{Coverage, Function, SourceFile};
+use rkcov_report::image::Example;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -189,6 +190,16 @@ impl Answer {
     pub fn of(changes: &Changes, contexts: &Contexts<'_>, coverage: &Coverage) -> Self {
         let mut tests = BTreeSet::new();
         let mut why = Vec::new();
+        if !changes.is_empty() {
+            let without = coverage.runs.iter().filter(|run| run.contexts.is_empty());
+            why.extend(without.map(|run| {
+                format!(
+                    "all tests: {} does not say which test ran what: it was recorded without --per-test. \
+                     Remove it, or record it again",
+                    run.name
+                )
+            }));
+        }
         for (path, change) in changes {
             let shown = path.display();
             let mut all = |what: &str| why.push(format!("all tests: {shown} {what}"));
@@ -244,17 +255,26 @@ impl Answer {
         }
     }
 
-    /// The arguments with which the runner runs these tests, quoted for a shell.
+    /// The arguments with which the runner runs these tests, as words that a shell leaves as they are.
     #[must_use]
     pub fn arguments(&self, runner: Runner) -> String {
         let Some(tests) = &self.tests else {
             return String::new();
         };
+        let (examples, tests): (Vec<&str>, Vec<&str>) = tests
+            .iter()
+            .map(String::as_str)
+            .partition(|test| Example::of(test).is_some());
         match runner {
-            Runner::Test if tests.is_empty() => "--no-run".to_owned(),
+            Runner::Test if tests.is_empty() && examples.is_empty() => "--no-run".to_owned(),
+            Runner::Test if examples.is_empty() => format!("-- --exact {}", tests.join(" ")),
             Runner::Test => {
-                let names: Vec<&str> = tests.iter().map(String::as_str).collect();
-                format!("-- --exact {}", names.join(" "))
+                // The name of an example has spaces, and a line that may be another by now. All of a source
+                // run, and tests whose names contain the others'.
+                let sources = examples.into_iter().filter_map(Example::of);
+                let sources: BTreeSet<&str> = sources.map(|e| one_word(e.source)).collect();
+                let words: Vec<&str> = tests.into_iter().chain(sources).collect();
+                format!("-- {}", words.join(" "))
             }
             Runner::Nextest if tests.is_empty() => "--no-tests=pass -E none()".to_owned(),
             Runner::Nextest => {
@@ -263,6 +283,13 @@ impl Answer {
                 format!("-E {}", names.join("+"))
             }
         }
+    }
+
+    /// How many of the tests are examples in documentation: nextest does not run them.
+    #[must_use]
+    pub fn examples(&self) -> usize {
+        let tests = self.tests.iter().flatten();
+        tests.filter(|test| Example::of(test).is_some()).count()
     }
 
     /// The same, for programs.
@@ -278,6 +305,12 @@ impl Answer {
         });
         writeln!(to, "{all:#}")
     }
+}
+
+/// The longest part of a text that a shell takes for one word and leaves as it is.
+fn one_word(text: &str) -> &str {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || "/._-+,@%".contains(c)));
+    words.max_by_key(|word| word.len()).unwrap_or_default()
 }
 
 fn what_it_is(path: &Path) -> &'static str {
@@ -337,6 +370,18 @@ mod tests {
         let some = answer(&["b::c", "a"]);
         assert_eq!(some.arguments(Runner::Test), "-- --exact a b::c");
         assert_eq!(some.arguments(Runner::Nextest), "-E test(=a)+test(=b::c)");
+        let examples = answer(&[
+            "src/a b/lib.rs - (line 2)",
+            "src/shop.rs - T<U>::x (line 9)",
+            "src/shop.rs - y (line 7)",
+            "t::a",
+        ]);
+        assert_eq!(
+            examples.arguments(Runner::Test),
+            "-- t::a b/lib.rs src/shop.rs"
+        );
+        assert_eq!(examples.arguments(Runner::Nextest), "-E test(=t::a)");
+        assert_eq!(examples.examples(), 3);
         assert_eq!(answer(&[]).arguments(Runner::Test), "--no-run");
         assert_eq!(
             answer(&[]).arguments(Runner::Nextest),

@@ -7,12 +7,13 @@
 //! that a test makes are the test's, and so is what a process runs that its thread has started; but not
 //! threads that go on when the test is over, since they may work for others.
 
+use crate::cargo::kept;
 use rkcov::collector::{Collector, Inheritance, Process, StreamInfo as Recorded};
-use rkcov_report::image::{tests_of, Tests};
+use rkcov_report::image::{tested_by, Example, Tested, Tests};
 use rkcov_report::trace::{BuildId, Context, ContextId, ContextKind, Ended, ProcessId, Writer};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ const LATE: Duration = Duration::from_secs(1);
 struct Program {
     tests: Arc<Tests>,
     bias: u64,
-    /// The test that the process was started for alone, as cargo-nextest does.
+    /// The test that the process was started for alone, as cargo-nextest and rustdoc do.
     only: Option<usize>,
 }
 
@@ -298,7 +299,7 @@ fn is_cut(test: &str, thread: &str) -> bool {
 
 /// The processes that run tests of libtest, each with its tests.
 fn programs(processes: &[Process], inheritance: &Inheritance<'_>) -> BTreeMap<u32, Program> {
-    let mut known: HashMap<(PathBuf, Vec<u8>), Option<Arc<Tests>>> = HashMap::new();
+    let mut known: HashMap<(PathBuf, Vec<u8>), Option<Known>> = HashMap::new();
     let mut programs = BTreeMap::new();
     // A process that was forked is its parent's work.
     for process in processes.iter().filter(|p| p.forked_from.is_none()) {
@@ -307,19 +308,52 @@ fn programs(processes: &[Process], inheritance: &Inheritance<'_>) -> BTreeMap<u3
             continue;
         };
         let key = (module.image.path.clone(), module.image.build_id.clone());
-        let tests = known.entry(key).or_insert_with_key(|(path, build_id)| {
-            tests_of(path, &BuildId(build_id.clone())).map(Arc::new)
-        });
-        if let Some(tests) = tests {
+        let known = known
+            .entry(key)
+            .or_insert_with_key(|(path, build_id)| Known::of(path, &BuildId(build_id.clone())));
+        if let Some(known) = known {
+            let only = match known.is_example {
+                true => Some(0),
+                false => only(process, &known.tests),
+            };
             let program = Program {
-                tests: Arc::clone(tests),
+                tests: Arc::clone(&known.tests),
                 bias: module.bias,
-                only: only(process, tests),
+                only,
             };
             programs.insert(process.index, program);
         }
     }
     programs
+}
+
+/// What is known of a program with tests.
+struct Known {
+    tests: Arc<Tests>,
+    /// Whether it is one example in documentation.
+    is_example: bool,
+}
+
+impl Known {
+    /// Of the program that was at `path`; `None` if it has no tests with names.
+    fn of(path: &Path, build_id: &BuildId) -> Option<Self> {
+        let (tests, is_example) = match tested_by(path, build_id)? {
+            Tested::Tests(tests) => (tests, false),
+            Tested::Example(ident) => {
+                let names = kept::names(path);
+                let is_it = |name: &&String| {
+                    Example::of(name).is_some_and(|example| example.ident() == ident)
+                };
+                let mut found = names.iter().filter(is_it);
+                let name = found.next().filter(|_| found.next().is_none())?;
+                (Tests::alone(name), true)
+            }
+        };
+        Some(Self {
+            tests: Arc::new(tests),
+            is_example,
+        })
+    }
 }
 
 /// The test that a process was started for, as `PROGRAM --exact NAME` does.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Programs that are kept for the report although who built them removes them.
+//! Programs of examples in documentation. rustdoc removes them when they have run; they are kept for the
+//! report, in a folder for each rustdoc, with the names of its tests.
 
 use super::tools::become_program;
 use super::Error;
@@ -7,7 +8,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{fs, io};
 
 /// The command that has `tool` keep a program and run it, by `runner` if that has any words. What it
@@ -26,6 +27,48 @@ pub fn runtool(tool: &Path, mut runner: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
+/// Has rustdoc list the names of its tests, for [`names`]. `rustdoc` is its command line as far as it says
+/// what to test. We become that rustdoc: so its number is ours.
+///
+/// # Errors
+/// Those of the file system. A rustdoc that fails lists nothing; it will say why when it tests.
+pub fn list(folder: &Path, mut rustdoc: Command) -> Result<(), Error> {
+    rustdoc.args(["--test-args=--list", "--test-args=--format=terse"]);
+    let Ok(listed) = rustdoc.stdin(Stdio::null()).output() else {
+        return Ok(());
+    };
+    let folder = of_rustdoc(folder, std::process::id());
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(NAMES), &listed.stdout)
+    };
+    write().map_err(|source| Error::File {
+        path: folder.clone(),
+        source,
+    })
+}
+
+/// The names of the tests of the rustdoc that ran the program that was kept here; none if that is not
+/// known.
+#[must_use]
+pub fn names(program: &Path) -> Vec<String> {
+    let listed = program.parent().map(|folder| fs::read(folder.join(NAMES)));
+    let listed = listed.and_then(Result::ok).unwrap_or_default();
+    let listed = String::from_utf8_lossy(&listed);
+    let names = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    names.map(str::to_owned).collect()
+}
+
+/// The list, in the folder of a rustdoc.
+const NAMES: &str = "names";
+
+/// The folder of the rustdoc with this number.
+fn of_rustdoc(folder: &Path, rustdoc: u32) -> PathBuf {
+    folder.join(rustdoc.to_string())
+}
+
 /// Keeps a program in `folder` and becomes it, or the runner that runs it. The first of the arguments
 /// says how many of the others are the runner's: see [`runtool`].
 ///
@@ -38,12 +81,13 @@ pub fn run(folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
             source: io::ErrorKind::InvalidInput.into(),
         });
     };
+    let folder = of_rustdoc(folder, std::os::unix::process::parent_id());
     let failed = |source| Error::File {
-        path: folder.to_owned(),
+        path: folder.clone(),
         source,
     };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let kept = keep(Path::new(program), folder).map_err(failed)?;
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let kept = keep(Path::new(program), &folder).map_err(failed)?;
     let mut command = match runner.split_first() {
         Some((runner, words)) => {
             let mut command = Command::new(runner);

@@ -35,6 +35,8 @@ pub struct Request {
     pub target: bool,
     /// It asks something, or compiles nothing.
     pub asks: bool,
+    /// It makes, or runs, tests.
+    pub tests: bool,
     /// How what it makes is linked, if it is.
     pub link: Option<Link>,
     /// Line numbers are there already.
@@ -48,7 +50,6 @@ impl Request {
     #[must_use]
     pub fn read(args: &[OsString]) -> Self {
         let mut request = Self::default();
-        let mut tests = false;
         let mut fixed = false;
         let mut types: Vec<String> = Vec::new();
         request.remapped = values_of(args, "--remap-path-prefix");
@@ -81,7 +82,7 @@ impl Request {
                 "--crate-type" => types.extend(value.split(',').map(str::to_owned)),
                 "--crate-name" if value == "___" => request.asks = true,
                 "--print" | "-vV" | "-V" | "--version" => request.asks = true,
-                "--test" => tests = true,
+                "--test" => request.tests = true,
                 "-g" => request.lines = true,
                 "-C" | "--codegen" => {
                     let (option, value) = value.split_once('=').unwrap_or((&value, ""));
@@ -105,7 +106,7 @@ impl Request {
             }
         }
         let is = |wanted: &str| types.iter().any(|found| found == wanted);
-        request.link = if tests || is("bin") || types.is_empty() {
+        request.link = if request.tests || is("bin") || types.is_empty() {
             Some(if fixed {
                 Link::StaticExecutable
             } else {

@@ -179,6 +179,10 @@ pub struct Wishes {
 
 const PLAN: &str = "plan.json";
 
+/// A variable that is set if the names of tests in documentation are wanted. It is not a part of the plan, for
+/// cargo builds anew with another plan.
+pub const NAMED_EXAMPLES: &str = "RKCOV_NAMED_EXAMPLES";
+
 impl Plan {
     /// A plan for a build in the folder `target`, in which the user's own tools still run.
     ///
@@ -402,10 +406,11 @@ impl Plan {
     }
 
     fn rustdoc(&self, folder: &Path, args: &[OsString]) -> Result<Infallible, Error> {
-        let mut command = match &self.rustdoc {
+        let rustdoc = || match &self.rustdoc {
             Some(rustdoc) => Command::new(rustdoc),
             None => Command::new("rustdoc"),
         };
+        let mut command = rustdoc();
         let request = Request::read(args);
         if request.asks || !self.is_ours(args) {
             command.args(args);
@@ -419,6 +424,11 @@ impl Plan {
         };
         let given = args;
         let (args, runner) = without_runtool(args);
+        if env::var_os(NAMED_EXAMPLES).is_some() && request.tests {
+            let mut listing = rustdoc();
+            listing.args(&args);
+            kept::list(&self.kept, listing)?;
+        }
         let runtool = kept::runtool(&folder.join(Tool::Runtool.name()), runner);
         command
             .args(args)

@@ -165,17 +165,19 @@ pub fn run(question: &Question) -> Result<ExitCode, Error> {
 
 /// Answers from what the traces say.
 fn answer(question: &Question, how: &How, coverage: &Coverage) -> Result<ExitCode, Error> {
-    let filter = Filter {
-        only: how.filter.clone(),
-        exclude: how.exclude.clone(),
-        all: false,
-        project: coverage
-            .runs
-            .iter()
-            .map(|run| run.info.directory.clone())
-            .collect(),
+    let contexts = match question {
+        Question::Tests { .. } | Question::Affected { .. } => Contexts::named(coverage)?,
+        Question::Minimize { .. } | Question::Similar { .. } => {
+            let runs = coverage.runs.iter();
+            let filter = Filter {
+                only: how.filter.clone(),
+                exclude: how.exclude.clone(),
+                all: false,
+                project: runs.map(|run| run.info.directory.clone()).collect(),
+            };
+            Contexts::of(coverage, &filter)?
+        }
     };
-    let contexts = Contexts::of(coverage, &filter)?;
     let printed = match question {
         Question::Tests { place, .. } => {
             let ran = contexts.ran(place)?;
@@ -195,6 +197,13 @@ fn answer(question: &Question, how: &How, coverage: &Coverage) -> Result<ExitCod
                 for why in &answer.why {
                     say(format_args!("rkcov: {why}"));
                 }
+            }
+            let examples = answer.examples();
+            if change.runner == affected::Runner::Nextest && examples > 0 {
+                say(format_args!(
+                    "rkcov: {examples} of the tests are in documentation, which nextest does not run: \
+                     cargo test --doc"
+                ));
             }
             print(None, |to| match how.format {
                 Format::Text => writeln!(to, "{}", answer.arguments(change.runner)),

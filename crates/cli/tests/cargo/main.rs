@@ -7,6 +7,7 @@ mod gates;
 mod kinds;
 mod per_test;
 mod per_test_ends;
+mod per_test_examples;
 mod profiles;
 mod shapes;
 mod stores;

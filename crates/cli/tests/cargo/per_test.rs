@@ -180,6 +180,9 @@ fn child() {
     ),
 ];
 
+/// The test in its documentation, as lcov has its name: `src/lib.rs - documented (line 6)`.
+const EXAMPLE: &str = "src_lib_rs___documented__line_6_";
+
 /// The lines that ran, by test, file and number.
 pub(crate) type Ran = BTreeMap<String, BTreeSet<(String, u32)>>;
 
@@ -235,7 +238,7 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
     };
     let said = stderr(&format!("test --per-test {LCOV} all.info"));
     assert!(
-        said.contains("of 10 tests, each with what ran for it"),
+        said.contains("of 11 tests, each with what ran for it"),
         "{said}"
     );
     let together = read(&project, "all.info");
@@ -244,6 +247,7 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
         names,
         [
             "child",
+            EXAMPLE,
             "tests__a_long_name_that_linux_cuts_one",
             "tests__a_long_name_that_linux_cuts_two",
             "tests__does_not_panic",
@@ -257,13 +261,12 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
     );
     for (name, lines) in &together {
         let test = name.replace("__", "::");
-        let part = match name.starts_with("tests__") {
-            true => "--lib",
-            false => "--test whole",
+        let (part, exact) = match &**name {
+            EXAMPLE => ("--doc", String::new()),
+            _ if name.starts_with("tests__") => ("--lib", format!("-- --exact {test}")),
+            _ => ("--test whole", format!("-- --exact {test}")),
         };
-        stderr(&format!(
-            "test --per-test {part} {LCOV} one.info -- --exact {test}"
-        ));
+        stderr(&format!("test --per-test {part} {LCOV} one.info {exact}"));
         let alone = read(&project, "one.info");
         assert_eq!(alone.keys().collect::<Vec<_>>(), [name]);
         let alone = &alone[name];
@@ -288,6 +291,7 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
         ("by_grandchild", "tests__threads"),
         ("by_scope", "tests__scoped"),
         ("by_child", "child"),
+        ("documented", EXAMPLE),
     ] {
         let place = body(&project, function);
         let who: Vec<_> = together
@@ -303,12 +307,6 @@ fn a_parallel_run_says_of_each_test_what_it_runs_alone() {
 fn questions_are_answered() {
     let project = Project::new(SHOP);
     project.write(".gitignore", "/target\n*.info\n");
-    let git = |words: &[&str]| {
-        let mut git = std::process::Command::new("git");
-        git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
-        let done = git.args(words).current_dir(project.path("")).output();
-        assert!(done.unwrap().status.success(), "{words:?}");
-    };
     project.succeed("test --no-report");
     let refused = project.run("tests src/lib.rs:13");
     let said = String::from_utf8(refused.stderr).unwrap();
@@ -317,9 +315,9 @@ fn questions_are_answered() {
         "{said}"
     );
     project.succeed("test --per-test --summary-only");
-    git(&["init", "-q"]);
-    git(&["add", "."]);
-    git(&["commit", "-qm", "a"]);
+    project.git(&["init", "-q"]);
+    project.git(&["add", "."]);
+    project.git(&["commit", "-qm", "a"]);
 
     let cut = "tests::a_long_name_that_linux_cuts_";
     let (file, line) = body(&project, "plain");
@@ -392,8 +390,21 @@ fn questions_are_answered() {
     );
 
     assert_eq!(project.succeed("affected"), "--no-run\n");
+    // A run in which nobody asked for tests may have been of any.
+    project.succeed("test --no-report");
     let text = std::fs::read_to_string(project.path("src/lib.rs")).unwrap();
     project.write("src/lib.rs", &text.replace("[7].iter()", "[3, 4].iter()"));
+    let unknown = project.succeed("affected --format json");
+    let unknown: serde_json::Value = serde_json::from_str(&unknown).unwrap();
+    let why = unknown["why"][0].as_str().unwrap();
+    assert!(
+        why.contains(
+            "2.rkcov does not say which test ran what: it was recorded without --per-test"
+        ),
+        "{why}"
+    );
+    assert_eq!(unknown["arguments"], "");
+    std::fs::remove_file(project.path("target/rkcov/trace/2.rkcov")).unwrap();
     assert_eq!(
         project.succeed("affected"),
         format!("-- --exact {cut}two\n")
@@ -411,4 +422,44 @@ fn questions_are_answered() {
         why.ends_with("data.txt is no source: any test may read it"),
         "{why}"
     );
+}
+
+#[test]
+fn every_command_of_the_page() {
+    let project = Project::new(SHOP);
+    project.write(".gitignore", "/target\nCargo.lock\n");
+    project.git(&["init", "-q"]);
+    project.git(&["add", "."]);
+    project.git(&["commit", "-qm", "a"]);
+    let page = include_str!("../../../../docs/per-test.md");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("$ "));
+    let lines: Vec<&str> = lines
+        .map(|line| line.split("  #").next().unwrap_or(line).trim_end())
+        .collect();
+    assert!(
+        lines.len() > 10 && lines.iter().all(|line| line.starts_with("cargo ")),
+        "{lines:?}"
+    );
+    let text = std::fs::read_to_string(project.path("src/lib.rs")).unwrap();
+    let changed = text.replace("[7].iter()", "[3, 4].iter()");
+    let nextest = project.shell("cargo nextest --version").output().unwrap();
+    for line in lines {
+        let runs = line.contains("$(cargo rkcov affected");
+        if line.contains("nextest") && !nextest.status.success() {
+            continue;
+        }
+        project.write("src/lib.rs", if runs { &changed } else { &text });
+        let output = project
+            .shell(&line.replace("REV", "HEAD"))
+            .output()
+            .unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{line}: {said}");
+        if runs {
+            // The one test that runs the change, and it runs.
+            assert!(said.contains("1 passed"), "{line}: {said}");
+            assert!(said.contains("cuts_two"), "{line}: {said}");
+        }
+    }
 }

@@ -46,7 +46,23 @@ impl Project {
     /// `cargo rkcov` with the words of `line`, in this project, with none of the settings of the
     /// cargo that runs us.
     pub(crate) fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(CARGO_RKCOV);
+        let mut command = self.plain(CARGO_RKCOV);
+        command.arg("rkcov").args(line.split_whitespace());
+        command
+    }
+
+    /// A shell that runs `line` in the same way; `cargo rkcov` is a command there.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut shell = self.plain("sh");
+        let mut path = vec![Path::new(CARGO_RKCOV).parent().unwrap().to_owned()];
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+        shell.env("PATH", std::env::join_paths(path).unwrap());
+        shell.args(["-c", line]);
+        shell
+    }
+
+    fn plain(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             let kept = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
@@ -55,12 +71,17 @@ impl Project {
                 command.env_remove(name);
             }
         }
+        command.current_dir(self.path("")).stdin(Stdio::null());
         command
-            .arg("rkcov")
-            .args(line.split_whitespace())
-            .current_dir(self.path(""))
-            .stdin(Stdio::null());
-        command
+    }
+
+    /// Runs git, as somebody.
+    #[track_caller]
+    pub(crate) fn git(&self, words: &[&str]) {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
+        let done = git.args(words).current_dir(self.path("")).output().unwrap();
+        assert!(done.status.success(), "git {words:?}: {done:?}");
     }
 
     /// Runs the command of `line`, which ends as it ends.

@@ -279,8 +279,11 @@ impl<'a> Contexts<'a> {
         others
     }
 
-    /// The contexts by name, without what they ran.
-    fn named(coverage: &'a Coverage) -> Result<Self, Error> {
+    /// The contexts by name: enough to ask who ran something, and not how many lines a context ran.
+    ///
+    /// # Errors
+    /// There are no contexts.
+    pub fn named(coverage: &'a Coverage) -> Result<Self, Error> {
         let mut contexts = Self {
             coverage,
             rows: Vec::new(),

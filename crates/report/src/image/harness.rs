@@ -43,6 +43,11 @@ pub(super) fn is_of_harness(symbol: &str) -> bool {
     symbol.contains("test_main_static") && undecorated(symbol) == "test::test_main_static"
 }
 
+/// Whether a function is of the program that runs many examples of documentation, by libtest.
+pub(super) fn is_of_examples(symbol: &str) -> bool {
+    symbol.contains(OF_DOCUMENTATION[2]) && is_of_doctest(symbol)
+}
+
 /// Whether the code in `range` of a program calls what is at `entry`, by its address or through a
 /// word that has it. Of processors that are not known here: no.
 pub(super) fn calls(program: &object::File<'_>, range: &Range<u64>, entry: u64) -> bool {
@@ -99,6 +104,22 @@ pub(super) fn is_of_doctest(symbol: &str) -> bool {
         }
     };
     home == OF_DOCUMENTATION[0] || OF_DOCUMENTATION[1..].iter().any(|n| home.starts_with(n))
+}
+
+/// The function in which rustdoc has put an example that has a program to itself and no `main()` of its
+/// own: what follows is the example's place, and a number.
+const EXAMPLE: &str = "_doctest_main_";
+
+/// The place of the example that a function is, without the number.
+pub(super) fn example(symbol: &str) -> Option<String> {
+    if !symbol.contains(EXAMPLE) {
+        return None;
+    }
+    let name = undecorated(symbol);
+    let place = name.strip_prefix(OF_DOCUMENTATION[0])?;
+    let place = place.strip_prefix("::main::")?.strip_prefix(EXAMPLE)?;
+    let (place, _) = place.rsplit_once('_')?;
+    (!place.contains(':')).then(|| place.to_owned())
 }
 
 /// Where the source of a function is.
@@ -233,6 +254,34 @@ mod tests {
         for caller in [0, 16] {
             let calls = |code: &Range<u64>, to| (code.start, to) == (caller, 32);
             assert_eq!(main_of(&functions, calls), Some(caller..caller + 16));
+        }
+    }
+
+    #[test]
+    fn the_place_of_an_example_is_in_its_functions_name() {
+        for (symbol, expected) in [
+            (
+                "_RNvNvCsdqsnfIJc26X_8rust_out4main29__doctest_main_src_lib_rs_10_0",
+                Some("src_lib_rs_10"),
+            ),
+            (
+                "_ZN8rust_out4main28_doctest_main_src_lib_rs_2_017h0123456789abcdefE",
+                Some("src_lib_rs_2"),
+            ),
+            ("_RNvCsdqsnfIJc26X_8rust_out4main", None),
+            // What is in it, and what it calls for its types.
+            (
+                "_RNvXNvNvCsdqsnfIJc26X_8rust_out4main29__doctest_main_src_shop_rs_1_0NtB2_1A\
+                 NtNtCsgEmfK2I1SDS_4core3fmt5Debug3fmtB6_",
+                None,
+            ),
+        ] {
+            assert_eq!(
+                example(symbol).as_deref(),
+                expected,
+                "{}",
+                demangled(symbol)
+            );
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) use folded::Row as FoldedRow;
 pub use locate::{Problem, Search};
 pub(crate) use rows::Rows;
 pub(crate) use sites::Sites;
-pub use tests_of::{tests_of, Test, Tests};
+pub use tests_of::{tested_by, Example, Test, Tested, Tests};
 
 /// The file that a module was, as far as it can be found.
 #[derive(Debug)]

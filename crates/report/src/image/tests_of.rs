@@ -5,6 +5,8 @@
 //! libtest calls in the test's own thread and nothing else calls. Where these fields stand in it is not
 //! fixed, and asking the program would run it. But each record has them at the same distances: the
 //! text of a name and that of a source file before or behind a function's address.
+//!
+//! rustdoc makes a program of each example in documentation, or one of libtest's of many.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -52,6 +54,16 @@ impl Tests {
         }
     }
 
+    /// One test that has a program to itself.
+    #[must_use]
+    pub fn alone(name: &str) -> Self {
+        Self::new(vec![Test {
+            name: name.to_owned(),
+            entry: 0..0,
+            guards: Vec::new(),
+        }])
+    }
+
     /// The tests whose entry ran if this word was recorded, minus the bias of the program; in most
     /// cases none.
     pub fn entered_by(&self, place: u64) -> impl Iterator<Item = usize> + '_ {
@@ -84,16 +96,58 @@ pub struct Test {
     pub guards: Vec<u64>,
 }
 
-/// The tests of the program that was at `path`; `None` if it is none of libtest's, or is not there.
+/// What a program tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tested {
+    /// The tests of a program of libtest's.
+    Tests(Tests),
+    /// One example in documentation, by the name that rustdoc gives its function: [`Example::ident`].
+    Example(String),
+}
+
+/// What the program that was at `path` tests; `None` if it has no tests, or is not there.
 #[must_use]
-pub fn tests_of(path: &Path, build_id: &BuildId) -> Option<Tests> {
+pub fn tested_by(path: &Path, build_id: &BuildId) -> Option<Tested> {
     let found = locate::locate(path, build_id, &Search::default());
     let file = found.binary?;
     let functions = file.functions();
-    functions
-        .iter()
-        .any(|function| harness::is_of_harness(&function.name))
-        .then(|| read(&file, &functions))
+    let of_harness = |function: &Function| {
+        harness::is_of_harness(&function.name) || harness::is_of_examples(&function.name)
+    };
+    if functions.iter().any(of_harness) {
+        return Some(Tested::Tests(read(&file, &functions)));
+    }
+    let mut names = functions.iter().map(|function| &*function.name);
+    names.find_map(harness::example).map(Tested::Example)
+}
+
+/// Where an example in documentation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Example<'a> {
+    /// The source, as rustdoc names it.
+    pub source: &'a str,
+    /// The line on which it begins.
+    pub line: u32,
+}
+
+impl<'a> Example<'a> {
+    /// The example that a test of this name is: `src/lib.rs - shop::sell (line 7)`. `None` if it is
+    /// another test.
+    #[must_use]
+    pub fn of(test: &'a str) -> Option<Self> {
+        let (source, item) = test.split_once(" - ")?;
+        let (_, line) = item.strip_suffix(')')?.rsplit_once("(line ")?;
+        let line = line.parse().ok()?;
+        Some(Self { source, line })
+    }
+
+    /// What rustdoc makes of it in the name of a function: `src_lib_rs_7`.
+    #[must_use]
+    pub fn ident(&self) -> String {
+        let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let source: String = self.source.chars().map(letter).collect();
+        format!("{source}_{}", self.line)
+    }
 }
 
 fn read(file: &ElfFile, functions: &[Function]) -> Tests {
@@ -204,7 +258,7 @@ impl<'a> Memory<'a> {
                 .collect();
             let names = near.iter().filter(|(_, text)| is_name(text));
             for (name, _) in names {
-                let sources = near.iter().filter(|(_, text)| text.ends_with(".rs"));
+                let sources = near.iter().filter(|(_, text)| is_source(text));
                 for (source, _) in sources {
                     let layout = Layout {
                         name: *name,
@@ -226,7 +280,7 @@ impl<'a> Memory<'a> {
         let test = |(word, function): &(u64, &Function)| {
             let text = |by: i64| self.text(word.checked_add_signed(by)?);
             let name = text(layout.name).filter(|text| is_name(text))?;
-            text(layout.source).filter(|text| text.ends_with(".rs"))?;
+            text(layout.source).filter(|text| is_source(text))?;
             Some(Test {
                 name: name.to_owned(),
                 entry: function.range.clone(),
@@ -237,12 +291,18 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Whether a text is a path of Rust's.
+/// Whether a text may be the name of a file with tests: documentation is in Markdown, too.
+fn is_source(text: &str) -> bool {
+    text.ends_with(".rs") || text.ends_with(".md")
+}
+
+/// Whether a text is a path of Rust's, or the name of an example.
 fn is_name(text: &str) -> bool {
-    text.split("::").all(|part| {
-        let part = part.strip_prefix("r#").unwrap_or(part);
-        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_')
-    })
+    Example::of(text).is_some()
+        || text.split("::").all(|part| {
+            let part = part.strip_prefix("r#").unwrap_or(part);
+            !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+        })
 }
 
 #[cfg(test)]
@@ -259,8 +319,28 @@ mod tests {
             ("a::", false),
             ("", false),
             ("a b", false),
+            ("src/lib.rs - (line 2)", true),
+            ("src/lib.rs - Pair<T>::twice (line 19)", true),
+            ("src/lib.rs - a (line x)", false),
+            ("a (line 2)", false),
         ] {
             assert_eq!(is_name(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn examples_are_known_by_their_places() {
+        let ident = |name| Example::of(name).map(|example| example.ident());
+        for (name, expected) in [
+            ("src/lib.rs - (line 2)", Some("src_lib_rs_2")),
+            (
+                "a-b/größe.rs - x::Y<T>::z (line 19)",
+                Some("a_b_gr__e_rs_19"),
+            ),
+            ("src/lib.rs", None),
+            ("tests::adds", None),
+        ] {
+            assert_eq!(ident(name).as_deref(), expected, "{name}");
         }
     }
 
@@ -298,7 +378,9 @@ mod tests {
     fn the_tests_of_this_program_are_all_found() {
         let program = std::env::current_exe().unwrap();
         let build_id = super::super::build_id_of(&program).unwrap();
-        let found = tests_of(&program, &build_id).unwrap();
+        let Some(Tested::Tests(found)) = tested_by(&program, &build_id) else {
+            panic!("this is a program of tests");
+        };
         let listed = std::process::Command::new(&program)
             .args(["--list", "--format", "terse"])
             .output()

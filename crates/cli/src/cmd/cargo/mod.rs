@@ -8,7 +8,7 @@ mod questions;
 use crate::assembler;
 use crate::cargo::args::{self, Known};
 use crate::cargo::project::{self, Project};
-use crate::cargo::tools::Tool;
+use crate::cargo::tools::{Tool, NAMED_EXAMPLES};
 use crate::cargo::Error as CargoError;
 use crate::error::{self, say, Error};
 use crate::record::{record, Found, Mode};
@@ -254,6 +254,9 @@ fn collect(subcommand: &str, mut args: Collect) -> Result<ExitCode, Error> {
     } else {
         Vec::new()
     };
+    if args.what.per_test {
+        cargo.env(NAMED_EXAMPLES, "1");
+    }
     let traces = place.traces();
     let keep = args.no_clean || args.no_report;
     let mut reported = if keep { traces.recorded() } else { Vec::new() };
