@@ -47,6 +47,7 @@ const INTERFACE: &[&str] = &[
     "rkcov_forget",
     "rkcov_kept",
     "rkcov_drops",
+    "rkcov_save",
     "rkcov_usage",
     "rkcov_remote_handle",
     "__rkcov_context",

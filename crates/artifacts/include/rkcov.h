@@ -78,6 +78,12 @@ struct rkcov_drops {
 /* Reads the counters. EBADF: fd is not a kcov. */
 int rkcov_drops(int fd, struct rkcov_drops *drops);
 
+/* Appends the PCs of a buffer to the file path, a list that "rkcov report" and other commands read like a
+ * trace. name: what reports call them, or NULL. buffer: as mapped, its first word is the count of PCs;
+ * words: its size. The list also has the process and its modules, and may have any number of buffers
+ * of any number of processes. EINVAL: words is 0; otherwise the errors of open() and write(). */
+int rkcov_save(const char *path, const char *name, const uint64_t *buffer, size_t words);
+
 /* Returns the bytes that descriptors, handles and areas use, and the number of registered handles,
  * in this process and all processes that share its kcov through fork(). For leak tests. */
 void rkcov_usage(uint64_t *bytes, uint64_t *handles);

@@ -6,8 +6,9 @@
 
 use crate::device::{family, files};
 use crate::run::contexts;
-use crate::{modules, sections, sys, threads, tls};
-use core::ffi::{c_int, c_ulong, c_void};
+use crate::{modules, save, sections, sys, threads, tls};
+use core::ffi::{c_char, c_int, c_ulong, c_void, CStr};
+use core::sync::atomic::AtomicU64;
 use rkcov_abi::ioctl::KCOV_INIT_TRACE;
 use rkcov_abi::ioctl::KCOV_INIT_TRACE_32;
 use rkcov_abi::{handle, Errno};
@@ -177,6 +178,39 @@ pub unsafe extern "C" fn rkcov_usage(bytes: *mut u64, handles: *mut u64) {
     unsafe {
         bytes.write(usage.0);
         handles.write(usage.1);
+    }
+}
+
+/// Appends the PCs of a buffer, under a name, to a list for reports. 0, or -1 with EINVAL for a buffer without
+/// a word, or what the system says of the file.
+///
+/// # Safety
+/// `path` is a C string, and `name` too or null. `words` words can be read at `buffer`.
+#[no_mangle]
+pub unsafe extern "C" fn rkcov_save(
+    path: *const c_char,
+    name: *const c_char,
+    buffer: *const u64,
+    words: usize,
+) -> c_int {
+    if path.is_null() || buffer.is_null() {
+        return fail(libc::EINVAL);
+    }
+    // SAFETY: the caller's contract; others may write the words meanwhile, word by word.
+    let (path, buffer) = unsafe {
+        (
+            CStr::from_ptr(path),
+            core::slice::from_raw_parts(buffer.cast::<AtomicU64>(), words),
+        )
+    };
+    let name = match name.is_null() {
+        true => c"",
+        // SAFETY: the caller's contract.
+        false => unsafe { CStr::from_ptr(name) },
+    };
+    match save::append(path, name.to_bytes(), buffer) {
+        Ok(()) => 0,
+        Err(sys::Error(errno)) => fail(errno),
     }
 }
 

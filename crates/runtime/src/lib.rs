@@ -25,6 +25,7 @@ mod patch;
 pub mod preload;
 mod record;
 mod run;
+mod save;
 mod sections;
 pub mod spawn;
 pub mod start;

@@ -556,6 +556,27 @@ pub(crate) fn while_loaded<F: FnMut()>(address: u64, f: F) {
     unsafe { libc::dl_iterate_phdr(Some(visit::<F>), ptr::from_mut(&mut data).cast()) };
 }
 
+/// Calls `f` for every module that is loaded. None is taken away meanwhile.
+pub(crate) fn each_loaded<F: FnMut(&Found)>(mut f: F) {
+    /// # Safety
+    /// `f` points to what `each_loaded()` passes, which nobody else uses.
+    unsafe extern "C" fn visit<F: FnMut(&Found)>(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        f: *mut c_void,
+    ) -> c_int {
+        // SAFETY: what `dl_iterate_phdr()` promises, and the caller's contract.
+        let (info, f) = unsafe { (&*info, &mut *f.cast::<F>()) };
+        // SAFETY: `info` comes from `dl_iterate_phdr()`.
+        if let Some(found) = unsafe { Found::new(info) } {
+            f(&found);
+        }
+        0
+    }
+    // SAFETY: `visit` matches, and `f` lives across the call.
+    unsafe { libc::dl_iterate_phdr(Some(visit::<F>), ptr::from_mut(&mut f).cast()) };
+}
+
 /// Whether the module has `address`.
 ///
 /// # Safety

@@ -94,6 +94,43 @@ impl Fd {
         // SAFETY: `buf` is writable for its length.
         unsafe { syscall(libc::SYS_read, args) }
     }
+
+    /// Writes all of `bytes`.
+    pub(crate) fn write_all(&self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let args = [
+                self.0 as usize,
+                bytes.as_ptr() as usize,
+                bytes.len(),
+                0,
+                0,
+                0,
+            ];
+            // SAFETY: `bytes` is readable for its length.
+            match unsafe { syscall(libc::SYS_write, args) } {
+                Ok(0) => return Err(Error(libc::EIO)),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or(&[]),
+                Err(Error(libc::EINTR)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file to append to, and makes it if it is not there. No other process or thread that opens it
+/// in this way has it until this is closed.
+pub(crate) fn open_to_append(path: &CStr) -> Result<Fd, Error> {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    let dir = libc::AT_FDCWD as usize;
+    let args = [dir, path.as_ptr() as usize, flags as usize, 0o666, 0, 0];
+    // SAFETY: the path is a C string.
+    let file = Fd(unsafe { syscall(libc::SYS_openat, args)? } as i32);
+    let args = [file.0 as usize, libc::LOCK_EX as usize, 0, 0, 0, 0];
+    // What is no regular file may have no lock.
+    // SAFETY: the descriptor is ours.
+    let _ = unsafe { syscall(libc::SYS_flock, args) };
+    Ok(file)
 }
 
 impl Drop for Fd {
@@ -343,16 +380,20 @@ pub(crate) fn executable(buf: &mut [u8]) -> &[u8] {
         }
     };
     if name.first() != Some(&b'/') {
-        let mut folder = [0_u8; 2048];
-        let args = [folder.as_mut_ptr() as usize, folder.len(), 0, 0, 0, 0];
-        // SAFETY: `folder` is writable for its length.
-        let len = unsafe { syscall(libc::SYS_getcwd, args) }.unwrap_or(0);
-        // The zero byte at the end is counted.
-        append(folder.get(..len.saturating_sub(1)).unwrap_or(&[]));
+        append(working_directory(&mut [0_u8; 2048]));
         append(b"/");
     }
     append(name.strip_prefix(b"./").unwrap_or(name));
     buf.get(..used).unwrap_or(&[])
+}
+
+/// The working directory; empty if it does not fit, or is gone.
+pub(crate) fn working_directory(buf: &mut [u8]) -> &[u8] {
+    let args = [buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0, 0];
+    // SAFETY: `buf` is writable for its length.
+    let len = unsafe { syscall(libc::SYS_getcwd, args) }.unwrap_or(0);
+    // The zero byte at the end is counted.
+    buf.get(..len.saturating_sub(1)).unwrap_or(&[])
 }
 
 /// Says something to the person who runs the program.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The buffer that a client shares with a kcov.
 
-use super::device::File;
+use super::device::{Device, File};
 use super::error::Error;
 use rkcov_abi::{Comparison, Words, CMP_WORDS};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,6 +83,20 @@ impl Buffer {
             .iter()
             .take(count(trace))
             .map(|pc| pc.load(Ordering::Relaxed))
+    }
+
+    /// Appends the PCs to a list at `path`, which `rkcov report` and other commands read like a trace. `name`
+    /// is what reports call them; it ends at its first zero byte. The list has the modules of this process, so
+    /// the buffer is one of the kcov of this process, and its mode [`TraceMode::Pc`](super::TraceMode::Pc).
+    ///
+    /// # Errors
+    /// [`Error::NoRuntime`] if this process has no runtime; what the system says of the file.
+    pub fn save(&self, path: &Path, name: &str) -> Result<(), Error> {
+        let path = CString::new(path.as_os_str().as_bytes());
+        let path = path.map_err(|_| Error::call("rkcov_save", libc::ENOENT))?;
+        let name = name.split('\0').next().unwrap_or_default();
+        let name = CString::new(name).unwrap_or_default();
+        Device::of_process()?.save(&path, &name, self.words())
     }
 
     /// Sets the count word to 0. A client may do this at any time.

@@ -4,11 +4,12 @@
 use super::error::Error;
 use super::Drops;
 use rkcov_abi::Command;
-use std::ffi::{c_int, c_ulong, c_void, CStr, CString};
+use std::ffi::{c_char, c_int, c_ulong, c_void, CStr, CString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 use std::sync::OnceLock;
 
 /// The runtime's functions in this process: see `rkcov.h`.
@@ -19,6 +20,7 @@ pub(super) struct Device {
     mmap: unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off_t) -> *mut c_void,
     close: unsafe extern "C" fn(c_int) -> c_int,
     drops: unsafe extern "C" fn(c_int, *mut Drops) -> c_int,
+    save: unsafe extern "C" fn(*const c_char, *const c_char, *const AtomicU64, usize) -> c_int,
     pub(super) start: unsafe extern "C" fn(u64),
     pub(super) stop: unsafe extern "C" fn(),
     pub(super) common_handle: unsafe extern "C" fn() -> u64,
@@ -55,6 +57,7 @@ impl Device {
                 mmap: function(c"rkcov_mmap")?,
                 close: function(c"rkcov_close")?,
                 drops: function(c"rkcov_drops")?,
+                save: function(c"rkcov_save")?,
                 start: function(c"kcov_remote_start")?,
                 stop: function(c"kcov_remote_stop")?,
                 common_handle: function(c"kcov_common_handle")?,
@@ -69,6 +72,16 @@ impl Device {
             return Err(Error::last("rkcov_open"));
         }
         Ok(File::Process { fd, device: self })
+    }
+
+    pub(super) fn save(&self, path: &CStr, name: &CStr, words: &[AtomicU64]) -> Result<(), Error> {
+        // SAFETY: C strings, and words that can be read.
+        let result =
+            unsafe { (self.save)(path.as_ptr(), name.as_ptr(), words.as_ptr(), words.len()) };
+        match result {
+            0 => Ok(()),
+            _ => Err(Error::last("rkcov_save")),
+        }
     }
 }
 

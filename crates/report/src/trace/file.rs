@@ -10,19 +10,30 @@ use std::time::SystemTime;
 use memmap2::Mmap;
 use tempfile::NamedTempFile;
 
-use super::{Info, OpenError, Trace, TraceError, Writer};
+use super::{list, Info, OpenError, Trace, TraceError, Writer};
 
-/// The bytes of a trace file.
+/// The bytes of a trace file, or of a list of PCs, which is read as a trace.
 #[derive(Debug)]
 pub struct TraceFile {
     path: PathBuf,
     bytes: Bytes,
+    /// What is wrong with a list.
+    wrong: Option<TraceError>,
 }
 
 #[derive(Debug)]
 enum Bytes {
     Mapped(Mmap),
     Read(Vec<u8>),
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Read(bytes) => bytes,
+        }
+    }
 }
 
 impl TraceFile {
@@ -32,8 +43,16 @@ impl TraceFile {
     /// What the system says.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
-        match bytes_of(&path) {
-            Ok(bytes) => Ok(Self { path, bytes }),
+        let read = || {
+            let bytes = bytes_of(&path)?;
+            if !list::is_list(bytes.get()) {
+                return Ok((bytes, None));
+            }
+            let (trace, wrong) = list::trace_of(bytes.get())?;
+            Ok((Bytes::Read(trace), wrong))
+        };
+        match read() {
+            Ok((bytes, wrong)) => Ok(Self { path, bytes, wrong }),
             Err(source) => Err(OpenError::Io { path, source }),
         }
     }
@@ -49,7 +68,10 @@ impl TraceFile {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn trace(&self) -> Result<Trace<'_>, OpenError> {
-        Trace::parse(self.bytes()).map_err(|source| self.wrong(source))
+        match &self.wrong {
+            Some(wrong) => Err(self.wrong(wrong.clone())),
+            None => Trace::parse(self.bytes.get()).map_err(|source| self.wrong(source)),
+        }
     }
 
     /// How the trace in it came to be; nothing else of it is read.
@@ -57,7 +79,7 @@ impl TraceFile {
     /// # Errors
     /// It does not begin as a trace does.
     pub fn info(&self) -> Result<Info, OpenError> {
-        Trace::describe(self.bytes()).map_err(|source| self.wrong(source))
+        Trace::describe(self.bytes.get()).map_err(|source| self.wrong(source))
     }
 
     /// What of the trace stands before the first thing that is wrong, and what that is.
@@ -65,16 +87,12 @@ impl TraceFile {
     /// # Errors
     /// If nothing of it can be read.
     pub fn salvage(&self) -> Result<(Trace<'_>, Option<OpenError>), OpenError> {
-        match Trace::salvage(self.bytes()) {
-            Ok((trace, wrong)) => Ok((trace, wrong.map(|source| self.wrong(source)))),
+        match Trace::salvage(self.bytes.get()) {
+            Ok((trace, wrong)) => {
+                let wrong = self.wrong.clone().or(wrong);
+                Ok((trace, wrong.map(|source| self.wrong(source))))
+            }
             Err(source) => Err(self.wrong(source)),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Mapped(map) => map,
-            Bytes::Read(bytes) => bytes,
         }
     }
 

@@ -27,6 +27,7 @@ mod context;
 mod error;
 mod file;
 mod format;
+mod list;
 mod loss;
 mod merge;
 mod reader;
