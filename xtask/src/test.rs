@@ -40,6 +40,16 @@ pub fn run(args: &Args) -> Result<(), Error> {
             "-D",
             "warnings",
         ]))?;
+        // As programs use it that are no collectors.
+        step(cargo([
+            "clippy",
+            "--package",
+            "rkcov",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))?;
         let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         step(doc)?;
