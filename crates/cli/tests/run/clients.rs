@@ -104,7 +104,7 @@ fn what_a_client_saves_is_reported() {
         text
     };
     assert_eq!(answer(&["tests", "read_user", "list"]), "GET\n");
-    assert_eq!(answer(&["tests", "delete_user", "list"]), "DELETE\\n\n");
+    assert_eq!(answer(&["tests", "delete_user", "list"]), "DELETE\n\n");
     let table = answer(&["report", "--by", "context", "list"]);
     assert!(table.contains("GET  (2 runs)"), "{table}");
     let lines = answer(&["report", "--format", "lcov", "list"]);

@@ -484,18 +484,33 @@ fn a_client_is_known_by_what_it_uses() {
     assert!(!is_client(&object("int f(void) { return 1; }")));
 }
 
-/// An object with pairs and calls of all sorts.
+/// An object with pairs and calls of all sorts, a table of jumps and one of landing pads.
 fn sample() -> Vec<u8> {
-    let pairs = [lea(0), PLT.into(), "jz 1f".into(), lea(1), GOT.into()];
-    let others = [
-        "1:".into(),
-        lea(2),
-        "nop".into(),
-        lea_and_add(2),
-        PLT.into(),
+    let code = [
+        ".cfi_startproc\n.cfi_lsda 0x1b, .Ltable",
+        &lea(0),
+        PLT,
+        "jz 1f",
+        &lea(1),
+        GOT,
+        "1:",
+        &lea(2),
+        "nop",
+        &lea_and_add(2),
+        PLT,
+        "lea .Lguards+4(%rip), %rbx\n2:\nmov %rbx, %rdi",
+        PLT,
+        &lea(1),
+        "mov %rax, %r12",
+        GOT,
+        "jz 2b\nlea .Ljumps(%rip), %rax\njmp *%rcx\n3:\nmov %rbx, %rdi",
+        GOT,
+        "4: .cfi_endproc",
+        ".section .rodata\n.Ljumps: .long 3b-.Ljumps, 2b-.Ljumps",
+        ".section .gcc_except_table,\"a\"\n.Ltable: .byte 0xff, 0xff, 1, 6f-5f",
+        "5: .byte 0, 1\n.uleb128 4b-work\n.byte 0\n6:\n.text",
     ];
-    let code = [&pairs[..], &others].concat().join("\n");
-    Made::new().assemble(&assembly(&code, 3))
+    Made::new().assemble(&assembly(&code.join("\n"), 3))
 }
 
 /// What may stand in a function.
