@@ -6,6 +6,9 @@
 
 mod cover;
 mod render;
+#[cfg(test)]
+pub(crate) mod sample;
+pub(crate) mod spans;
 
 pub use render::ended_early;
 
@@ -23,6 +26,7 @@ use crate::place::{NoPlace, Place};
 use crate::sources::{Filter, Verdict};
 use crate::trace::{ContextKind, Ended};
 use cover::{cover, Block, Column};
+use spans::tests_of;
 
 /// The contexts of some traces, and the lines that each ran: rows, and columns, which are lines beside each other
 /// that the same rows ran.
@@ -52,6 +56,7 @@ pub struct Row {
     pub time: Duration,
     /// Lines that no other context ran, nor anything outside of all contexts.
     pub unique: u64,
+    timed: u32,
     lines: u64,
     /// What it ran, by the numbers of columns.
     columns: RoaringBitmap,
@@ -72,6 +77,11 @@ impl Row {
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines
+    }
+
+    /// Of how many of its runs it is known how long they took.
+    pub(crate) fn timed(&self) -> u32 {
+        self.timed
     }
 }
 
@@ -195,12 +205,7 @@ impl<'a> Contexts<'a> {
         let mut contexts = Self::named(coverage)?;
         let shown = coverage.files.iter();
         let shown = shown.filter(|(path, _)| filter.verdict(path) == Verdict::Show);
-        let tests: BTreeSet<String> = contexts
-            .rows
-            .iter()
-            .filter(|row| row.kind == ContextKind::Test)
-            .map(|row| row.name.clone())
-            .collect();
+        let tests = tests_of(coverage);
         // Neighbours were run by the same streams, and share the set.
         let mut last: Option<(&StreamSet, u64)> = None;
         let mut rows = vec![0; contexts.rows.len().div_ceil(64)];
@@ -312,6 +317,7 @@ impl<'a> Contexts<'a> {
                 unfinished: 0,
                 time: Duration::ZERO,
                 unique: 0,
+                timed: 0,
                 lines: 0,
                 columns: RoaringBitmap::new(),
                 streams: StreamSet::new(),
@@ -320,6 +326,7 @@ impl<'a> Contexts<'a> {
             row.unfinished += usize::from(context.ended == Ended::No);
             if let (Some(began), Ended::At(ended)) = (context.began, context.ended) {
                 row.time += ended.duration_since(began).unwrap_or_default();
+                row.timed += 1;
             }
         }
         let places: BTreeMap<(ContextKind, String), u32> = rows.keys().cloned().zip(0..).collect();

@@ -15,6 +15,9 @@ mod pcs;
 mod show;
 mod story;
 mod style;
+#[cfg(feature = "parquet")]
+mod table;
+mod teamscale;
 mod text;
 mod tree;
 mod xml;
@@ -32,6 +35,9 @@ pub use pcs::{pcs, PcOptions};
 pub use show::{Answer, ShowOptions};
 pub use story::{story, story_json, StoryOptions};
 pub use style::Style;
+#[cfg(feature = "parquet")]
+pub use table::Table;
+pub use teamscale::teamscale;
 pub use text::{text, TextOptions};
 
 /// How much a report says of each file.
