@@ -19,14 +19,17 @@ pub struct Args {
     /// PATH+0xOFFSET; html, pages for a browser: a folder, or one file if PATH ends with .html;
     /// cobertura, XML for CI services; drcov, for disassembler plugins; github, annotations for a GitHub
     /// workflow, and its summary if GITHUB_STEP_SUMMARY is set; markdown, totals and a table of files;
-    /// badge, an SVG badge with the line coverage. With PATH, the report is written to PATH. May be
-    /// repeated. --html, --json and so on are short for --format html and so on [default: text]
+    /// badge, an SVG badge with the line coverage; teamscale, Teamscale's Testwise Coverage, with --by
+    /// context; parquet, a table for DuckDB, DataFusion or Spark (docs/queries.md). With PATH, the report
+    /// is written to PATH. May be repeated. --html, --json and so on are short for --format html and so on
+    /// [default: text]
     #[arg(long, value_name = "FORMAT[=PATH]")]
     format: Vec<Wanted>,
     #[command(flatten)]
     flag: Flag,
     /// Write the report to this file; for the format without its own PATH. Without --format, the end of
-    /// PATH says the format: .html, .json, .info (lcov), .xml (cobertura), .md (markdown), .svg (badge)
+    /// PATH says the format: .html, .json, .info (lcov), .xml (cobertura), .md (markdown), .svg (badge),
+    /// .parquet
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Report a list of PCs instead of a trace: return addresses as kcov records them, in hexadecimal,

@@ -54,8 +54,20 @@ pub enum Error {
         mode: Mode,
     },
     /// There are no rows in such a report.
-    #[error("--by context is for --format text, json and lcov")]
+    #[error("--by context is for --format text, json, lcov, teamscale and parquet")]
     ByContext,
+    /// Such a report has nothing else.
+    #[error("--format teamscale has a part for each context: add --by context")]
+    OnlyByContext,
+    /// A terminal shows no bytes.
+    #[error("--format parquet is not text, and standard output is a terminal: name a file, or use a pipe")]
+    Terminal,
+    /// The crate that writes them was left out.
+    #[error("this rkcov was built without its feature `parquet`")]
+    NoParquet,
+    /// Other formats do not say the name.
+    #[error("--run-name is for --format parquet")]
+    RunName,
     /// A thread that is not there.
     #[error(transparent)]
     Thread(#[from] UnknownThread),

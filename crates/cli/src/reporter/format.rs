@@ -29,6 +29,10 @@ pub enum Format {
     Markdown,
     /// An SVG badge with the line coverage
     Badge,
+    /// Teamscale's Testwise Coverage, with --by context
+    Teamscale,
+    /// A table for DuckDB, DataFusion or Spark; docs/queries.md describes it
+    Parquet,
 }
 
 /// One of the reports that are asked for: `FORMAT` or `FORMAT=PATH`.
@@ -143,6 +147,7 @@ impl Format {
             "xml" => Some(Self::Cobertura),
             "md" => Some(Self::Markdown),
             "svg" => Some(Self::Badge),
+            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }

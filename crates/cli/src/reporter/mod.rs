@@ -9,6 +9,7 @@ mod judge;
 mod list;
 mod options;
 mod percent;
+mod runs;
 
 pub use error::Error;
 pub(crate) use format::{flagged, flags};
@@ -34,7 +35,7 @@ use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::{Trace, TraceFile, ADVICE};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -157,10 +158,7 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
     if request.options.since.is_some() && wanted.iter().any(|one| one.format == Format::Html) {
         return Err(Error::SinceHtml);
     }
-    let rows = |one: &Wanted| matches!(one.format, Format::Text | Format::Json | Format::Lcov);
-    if request.options.contexts.by.is_some() && !wanted.iter().all(rows) {
-        return Err(Error::ByContext);
-    }
+    refuse(request, &wanted)?;
     let files = request
         .files
         .iter()
@@ -261,6 +259,30 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses formats that are not for what is asked, or not for where they would go.
+fn refuse(request: &Request, wanted: &[Wanted]) -> Result<(), Error> {
+    let has = |format| wanted.iter().find(|one| one.format == format);
+    let rows = |one: &Wanted| {
+        matches!(
+            one.format,
+            Format::Text | Format::Json | Format::Lcov | Format::Teamscale | Format::Parquet
+        )
+    };
+    if request.options.contexts.by.is_some() {
+        if !wanted.iter().all(rows) {
+            return Err(Error::ByContext);
+        }
+    } else if has(Format::Teamscale).is_some() {
+        return Err(Error::OnlyByContext);
+    }
+    match has(Format::Parquet) {
+        None if request.options.run_name.is_some() => Err(Error::RunName),
+        Some(_) if cfg!(not(feature = "parquet")) => Err(Error::NoParquet),
+        Some(one) if one.path.is_none() && io::stdout().is_terminal() => Err(Error::Terminal),
+        _ => Ok(()),
+    }
+}
+
 /// The reports that are wanted, and where each goes: at most one to standard output.
 fn places(request: &Request) -> Result<Vec<Wanted>, Error> {
     let mut wanted = request.formats.clone();
@@ -358,6 +380,8 @@ fn folder(format: Format, path: Option<&Path>) -> Option<PathBuf> {
 /// Writes reports of the same traces.
 struct Reporter<'a> {
     request: &'a Request,
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code, reason = "for tables"))]
+    named: &'a [Named<'a>],
     traces: Vec<&'a Trace<'a>>,
     /// Nothing if only PCs are wanted.
     view: Option<View<'a>>,
@@ -365,21 +389,26 @@ struct Reporter<'a> {
     /// If there is to be a row for each.
     contexts: Option<Contexts<'a>>,
     filter: Filter,
+    /// If only these lines are shown.
+    #[cfg_attr(not(feature = "parquet"), allow(dead_code, reason = "for tables"))]
+    changes: Option<Changes>,
 }
 
 impl<'a> Reporter<'a> {
     fn new(
         request: &'a Request,
-        traces: &[Named<'a>],
+        traces: &'a [Named<'a>],
         coverage: Option<&'a Coverage>,
     ) -> Result<Self, Error> {
         let mut reporter = Self {
             request,
+            named: traces,
             traces: traces.iter().map(|named| named.trace).collect(),
             view: None,
             threads: Vec::new(),
             contexts: None,
             filter: Filter::default(),
+            changes: None,
         };
         let Some(coverage) = coverage else {
             return Ok(reporter);
@@ -390,7 +419,9 @@ impl<'a> Reporter<'a> {
         let selection = together(coverage, contexts, &options.thread, options.exclusive)?;
         let mut view = View::new(coverage, selection, &filter);
         if let Some(rev) = &request.options.since {
-            Changes::since(rev)?.restrict(&mut view);
+            let changes = Changes::since(rev)?;
+            changes.restrict(&mut view);
+            reporter.changes = Some(changes);
         }
         if request.options.by_thread {
             reporter.threads = view.by_thread(&filter);
@@ -450,6 +481,8 @@ impl<'a> Reporter<'a> {
             return match format {
                 Format::Lcov => render::lcov_by_context(view, contexts, &self.filter, detail, to),
                 Format::Json => contexts.json(to),
+                Format::Teamscale => render::teamscale(view, contexts, to),
+                Format::Parquet => self.table(view, to),
                 _ => contexts.text(to),
             };
         }
@@ -465,7 +498,8 @@ impl<'a> Reporter<'a> {
             Format::Github => render::github(view, to).and_then(|()| summary(view)),
             Format::Markdown => render::markdown(view, to),
             Format::Badge => render::badge(view, to),
-            Format::Text | Format::Pcs | Format::Drcov => {
+            Format::Parquet => self.table(view, to),
+            Format::Text | Format::Pcs | Format::Drcov | Format::Teamscale => {
                 let options = TextOptions {
                     width: look.width,
                     height: look.height,

@@ -80,6 +80,9 @@ pub struct Options {
     /// Print PCs as they were recorded: memory addresses, in order, with repetitions
     #[arg(long, help_heading = "PCs")]
     pub raw: bool,
+    /// Report all traces as one run of this name [default: a run for each trace, by its path]
+    #[arg(long, value_name = "NAME", help_heading = "Parquet")]
+    pub run_name: Option<String>,
 }
 
 /// Which contexts a report is about.
@@ -93,7 +96,8 @@ pub struct Contextual {
     /// Show what only these contexts ran
     #[arg(long, value_name = "NAME", conflicts_with_all = ["context", "thread", "by_thread", "exclusive"])]
     only: Vec<Name>,
-    /// A row for each context (text and json), or a part for each with its name (lcov)
+    /// A row for each context (text and json), a part for each with its name (lcov, teamscale), or rows of
+    /// what each ran (parquet)
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with_all = ["context", "only", "thread", "by_thread"])]
     pub(super) by: Option<By>,
 }

@@ -2,6 +2,8 @@
 //! `cargo rkcov test --per-test`: what each test ran in one parallel run, against each test alone.
 
 use crate::support::Project;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A library with tests of every kind, one that runs another program, and tests that share a thread.
@@ -355,6 +357,7 @@ fn questions_are_answered() {
     };
     assert_eq!(row("cuts_one"), ("3".into(), "3".into()), "{table}");
     assert!(table.contains("in no context: "), "{table}");
+    assert_others_agree(&project);
     let of = |options: &str| project.coverage(&format!("report {options}"));
     let one = of("--context tests::scoped");
     assert!(one
@@ -462,4 +465,68 @@ fn every_command_of_the_page() {
             assert!(said.contains("cuts_two"), "{line}: {said}");
         }
     }
+}
+
+/// The formats that others read say the same of each test.
+fn assert_others_agree(project: &Project) {
+    let table = project.succeed("report --by context --json");
+    let table: serde_json::Value = serde_json::from_str(&table).unwrap();
+    let expected: BTreeMap<String, u64> = table["contexts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["name"].as_str().unwrap().to_owned(),
+                row["lines"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+
+    project.succeed("report --by context --parquet --output-path shop.parquet");
+    let file = std::fs::File::open(project.path("shop.parquet")).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    let mut lines: BTreeMap<String, u64> = expected.keys().map(|name| (name.clone(), 0)).collect();
+    let mut of_tests = 0;
+    for row in reader.get_row_iter(None).unwrap() {
+        let row = row.unwrap();
+        let fields: BTreeMap<&str, &Field> = row
+            .get_column_iter()
+            .map(|(name, field)| (&**name, field))
+            .collect();
+        let text = |name: &str| match fields[name] {
+            Field::Str(text) => text.as_str(),
+            other => panic!("{name}: {other}"),
+        };
+        let (Field::Int(first), Field::Int(last)) = (fields["first_line"], fields["last_line"])
+        else {
+            panic!("{row}");
+        };
+        if text("scope") != "context" || text("state") != "covered" {
+            continue;
+        }
+        assert_eq!(text("kind"), "test");
+        let count = u64::try_from(last - first + 1).unwrap();
+        // Tables in text and JSON do not count them.
+        match fields["in_test"] {
+            Field::Bool(true) => of_tests += count,
+            _ => *lines.get_mut(text("context")).unwrap() += count,
+        }
+    }
+    assert_eq!(lines, expected);
+    assert!(of_tests > 0);
+
+    let teamscale = project.succeed("report --by context --teamscale");
+    let teamscale: serde_json::Value = serde_json::from_str(&teamscale).unwrap();
+    let tests = teamscale["tests"].as_array().unwrap();
+    let names: Vec<&str> = tests
+        .iter()
+        .map(|test| test["uniformPath"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, expected.keys().collect::<Vec<_>>());
+    let scoped = tests
+        .iter()
+        .find(|test| test["uniformPath"] == "tests::scoped")
+        .unwrap();
+    assert_eq!(scoped["paths"][0]["path"], "src");
 }

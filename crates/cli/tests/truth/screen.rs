@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
 use rkcov_report::image::Search;
@@ -226,4 +226,31 @@ fn quiet_says_nothing() {
     // What went wrong is said all the same.
     fs::remove_file(built.path().join("p")).unwrap();
     assert!(said("--quiet --allow-missing").contains("/p"));
+}
+
+#[test]
+fn a_table_is_for_files_and_pipes_and_not_for_terminals() {
+    let built = build();
+    let (mut ours, theirs) = terminal(30);
+    let mut command = built.command("report t.rkcov --format parquet");
+    command.stdout(theirs).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(command);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(said.contains("standard output is a terminal"), "{said}");
+    let mut shown = Vec::new();
+    // Nobody has the other end.
+    let _ = ours.read_to_end(&mut shown);
+    assert_eq!(shown, b"");
+
+    let piped = built
+        .command("report t.rkcov --parquet")
+        .output()
+        .unwrap()
+        .stdout;
+    assert!(piped.starts_with(b"PAR1") && piped.ends_with(b"PAR1"));
+    built.rkcov("report t.rkcov -o t.parquet");
+    assert_eq!(fs::read(built.path().join("t.parquet")).unwrap(), piped);
 }

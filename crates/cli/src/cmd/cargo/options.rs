@@ -185,7 +185,8 @@ pub(super) struct Again {
 pub(super) struct Shown {
     #[command(flatten)]
     pub(super) options: reporter::Options,
-    /// Write the report to this file; without a format, its end says it: .html, .json, .info, .xml, .md, .svg
+    /// Write the report to this file; without a format, its end says it: .html, .json, .info, .xml, .md, .svg,
+    /// .parquet
     #[arg(long, value_name = "PATH", help_heading = "Report")]
     pub(super) output_path: Option<PathBuf>,
     /// Do not show sources whose path matches
