@@ -2,6 +2,8 @@
 //! What the tests need of a machine beside Rust and gcc.
 
 use crate::shell::{self, Error};
+use crate::work_dir;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A program that tests use, the Debian package that has it, and what for.
@@ -38,6 +40,7 @@ const TOOLS: &[Tool] = &[
     tool("bwrap", "bubblewrap", "programs in other namespaces"),
     tool("node", "nodejs", "the program of reports for browsers"),
     tool("valgrind", "valgrind", "leaks"),
+    tool("python3", "python3", "queries to tables"),
     tool("musl-gcc", "musl-tools", "programs of musl's"),
     tool(
         "aarch64-linux-gnu-gcc",
@@ -52,6 +55,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("libclang-rt-22-dev", "clang's sanitizers"),
     ("libjemalloc-dev", "programs with other allocators"),
     ("libmimalloc-dev", "programs with other allocators"),
+    ("python3-venv", "queries to tables"),
     ("libc6-dev-arm64-cross", "the runtime on aarch64"),
     ("rustc-web", "the runtime on aarch64"),
     ("rust-web-src", "the runtime on aarch64"),
@@ -61,11 +65,54 @@ const OTHERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Says what is missing, or installs it if we are root.
+/// What tests use of PyPI. The page that they read shows what this version prints.
+const PYTHON: &[&str] = &["duckdb==2.0.1"];
+
+/// Says what is missing, or installs it: packages of Debian if we are root, and those of PyPI in a folder of
+/// our own.
 ///
 /// # Errors
 /// Something is missing and cannot be installed.
 pub fn run() -> Result<(), Error> {
+    debian()?;
+    pypi()
+}
+
+/// A Python with the packages that tests use, once `run` has made it.
+#[must_use]
+pub fn python() -> PathBuf {
+    work_dir("python").join("bin/python")
+}
+
+fn pypi() -> Result<(), Error> {
+    let list = work_dir("python").join("packages");
+    let wanted = PYTHON.join("\n");
+    if std::fs::read_to_string(&list).is_ok_and(|made| made == wanted) {
+        return Ok(());
+    }
+    println!(
+        "The tests need these packages of PyPI, in {}: {}",
+        work_dir("python").display(),
+        PYTHON.join(", ")
+    );
+    shell::read(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(work_dir("python")),
+    )?;
+    let mut pip = Command::new(python());
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    shell::read(pip.args(PYTHON))?;
+    Ok(std::fs::write(list, wanted)?)
+}
+
+fn debian() -> Result<(), Error> {
     let missing = missing();
     if missing.is_empty() {
         return Ok(());

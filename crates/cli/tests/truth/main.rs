@@ -16,6 +16,7 @@ mod lines;
 mod merge;
 mod options;
 mod paths;
+mod queries;
 mod screen;
 mod show;
 mod small;
