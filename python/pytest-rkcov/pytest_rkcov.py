@@ -84,9 +84,11 @@ class Work:
 
     def leave(self):
         """Leaves and ends the context. In a forked child it is the parent's to end."""
-        runtime, self.runtime = self.runtime, None
-        if runtime is None or self.process != os.getpid():
+        if self.runtime is None or self.process != os.getpid():
             return
+        # What this work leaves in cycles is not to be freed in other work.
+        gc.collect()
+        runtime, self.runtime = self.runtime, None
         runtime.leave()
         if self.name is not None:
             runtime.end(self.context)
@@ -111,11 +113,14 @@ class Contexts:
     def pytest_runtest_protocol(self, item):
         self.test = Work(self, item.nodeid)
         self.test.enter()
+        collects = self.test.runtime is not None
+        if collects:
+            # The garbage of others is not to be freed in this test: only what is new is looked at.
+            gc.freeze()
         yield
-        if self.test.runtime is not None:
-            # Otherwise what the test leaves in cycles would be freed in another test.
-            gc.collect()
         self.test.leave()
+        if collects:
+            gc.unfreeze()
         self.test = None
 
     # The runtime comes with the first extension module, which may be later than the test's beginning.
@@ -142,12 +147,18 @@ class Contexts:
             yield
             return
         shared = Work(self)
+
+        def enter():
+            if self.collecting():
+                gc.collect()
+                shared.enter()
+
         # What is added first is called last.
         fixturedef.addfinalizer(shared.leave)
-        shared.enter()
+        enter()
         yield
         shared.leave()
-        fixturedef.addfinalizer(shared.enter)
+        fixturedef.addfinalizer(enter)
 
 
 def pytest_configure(config):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What the plug-in calls of a runtime that only takes notes."""
 
+import gc
 import os
 
 import pytest
@@ -185,11 +186,48 @@ class Cycle:
 def test_one():
     Cycle()
 
+def teardown_module():
+    Cycle()
+
 def test_two():
     notes.see("two")
 """
-    run(pytester, source).assert_outcomes(passed=2)
-    assert notes.seen == [("freed", "test_it.py::test_one"), ("two", "test_it.py::test_two")]
+    more = """
+import gc
+from test_it import Cycle
+
+def test_three():
+    Cycle()
+    gc.collect()
+"""
+    pytester.makepyfile(test_more=more)
+    run(pytester, source).assert_outcomes(passed=3)
+    one, two, three = notes.names
+    assert notes.seen == [("freed", one), ("two", two), ("freed", None), ("freed", three)]
+
+
+def test_garbage_from_before_is_not_freed_in_a_test(pytester, notes):
+    source = """
+import gc
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        notes.see("freed")
+
+gc.disable()
+Cycle()
+
+def test_one():
+    Cycle()
+    gc.collect()
+"""
+    run(pytester, source).assert_outcomes(passed=1)
+    gc.enable()
+    assert notes.seen == [("freed", "test_it.py::test_one")]
+    gc.collect()
+    assert notes.seen[1:] == [("freed", None)]
 
 
 def test_nobody_collects(pytester, notes):
