@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The project, as cargo sees it.
 
+use super::tools::Tool;
 use super::Error;
 use rkcov_report::sources::Pattern;
 use serde::Deserialize;
@@ -150,7 +151,11 @@ impl Project {
             1 => tool,
             _ => self.workspace_root.join(tool),
         };
-        let choose = |variable: &str, configured: Option<PathBuf>| match env::var_os(variable) {
+        // Ours, by `cargo rkcov env`, stand before nobody.
+        let users = |variable: &str| {
+            env::var_os(variable).filter(|tool| Tool::of(Path::new(tool)).is_none())
+        };
+        let choose = |variable: &str, configured: Option<PathBuf>| match users(variable) {
             Some(tool) => Some(tool)
                 .filter(|tool| !tool.is_empty())
                 .map(PathBuf::from),

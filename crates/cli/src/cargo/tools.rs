@@ -151,6 +151,16 @@ impl Settings {
     }
 }
 
+/// The target folder of the `cargo rkcov env` whose variables are set.
+#[must_use]
+pub fn target_of_environment() -> Option<PathBuf> {
+    let tools = ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].map(env::var_os);
+    let mut tools = tools.iter().flatten().map(Path::new);
+    let ours = tools.find(|tool| Tool::of(tool).is_some())?;
+    // Below it: `tools`, and a folder for each plan.
+    ours.ancestors().nth(3).map(Path::to_owned)
+}
+
 /// A string as TOML has it.
 #[must_use]
 pub fn quoted(text: &str) -> String {

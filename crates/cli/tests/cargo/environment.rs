@@ -138,6 +138,58 @@ fn a_wrapper_in_the_environment_stays_the_users_for_other_cargos() {
     }
 }
 
+/// Runs lines of a shell in the project, which finds both of our commands by variables.
+#[track_caller]
+fn shell(project: &Project, lines: &str) -> String {
+    let mut shell = std::process::Command::new("sh");
+    for (name, value) in project.command("").get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.env("OURS", crate::support::CARGO_RKCOV);
+    shell.env("RKCOV", env!("CARGO_BIN_EXE_rkcov"));
+    shell
+        .args(["-e", "-c", lines])
+        .current_dir(project.path(""));
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{lines}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn any_cargo_builds_with_our_variables() {
+    let nest = Project::new(NEST);
+    let said = shell(
+        &nest,
+        "\"$OURS\" rkcov env; eval \"$(\"$OURS\" rkcov env)\"; \"$OURS\" rkcov env",
+    );
+    let (before, with) = said.split_at(said.len() / 2);
+    assert_eq!(before, with, "they are the same where they are set already");
+    for name in [
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET",
+    ] {
+        assert!(before.contains(&format!("export {name}='")), "{before}");
+    }
+    shell(
+        &nest,
+        "eval \"$(\"$OURS\" rkcov env)\"\n\
+         cargo build -q\n\
+         \"$RKCOV\" run -o t.rkcov -- \"$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/debug/nest\"\n\
+         \"$RKCOV\" report --format lcov t.rkcov >lcov.info\n\
+         \"$OURS\" rkcov run --lcov --output-path again.info",
+    );
+    for report in ["lcov.info", "again.info"] {
+        let coverage = nest.read_lcov(&nest.path(report));
+        assert_eq!(coverage.files(), ["src/main.rs"]);
+        nest.assert_marks(&coverage, "src/main.rs");
+    }
+    assert!(!nest.path("target/rkcov/rkcov").exists());
+}
+
 const DOCUMENTED: &[(&str, &str)] = &[
     (
         "Cargo.toml",

@@ -19,7 +19,8 @@ use place::{target_of, Place};
 use rkcov::program::Outcome;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -38,6 +39,10 @@ struct Cli {
     command: Sub,
 }
 
+const ENV_HELP: &str = "\
+For tools that run cargo themselves. The parentheses keep the variables from later commands:
+  (eval \"$(cargo rkcov env)\" && maturin develop)";
+
 const HELP: &str = "\
 All options that are not rkcov's own are passed to cargo: --release, --features, --package, --test, \
 --no-fail-fast, --target, --profile ...
@@ -54,6 +59,9 @@ enum Sub {
     /// Build with instrumentation, for `rkcov run`
     #[command(visible_alias = "b")]
     Build(Build),
+    /// Print variables with which any cargo command builds like `cargo rkcov build`
+    #[command(visible_alias = "show-env", after_help = ENV_HELP)]
+    Env(Build),
     /// Run a binary or example, and report the code that ran
     #[command(visible_alias = "r")]
     Run(Box<Collect>),
@@ -127,6 +135,7 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     };
     match command {
         Sub::Build(args) => build(&args),
+        Sub::Env(args) => print_variables(&args),
         Sub::Run(args) => collect("run", with_format(*args)),
         Sub::Test(args) => collect("test", with_format((*args).into())),
         Sub::Bench(args) => collect("bench", with_format(*args)),
@@ -222,6 +231,24 @@ fn build(args: &Build) -> Result<ExitCode, Error> {
     let mode = if args.cmp { Mode::Cmp } else { Mode::Unique };
     let mut cargo = place.cargo(&["build"], &args.which, mode)?;
     only_build(&place, mode, &mut cargo)
+}
+
+fn print_variables(args: &Build) -> Result<ExitCode, Error> {
+    let place = Place::of(&args.which)?;
+    let mode = if args.cmp { Mode::Cmp } else { Mode::Unique };
+    let mut text = Vec::new();
+    for (name, value) in place.variables(&args.which, mode)? {
+        text.extend(format!("export {name}='").bytes());
+        for &byte in value.as_bytes() {
+            match byte {
+                b'\'' => text.extend(br"'\''"),
+                byte => text.push(byte),
+            }
+        }
+        text.extend(b"'\n");
+    }
+    io::stdout().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn collect(subcommand: &str, mut args: Collect) -> Result<ExitCode, Error> {

@@ -4,13 +4,14 @@
 use super::options::{Shown, Which};
 use crate::cargo::args::Known;
 use crate::cargo::project::{self, Chosen, Project};
-use crate::cargo::tools::{moved, packages_left_out, quoted, Plan, Wishes};
+use crate::cargo::tools::{self, moved, packages_left_out, quoted, Plan, Settings, Wishes};
 use crate::cargo::traces::Traces;
 use crate::cargo::Error as CargoError;
 use crate::error::{say, Error};
 use crate::record::Mode;
 use crate::reporter::{self, Request};
 use rkcov_report::sources::Pattern;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -67,16 +68,8 @@ impl Place {
         which: &Which,
         mode: Mode,
     ) -> Result<Command, Error> {
-        let wishes = Wishes {
-            comparisons: mode == Mode::Cmp,
-            stores: mode == Mode::Unique && HAS_STORES,
-            dead_code: !which.packages.without_dead_code,
-            with_c: which.packages.with_c,
-        };
-        let users = self.project.tools(&self.known.project);
-        let plan = Plan::new(&self.chosen, wishes, users, &self.target)?;
         let with_config = self.known.project.iter().any(|word| word == "--config");
-        let mut settings = plan.install(with_config)?;
+        let mut settings = self.tools(which, mode, with_config)?;
         // A crate is one codegen unit here: all of it is compiled anew anyway.
         settings.config.push("build.incremental=false".into());
         let mut cargo = project::cargo();
@@ -87,8 +80,7 @@ impl Place {
         if self.known.target_dir.is_none() {
             cargo.arg("--target-dir").arg(self.built(mode));
         }
-        let elsewhere = self.project.build_directory.as_ref();
-        if elsewhere.is_some_and(|folder| *folder != self.project.target_directory) {
+        if self.builds_elsewhere() {
             let ours = self.built(mode);
             let ours = ours.to_string_lossy();
             settings
@@ -100,6 +92,44 @@ impl Place {
         }
         cargo.args(&which.cargo);
         Ok(cargo)
+    }
+
+    /// Variables with which any cargo builds what we want. Other programs than cargo see them, too.
+    pub(super) fn variables(
+        &self,
+        which: &Which,
+        mode: Mode,
+    ) -> Result<Vec<(&'static str, OsString)>, Error> {
+        let mut variables = self.tools(which, mode, true)?.variables;
+        let built = self.built(mode).into_os_string();
+        if self.builds_elsewhere() {
+            variables.push(("CARGO_BUILD_BUILD_DIR", built.clone()));
+        }
+        variables.extend([
+            ("CARGO_BUILD_TARGET", self.host.clone().into()),
+            ("CARGO_TARGET_DIR", built),
+            ("CARGO_INCREMENTAL", "0".into()),
+        ]);
+        Ok(variables)
+    }
+
+    /// Our tools, in the places of the user's.
+    fn tools(&self, which: &Which, mode: Mode, by_variables: bool) -> Result<Settings, Error> {
+        let wishes = Wishes {
+            comparisons: mode == Mode::Cmp,
+            stores: mode == Mode::Unique && HAS_STORES,
+            dead_code: !which.packages.without_dead_code,
+            with_c: which.packages.with_c,
+        };
+        let users = self.project.tools(&self.known.project);
+        let plan = Plan::new(&self.chosen, wishes, users, &self.target)?;
+        Ok(plan.install(by_variables)?)
+    }
+
+    /// Whether the user's cargo does not keep all it makes in its target folder.
+    fn builds_elsewhere(&self) -> bool {
+        let folder = self.project.build_directory.as_ref();
+        folder.is_some_and(|folder| *folder != self.project.target_directory)
     }
 
     /// Its traces.
@@ -177,6 +207,10 @@ impl Place {
 pub(super) fn target_of(known: &Known, project: &Project) -> PathBuf {
     match &known.target_dir {
         Some(folder) => std::path::absolute(folder).unwrap_or_else(|_| folder.clone()),
+        // It is chosen already where the variables of `cargo rkcov env` are set.
+        None if tools::target_of_environment().as_ref() == Some(&project.target_directory) => {
+            project.target_directory.clone()
+        }
         None => project.target_directory.join("rkcov"),
     }
 }
