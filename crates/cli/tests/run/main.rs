@@ -18,6 +18,7 @@ mod modes;
 mod modules;
 mod output;
 mod processes;
+mod python;
 mod sanitizers;
 mod support;
 mod threads;
