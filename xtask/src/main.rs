@@ -18,6 +18,10 @@ enum Command {
     RustProjects(xtask::rust_projects::Args),
     /// Compare what each test of a crate ran among all tests with what it runs alone
     PerTest(xtask::per_test::Args),
+    /// The same for tests of googletest in projects from Debian's archive
+    PerTestCpp(xtask::per_test::cpp::Args),
+    /// The same for tests of pytest in packages from PyPI with extension modules
+    PerTestPython(xtask::per_test::python::Args),
     /// Run each test of a program alone: for per-test
     #[command(hide = true)]
     PerTestAlone(xtask::per_test::alone::Args),
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Command::Projects(args) => xtask::projects::run(&args).map(succeeded),
         Command::RustProjects(args) => xtask::rust_projects::run(&args).map(succeeded),
         Command::PerTest(args) => xtask::per_test::run(&args).map(succeeded),
+        Command::PerTestCpp(args) => xtask::per_test::cpp::run(&args).map(succeeded),
+        Command::PerTestPython(args) => xtask::per_test::python::run(&args).map(succeeded),
         Command::PerTestAlone(args) => xtask::per_test::alone::run(&args).map(succeeded),
         Command::Affected(args) => xtask::affected::run(&args).map(succeeded),
         Command::Sources(args) => xtask::sources::run(&args).map(succeeded),

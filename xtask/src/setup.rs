@@ -53,6 +53,13 @@ const TOOLS: &[Tool] = &[
 /// Packages without a program that one could look for.
 const OTHERS: &[(&str, &str)] = &[
     ("libclang-rt-22-dev", "clang's sanitizers"),
+    ("libgtest-dev", "tests of googletest"),
+    ("libgmock-dev", "tests of googletest"),
+    ("python3-dev", "extension modules of Python"),
+    ("python3-venv", "extension modules of Python"),
+    ("python3-setuptools", "extension modules of Python"),
+    ("python3-pytest", "tests of pytest"),
+    ("python3-pytest-xdist", "tests of pytest"),
     ("libjemalloc-dev", "programs with other allocators"),
     ("libmimalloc-dev", "programs with other allocators"),
     ("python3-venv", "queries to tables"),

@@ -86,7 +86,7 @@ fn only_file(folder: &Path, is_wanted: fn(&str) -> bool) -> Result<PathBuf, Erro
         .flatten()
         .find(|entry| is_wanted(&entry.file_name().to_string_lossy()))
         .map(|entry| entry.path())
-        .ok_or_else(|| format!("{}: apt-get brought no such file", folder.display()).into())
+        .ok_or_else(|| format!("{}: no such file was brought", folder.display()).into())
 }
 
 /// Unpacks an archive as `dir`, under another name first: a folder of the right name is whole.
@@ -167,6 +167,36 @@ pub fn crates_io(package: &str, version: &str) -> Result<PathBuf, Error> {
     copy(&unpacked, &partial)?;
     fs::remove_file(partial.join(".cargo-ok"))?;
     fs::rename(&partial, &dir)?;
+    Ok(dir)
+}
+
+/// A package of PyPI as its authors published its sources. It is fetched once.
+///
+/// # Errors
+/// pip cannot fetch it.
+pub fn pypi(package: &str, version: &str) -> Result<PathBuf, Error> {
+    let name = format!("pypi-{package}-{version}");
+    let dir = work_dir("sources").join(&name);
+    let _turn = take_turn()?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let download = work_dir("sources").join(format!("{name}.download"));
+    let _ = fs::remove_dir_all(&download);
+    fs::create_dir_all(&download)?;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps"]);
+    // Not of all: what builds it may come built.
+    pip.args(["--no-binary", package]);
+    shell::read(
+        pip.arg(format!("{package}=={version}"))
+            .current_dir(&download),
+    )?;
+    unpack(
+        &only_file(&download, |name| name.ends_with(".tar.gz"))?,
+        &dir,
+    )?;
+    fs::remove_dir_all(&download)?;
     Ok(dir)
 }
 

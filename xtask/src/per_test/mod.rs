@@ -3,20 +3,25 @@
 //! one parallel run, against the same test alone in its own process.
 
 pub mod alone;
+mod compare;
+pub mod cpp;
 mod differences;
+mod page;
+pub mod python;
 mod ran;
 
 use crate::demo;
 use crate::rust_projects::Project;
-use crate::shell::{self, heading, Error};
-use crate::{from_root, root};
-use differences::{Differences, Reason, Rule};
+use crate::shell::Error;
+use compare::{compare_all, recorded, Round, Subject};
+use page::Table;
 use ran::Ran;
 use std::env;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+
+pub(crate) use page::with_result;
 
 /// Arguments of `cargo xtask per-test`.
 #[derive(Debug, clap::Args)]
@@ -97,11 +102,8 @@ const CRATES: &[Crate] = &[
     },
 ];
 
-/// Differences that somebody has looked into, by crate.
+/// Differences that somebody has looked into, by the name of the crate or package.
 const RULES: &str = include_str!("rules.json");
-
-/// How often a test is run alone once more if nothing explains how it differs.
-const MORE: u32 = 50;
 
 fn known(name: &str) -> Result<&'static Crate, String> {
     let names: Vec<&str> = CRATES.iter().map(|one| one.name).collect();
@@ -120,70 +122,69 @@ pub fn run(args: &Args) -> Result<(), Error> {
     } else {
         args.crates.clone()
     };
-    let mut wrong = Vec::new();
-    let mut rows = Vec::new();
-    for one in wanted {
-        let found = one.compare(&cargo_rkcov, args)?;
-        print(one, &found, args.all);
-        if found.wrong() > 0 || found.tests == 0 || !found.unpaired.is_empty() {
-            wrong.push(one.name);
-        }
-        rows.push((one, found));
+    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+    for one in &wanted {
+        let project = Project::of_package(&cargo_rkcov, one.name, one.version)?;
+        fs::create_dir_all(project.folder.join("target"))?;
+        subjects.push(Box::new(Fetched {
+            of: one,
+            project,
+            threads: args.threads,
+        }));
     }
+    let (found, verdict) = compare_all(&subjects, RULES, args.times, args.all)?;
     if args.write {
-        write(&rows)?;
+        let table = Table {
+            page: "docs/per-test.md",
+            command: "per-test",
+            heading: "crate",
+            names: CRATES.iter().map(|one| one.name).collect(),
+        };
+        table.write_all(&subjects, &found)?;
     }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("differences that nothing explains: {}", wrong.join(", ")).into())
-    }
+    verdict
 }
 
-impl Crate {
-    fn compare(&self, cargo_rkcov: &Path, args: &Args) -> Result<Differences, Error> {
-        let project = Project::of_package(cargo_rkcov, self.name, self.version)?;
-        fs::create_dir_all(project.folder.join("target"))?;
-        let threads = format!("--test-threads {}", args.threads);
-        let together = self.record(&project, "together", &threads, None)?;
-        let mut alone = self.record(&project, "alone", "", Some((args.times, None)))?;
-        let rules: serde_json::Value = serde_json::from_str(RULES)?;
-        let rules: Vec<Rule> = match rules.get(self.name) {
-            Some(rules) => serde_json::from_value(rules.clone())?,
-            None => Vec::new(),
-        };
-        let found = Differences::of(&together, &alone, &rules)?;
-        if found.suspects.is_empty() {
-            return Ok(found);
-        }
-        // Perhaps they run it seldom, or not always.
-        let only = project.folder.canonicalize()?.join("target/suspects");
-        let lines = found.suspects.iter();
-        let lines: Vec<String> = lines.map(|(of, test)| format!("{of} {test}\n")).collect();
-        fs::write(&only, lines.concat())?;
-        let more = self.record(&project, "more", "", Some((MORE, Some(only))))?;
-        for (test, mut runs) in more.tests {
-            alone.tests.entry(test).or_default().append(&mut runs);
-        }
-        Ok(Differences::of(&together, &alone, &rules)?)
+/// A crate, fetched.
+struct Fetched {
+    of: &'static Crate,
+    project: Project,
+    /// Of the run of all tests.
+    threads: u32,
+}
+
+impl Subject for Fetched {
+    fn name(&self) -> &str {
+        self.of.name
     }
 
-    /// Runs the tests and reads what was recorded: together, or each alone, so often.
-    fn record(
-        &self,
-        project: &Project,
-        what: &str,
-        libtest: &str,
-        alone: Option<(u32, Option<PathBuf>)>,
-    ) -> Result<Ran, Error> {
-        let traces = project.folder.join("target/rkcov/trace");
+    fn title(&self) -> String {
+        let Crate {
+            name,
+            version,
+            tests,
+            ..
+        } = self.of;
+        format!("{name} {version} (`{tests}`)")
+    }
+
+    fn folder(&self) -> &Path {
+        &self.project.folder
+    }
+
+    fn record(&self, round: Round<'_>) -> Result<Ran, Error> {
+        let traces = self.project.folder.join("target/rkcov/trace");
         let _ = fs::remove_dir_all(&traces);
+        let (what, threads) = match round {
+            Round::Together => ("together", format!("--test-threads {}", self.threads)),
+            Round::Alone { .. } => ("alone", String::new()),
+        };
         let line = format!(
-            "test --per-test --no-report --ignore-run-fail {} -- {libtest} {}",
-            self.tests, self.libtest
+            "test --per-test --no-report --ignore-run-fail {} -- {threads} {}",
+            self.of.tests, self.of.libtest
         );
-        let mut command = project.cargo_rkcov(&line);
-        if let Some((times, only)) = alone {
+        let mut command = self.project.cargo_rkcov(&line);
+        if let Round::Alone { times, only } = round {
             let ourselves = env::current_exe()?;
             let mut runner = format!("{} per-test-alone --times {times}", ourselves.display());
             if let Some(only) = only {
@@ -195,179 +196,28 @@ impl Crate {
                 runner,
             );
         }
-        heading(&format!(
-            "{} {}, {what}: cargo rkcov {line}",
-            self.name, self.version
-        ))?;
-        let begin = Instant::now();
-        let log = project.folder.join(format!("target/{what}.log"));
-        shell::run_logged(&mut command, &log)?;
-        let mut found = fs::read_dir(&traces)?.flatten().map(|entry| entry.path());
-        let is_trace = |path: &PathBuf| path.extension().is_some_and(|end| end == "rkcov");
-        let trace = found.find(is_trace).ok_or("there is no trace")?;
-        let ran = Ran::read(&trace, &project.folder.canonicalize()?)?;
-        println!(
-            "{} tests, {} s, a trace of {} KB",
-            ran.tests.len(),
-            begin.elapsed().as_secs(),
-            trace.metadata()?.len() / 1000
-        );
-        for loss in &ran.losses {
-            println!("lost: {loss}");
-        }
-        Ok(ran)
+        let line = format!("cargo rkcov {line}");
+        recorded(self, what, &line, &mut command, || {
+            let mut found = fs::read_dir(&traces)?.flatten().map(|entry| entry.path());
+            let is_trace = |path: &PathBuf| path.extension().is_some_and(|end| end == "rkcov");
+            Ok(found.find(is_trace).ok_or("there is no trace")?)
+        })
     }
-}
-
-fn print(one: &Crate, found: &Differences, all: bool) {
-    println!(
-        "{} {}: {} tests, {} with the same lines; {} pairs of a test and a line",
-        one.name, one.version, found.tests, found.equal, found.lines
-    );
-    for (reason, (tests, lines)) in found.sums() {
-        println!("  {reason}: {lines} pairs, {tests} tests");
-        let of = found.by.iter().filter(|((of, _), _)| of == reason);
-        for ((_, function), (tests, lines)) in of.filter(|_| all || reason.is_wrong()) {
-            let first = tests.first().map_or("", |(_, name)| name);
-            println!(
-                "    {function}: {lines} pairs, {} tests ({first})",
-                tests.len()
-            );
-        }
-    }
-    for (program, test) in &found.unpaired {
-        println!("  only in one of the runs: {program} {test}");
-    }
-}
-
-const MARK: &str = "<!-- The result of `cargo xtask per-test` follows. -->\n";
-
-/// Keeps the results.
-fn write(rows: &[(&Crate, Differences)]) -> Result<(), Error> {
-    let path = root().join("docs/per-test.md");
-    let text = fs::read_to_string(&path)?;
-    fs::write(&path, with_result(&text, MARK, &table(rows, &text))?)?;
-    println!("{}", from_root(&path).display());
-    Ok(())
-}
-
-/// The table. Crates that were not run have the rows that they have on the page.
-fn table(rows: &[(&Crate, Differences)], page: &str) -> String {
-    let mut text = String::from(
-        "| crate | tests | the same lines | test and line | varies | once in a process | on a thread of no test | shared state | wrong |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-    );
-    let (mut rules, mut sum) = (String::new(), 0);
-    for one in CRATES {
-        let found = rows.iter().find(|(of, _)| of.name == one.name);
-        let (row, ruled) = match found {
-            Some((_, found)) => one.row(found),
-            None => one.row_on(page),
-        };
-        let tests = row.split('|').nth(2).unwrap_or_default();
-        sum += tests.trim().parse().unwrap_or(0);
-        text.push_str(&row);
-        rules.push_str(&ruled);
-    }
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "\n{sum} tests.");
-    if !rules.is_empty() {
-        let _ = write!(text, "\nShared state:\n\n{rules}");
-    }
-    text
-}
-
-impl Crate {
-    /// Its row, and what rules explain.
-    fn row(&self, found: &Differences) -> (String, String) {
-        let sums = found.sums();
-        let of = |reason: &Reason| sums.get(reason).map_or(0, |(_, lines)| *lines);
-        let (mut shared, mut rules) = (0, String::new());
-        for (reason, (tests, lines)) in &sums {
-            if let Reason::Rule(because) = reason {
-                shared += lines;
-                let _ = writeln!(
-                    rules,
-                    "- {}: {because} ({lines} in {tests} tests)",
-                    self.name
-                );
-            }
-        }
-        let row = format!(
-            "| {} {} (`{}`) | {} | {} | {} | {} | {} | {} | {shared} | {} |\n",
-            self.name,
-            self.version,
-            self.tests,
-            found.tests,
-            found.equal,
-            found.lines,
-            of(&Reason::Varies),
-            of(&Reason::Once),
-            of(&Reason::Outside),
-            found.wrong(),
-        );
-        (row, rules)
-    }
-
-    /// The same as they stand on the page, if they do.
-    fn row_on(&self, page: &str) -> (String, String) {
-        let lines = |start: String| -> String {
-            let lines = page.lines().filter(|line| line.starts_with(&start));
-            lines.map(|line| format!("{line}\n")).collect()
-        };
-        let row = lines(format!(
-            "| {} {} (`{}`)",
-            self.name, self.version, self.tests
-        ));
-        (row, lines(format!("- {}: ", self.name)))
-    }
-}
-
-/// The page, with another result between this mark and the next heading.
-pub(crate) fn with_result(page: &str, mark: &str, result: &str) -> Result<String, Error> {
-    let (before, behind) = page
-        .split_once(mark)
-        .ok_or_else(|| format!("docs/per-test.md has no {mark}"))?;
-    let rest = behind.find("\n## ").map_or("", |at| &behind[at..]);
-    Ok(format!("{before}{mark}\n{result}{rest}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use differences::Rule;
 
     #[test]
-    fn a_result_takes_the_place_of_the_last() {
-        let page = format!("a\n\n{MARK}\nold\n\n## b\n\nc\n");
-        let page = with_result(&page, MARK, "new\n").unwrap();
-        assert_eq!(page, format!("a\n\n{MARK}\nnew\n\n## b\n\nc\n"));
-        assert!(with_result("a", MARK, "new\n").is_err());
-    }
-
-    #[test]
-    fn crates_that_are_not_run_keep_their_rows() {
-        let [first, second, ..] = CRATES else {
-            panic!("{CRATES:?}");
-        };
-        let found = |tests| Differences {
-            tests,
-            ..Differences::default()
-        };
-        let both = [(first, found(3)), (second, found(4))];
-        let old = table(&both, "");
-        assert!(old.contains("\n7 tests.\n"), "{old}");
-        let new = table(&[(second, found(5))], &old);
-        assert!(new.contains("\n8 tests.\n"), "{new}");
-        assert_eq!(new.lines().nth(2), old.lines().nth(2));
-        assert_ne!(new.lines().nth(3), old.lines().nth(3));
-    }
-
-    #[test]
-    fn rules_are_of_crates_that_are_compared() {
+    fn rules_are_of_what_is_compared() {
         let rules: std::collections::BTreeMap<String, Vec<Rule>> =
             serde_json::from_str(RULES).unwrap();
         for (name, rules) in rules {
-            assert!(known(&name).is_ok(), "{name}");
+            let is_known =
+                known(&name).is_ok() || cpp::known(&name).is_ok() || python::known(&name).is_ok();
+            assert!(is_known, "{name}");
             assert!(rules.iter().all(|rule| !rule.because.is_empty()));
         }
     }
