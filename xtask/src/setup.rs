@@ -62,7 +62,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("python3-pytest-xdist", "tests of pytest"),
     ("libjemalloc-dev", "programs with other allocators"),
     ("libmimalloc-dev", "programs with other allocators"),
-    ("python3-venv", "queries to tables"),
     ("libc6-dev-arm64-cross", "the runtime on aarch64"),
     ("rustc-web", "the runtime on aarch64"),
     ("rust-web-src", "the runtime on aarch64"),

@@ -356,7 +356,7 @@ mod tests {
             let (begin, between) = match given {
                 Given::Register(register) => {
                     let rex = if register < 8 { 0x48 } else { 0x4c };
-                    assert_eq!(call[..3], [rex, 0x89, 0xc7 | register % 8 * 8]);
+                    assert_eq!(call[..3], [rex, 0x89, 0xc7 | (register % 8 * 8)]);
                     (3, &[][..])
                 }
                 Given::Address => (7, &[][..]),
