@@ -50,11 +50,6 @@ const PROJECTS: &[Project] = &[
         makefile: include_str!("leveldb.mk"),
         programs: "rkcov/*_test",
     },
-    Project {
-        package: "yaml-cpp",
-        makefile: include_str!("yaml-cpp.mk"),
-        programs: "rkcov/run_tests",
-    },
 ];
 
 pub(super) fn known(name: &str) -> Result<&'static Project, String> {
