@@ -198,9 +198,9 @@ impl Program {
         match self {
             Self::Zlib => (12, 2),
             Self::CJson => (4, 1),
-            Self::Bzip2 => (3, 1),
-            Self::Sqlite => (2, 1),
-            Self::Lua => (30, 4),
+            Self::Bzip2 => (10, 1),
+            Self::Sqlite => (12, 1),
+            Self::Lua => (80, 4),
             Self::MinizOxide => (12, 2),
             Self::SerdeJson => (6, 1),
             Self::PulldownCmark => (6, 1),
