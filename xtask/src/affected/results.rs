@@ -3,15 +3,24 @@
 
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// By the name of the test.
+/// What tests did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Results(BTreeMap<String, Vec<String>>);
+pub(super) struct Results {
+    /// By the name of the test.
+    said: BTreeMap<String, Vec<String>>,
+    /// How long all took.
+    pub(super) took: Duration,
+}
 
 impl Results {
     /// Reads what libtest prints with `--show-output`.
-    pub(super) fn read(printed: &str) -> Self {
-        let mut results = Self::default();
+    pub(super) fn read(printed: &str, took: Duration) -> Self {
+        let mut results = Self {
+            took,
+            ..Self::default()
+        };
         let mut of: Option<&str> = None;
         for line in printed.lines() {
             if let Some((name, end)) = ended(line) {
@@ -33,18 +42,18 @@ impl Results {
     fn push(&mut self, name: &str, line: &str) {
         // A test that is to panic has this behind its name in one place only.
         let name = name.trim_end_matches(" - should panic");
-        let lines = self.0.entry(name.to_owned()).or_default();
+        let lines = self.said.entry(name.to_owned()).or_default();
         lines.push(line.to_owned());
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.said.len()
     }
 
     /// The tests that are in both and have ended in another way, or printed something else.
     pub(super) fn differ(&self, other: &Self) -> BTreeSet<&String> {
-        let tests = self.0.iter().filter(|(name, lines)| {
-            let others = other.0.get(*name);
+        let tests = self.said.iter().filter(|(name, lines)| {
+            let others = other.said.get(*name);
             others.is_some_and(|others| others != *lines)
         });
         tests.map(|(name, _)| name).collect()
@@ -73,17 +82,18 @@ mod tests {
                        successes:\n\n---- c stdout ----\nthread 'c' (17) panicked at src/lib.rs:3:4:\n\n\
                        successes:\n    a::b\n    c\n\nfailures:\n\n---- d stdout ----\nno\n\nfailures:\n    d\n\n\
                        test result: FAILED. 2 passed; 1 failed;\n";
-        let results = Results::read(printed);
+        let read = |printed: &str| Results::read(printed, Duration::ZERO);
+        let results = read(printed);
         assert_eq!(results.count(), 3);
-        assert_eq!(results.0["a::b"], ["ok"]);
+        assert_eq!(results.said["a::b"], ["ok"]);
         assert_eq!(
-            results.0["c"],
+            results.said["c"],
             ["ok", "thread 'c'  panicked at src/lib.rs:", ""]
         );
-        assert_eq!(results.0["d"], ["FAILED", "no", ""]);
-        let moved = Results::read(&printed.replace("(17)", "(18)").replace("3:4", "30:4"));
+        assert_eq!(results.said["d"], ["FAILED", "no", ""]);
+        let moved = read(&printed.replace("(17)", "(18)").replace("3:4", "30:4"));
         assert_eq!(results.differ(&moved).len(), 0);
-        let other = Results::read(
+        let other = read(
             &printed
                 .replace("b ... ok", "b ... FAILED")
                 .replace("\nno\n", "\nnot\n"),
