@@ -4,6 +4,7 @@
 use super::differences::{Differences, Rule};
 use super::ran::Ran;
 use crate::shell::{self, heading, Error};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,30 @@ pub(super) enum Round<'a> {
     Together,
     /// Each alone, so often; with `only`, those in this file.
     Alone { times: u32, only: Option<&'a Path> },
+}
+
+impl Round<'_> {
+    /// What its files are called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Together => "together",
+            Self::Alone { .. } => "alone",
+        }
+    }
+
+    /// The words before a program of this harness that have each of its tests run alone, if it is to.
+    pub(super) fn runner(self, harness: &str) -> Result<String, Error> {
+        let Self::Alone { times, only } = self else {
+            return Ok(String::new());
+        };
+        let ourselves = env::current_exe()?;
+        let ourselves = ourselves.display();
+        let only = only.map(|only| format!("--only {} ", only.display()));
+        let only = only.unwrap_or_default();
+        Ok(format!(
+            "{ourselves} per-test-alone --harness {harness} --times {times} {only}"
+        ))
+    }
 }
 
 /// A project with tests.

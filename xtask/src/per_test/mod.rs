@@ -17,7 +17,6 @@ use compare::{compare_all, recorded, Round, Subject};
 use page::Table;
 use ran::Ran;
 use std::env;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -175,25 +174,22 @@ impl Subject for Fetched {
     fn record(&self, round: Round<'_>) -> Result<Ran, Error> {
         let traces = self.project.folder.join("target/rkcov/trace");
         let _ = fs::remove_dir_all(&traces);
-        let (what, threads) = match round {
-            Round::Together => ("together", format!("--test-threads {}", self.threads)),
-            Round::Alone { .. } => ("alone", String::new()),
+        let what = round.name();
+        let threads = match round {
+            Round::Together => format!("--test-threads {}", self.threads),
+            Round::Alone { .. } => String::new(),
         };
         let line = format!(
             "test --per-test --no-report --ignore-run-fail {} -- {threads} {}",
             self.of.tests, self.of.libtest
         );
         let mut command = self.project.cargo_rkcov(&line);
-        if let Round::Alone { times, only } = round {
-            let ourselves = env::current_exe()?;
-            let mut runner = format!("{} per-test-alone --times {times}", ourselves.display());
-            if let Some(only) = only {
-                let _ = write!(runner, " --only {}", only.display());
-            }
+        let runner = round.runner("libtest")?;
+        if !runner.is_empty() {
             let arch = env::consts::ARCH.to_uppercase();
             command.env(
                 format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"),
-                runner,
+                runner.trim_end(),
             );
         }
         let line = format!("cargo rkcov {line}");

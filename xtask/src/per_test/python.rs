@@ -9,7 +9,6 @@ use super::RULES;
 use crate::shell::{self, heading, Error};
 use crate::{demo, root, sources, work_dir};
 use std::env;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -177,23 +176,7 @@ impl Subject for Built {
     }
 
     fn record(&self, round: Round<'_>) -> Result<Ran, Error> {
-        let (what, mut each) = match round {
-            Round::Together => ("together", String::new()),
-            Round::Alone { times, .. } => {
-                let ourselves = env::current_exe()?;
-                let each = format!(
-                    "{} per-test-alone --harness pytest --times {times} ",
-                    ourselves.display()
-                );
-                ("alone", each)
-            }
-        };
-        if let Round::Alone {
-            only: Some(only), ..
-        } = round
-        {
-            let _ = write!(each, "--only {} ", only.display());
-        }
+        let (what, each) = (round.name(), round.runner("pytest")?);
         let line = format!(
             "rkcov run -o target/{what}.rkcov -- rkcov preload {each}python -m pytest -p no:cacheprovider -o addopts="
         );

@@ -422,6 +422,15 @@ impl<'a> Object<'a> {
         fits.then_some(Guard { offset, addend })
     }
 
+    /// The section and the offset that a relocation is of.
+    pub(super) fn place_of(&self, relocation: &Rela) -> Option<(SectionIndex, u64)> {
+        let index = relocation.symbol(LE, false)?;
+        let symbol = self.symbols.symbol(index).ok()?;
+        let section = self.symbols.symbol_section(LE, symbol, index).ok()??;
+        let offset = symbol.st_value(LE);
+        Some((section, offset.wrapping_add_signed(relocation.r_addend(LE))))
+    }
+
     /// The places in some sections that tables for jumps lead to. An entry is the distance of a place from the
     /// table, and the code has the table's address.
     fn tables(&self, wanted: &HashSet<SectionIndex>, codes: &[Section<'_>]) -> Places {
@@ -429,13 +438,7 @@ impl<'a> Object<'a> {
         if wanted.is_empty() {
             return places;
         }
-        let place_of = |relocation: &Rela| {
-            let index = relocation.symbol(LE, false)?;
-            let symbol = self.symbols.symbol(index).ok()?;
-            let section = self.symbols.symbol_section(LE, symbol, index).ok()??;
-            let offset = symbol.st_value(LE);
-            Some((section, offset.wrapping_add_signed(relocation.r_addend(LE))))
-        };
+        let place_of = |relocation: &Rela| self.place_of(relocation);
         let is_relative = |relocation: &&Rela| relocation.r_type(LE, false) == elf::R_X86_64_PC32;
         let mut begins: HashMap<SectionIndex, BTreeSet<u64>> = HashMap::new();
         let all = codes.iter().flat_map(|code| code.relocations);

@@ -2,7 +2,7 @@
 //! Landing pads: where the code of an object goes on when a call unwinds.
 
 use super::elf::{Object, Places, Rela, LE};
-use object::read::elf::{Rela as _, SectionHeader as _, Sym as _};
+use object::read::elf::{Rela as _, SectionHeader as _};
 use object::SectionIndex;
 use std::collections::HashSet;
 
@@ -75,7 +75,7 @@ fn read_frames(
             own.push(relocation);
         }
         if let (false, [function, others @ ..]) = (is_common, &own[..]) {
-            let (code, start) = place_of(object, function)?;
+            let (code, start) = object.place_of(function)?;
             if wanted.contains(&code) {
                 for other in others {
                     let pads = pads(object, other, start);
@@ -91,18 +91,9 @@ fn read_frames(
     Some(())
 }
 
-/// The section and the offset that a relocation is of.
-fn place_of(object: &Object<'_>, relocation: &Rela) -> Option<(SectionIndex, u64)> {
-    let index = relocation.symbol(LE, false)?;
-    let symbol = object.symbols.symbol(index).ok()?;
-    let section = object.symbols.symbol_section(LE, symbol, index).ok()??;
-    let offset = symbol.st_value(LE);
-    Some((section, offset.wrapping_add_signed(relocation.r_addend(LE))))
-}
-
 /// The landing pads of a function that begins at `start`, from the table that a relocation is of.
 fn pads(object: &Object<'_>, relocation: &Rela, start: u64) -> Option<Vec<u64>> {
-    let (section, offset) = place_of(object, relocation)?;
+    let (section, offset) = object.place_of(relocation)?;
     let section = object.sections.section(section).ok()?;
     let name = object.sections.section_name(LE, section).ok()?;
     if !name.starts_with(TABLES) {

@@ -10,7 +10,6 @@ use crate::shell::{self, heading, Error};
 use crate::{demo, sources, work_dir};
 use regex::Regex;
 use std::env;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -151,23 +150,7 @@ impl Subject for Built {
     }
 
     fn record(&self, round: Round<'_>) -> Result<Ran, Error> {
-        let (what, mut each) = match round {
-            Round::Together => ("together", String::new()),
-            Round::Alone { times, .. } => {
-                let ourselves = env::current_exe()?;
-                let each = format!(
-                    "{} per-test-alone --harness googletest --times {times} ",
-                    ourselves.display()
-                );
-                ("alone", each)
-            }
-        };
-        if let Round::Alone {
-            only: Some(only), ..
-        } = round
-        {
-            let _ = write!(each, "--only {} ", only.display());
-        }
+        let (what, each) = (round.name(), round.runner("googletest")?);
         // Whether tests fail is not asked.
         let programs = self.project.programs;
         let line = format!(
