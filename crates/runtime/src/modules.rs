@@ -777,13 +777,18 @@ pub unsafe extern "C" fn __rkcov_module_unregister(record: *mut Record) {
 /// Opens the gates of all modules, those that come later included, and takes down the texts that
 /// unique mode needs. Nothing closes them again: what a client sees must not depend on who else
 /// collects.
+///
+/// All gates are open when this returns. Of several threads that come at the same time each opens
+/// them, for none to go on before that.
 pub(crate) fn open_gates() {
-    if OPEN.swap(true, Ordering::Relaxed) {
+    if ARE_OPEN.load(Ordering::Acquire) {
         return;
     }
+    OPEN.store(true, Ordering::Relaxed);
     scan();
     maps::begin();
     RECORDS.each(&crate::lock::take(), open);
+    ARE_OPEN.store(true, Ordering::Release);
 }
 
 /// Whether a module that comes now is taken down: somebody collects, or has collected.
@@ -791,8 +796,10 @@ pub(crate) fn is_known_now() -> bool {
     run::is_active() || OPEN.load(Ordering::Relaxed)
 }
 
-/// Whether the gates are open for clients in this process.
+/// Whether a module that comes opens its own gate.
 static OPEN: AtomicBool = AtomicBool::new(false);
+/// Whether all gates are open for clients in this process.
+static ARE_OPEN: AtomicBool = AtomicBool::new(false);
 
 fn open(record: &Record) {
     // SAFETY: the record's module is loaded, and so its gate is there.

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::mem::{size_of, MaybeUninit};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use rkcov_abi::CommonHandle;
 use rkcov_region::SlotState;
 
@@ -71,11 +71,14 @@ pub(crate) fn watch() {
             unsafe { libc::pthread_key_delete(mine) };
         }
     }
+    // Of several threads that come at the same time each registers the handlers: none of them forks
+    // without, and none waits for another. The handlers count how often they stand in the list.
     static WATCHED: AtomicBool = AtomicBool::new(false);
-    if !WATCHED.swap(true, Ordering::Relaxed) {
+    if !WATCHED.load(Ordering::Acquire) {
         // SAFETY: the handlers match. Registered before any other handler, the first runs last
         // before the fork, and the others first after it.
         unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
+        WATCHED.store(true, Ordering::Release);
     }
 }
 
@@ -293,24 +296,46 @@ type Before = (lock::Held, modules::Removing, u32);
 unsafe impl Sync for Forking {}
 static FORKING: Forking = Forking(UnsafeCell::new(MaybeUninit::uninit()));
 
+/// The thread that forks now, as the address of its block, and how often its handlers have run.
+static FORKER: AtomicUsize = AtomicUsize::new(0);
+static HANDLERS: AtomicU32 = AtomicU32::new(0);
+
+fn forks_now() -> bool {
+    FORKER.load(Ordering::Relaxed) == ptr::from_ref(tls::current()).addr()
+}
+
 /// Takes the lock, so that the child finds it in order. All signals are blocked from here until
 /// the child has let go of its parent's slot.
 unsafe extern "C" fn before_fork() {
-    let removing = modules::Removing::begin();
-    let lock = lock::take();
-    let modules = run::modules_now();
-    // SAFETY: the lock is held.
-    unsafe { (*FORKING.0.get()).write((lock, removing, modules)) };
+    if !forks_now() {
+        let removing = modules::Removing::begin();
+        let lock = lock::take();
+        let modules = run::modules_now();
+        // SAFETY: the lock is held.
+        unsafe { (*FORKING.0.get()).write((lock, removing, modules)) };
+        FORKER.store(ptr::from_ref(tls::current()).addr(), Ordering::Relaxed);
+    }
+    HANDLERS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What the first handler before the fork left, for the last one after it.
+fn after_all_handlers() -> Option<Before> {
+    if !forks_now() || HANDLERS.fetch_sub(1, Ordering::Relaxed) != 1 {
+        return None;
+    }
+    FORKER.store(0, Ordering::Relaxed);
+    // SAFETY: `before_fork()` ran in this thread and wrote it; the child has a copy.
+    Some(unsafe { (*FORKING.0.get()).assume_init_read() })
 }
 
 unsafe extern "C" fn after_fork() {
-    // SAFETY: `before_fork()` ran in this thread and wrote it.
-    drop(unsafe { (*FORKING.0.get()).assume_init_read() });
+    drop(after_all_handlers());
 }
 
 unsafe extern "C" fn in_child() {
-    // SAFETY: as above; the child has a copy.
-    let (lock, _removing, modules) = unsafe { (*FORKING.0.get()).assume_init_read() };
+    let Some((lock, _removing, modules)) = after_all_handlers() else {
+        return;
+    };
     device::forked(tls::current());
     run::forked(&lock, modules);
     drop(lock);

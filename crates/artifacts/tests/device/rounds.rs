@@ -41,6 +41,20 @@ fn five_hundred_rounds() {
     }
 }
 
+/// What the first client of a process makes ready is ready for every client: for one, too, that comes
+/// while another thread makes it.
+#[test]
+fn two_first_clients_at_once() {
+    for compiler in Compiler::all() {
+        let lab = Lab::new();
+        let program = lab.client(compiler, "rounds.c", OBJECT, &[]);
+        for _ in 0..300 {
+            // It fails if a record is missing.
+            succeed(Command::new(&program).args(["1", "256", "pair"]));
+        }
+    }
+}
+
 #[test]
 #[ignore = "half a minute"]
 fn ten_thousand_rounds() {

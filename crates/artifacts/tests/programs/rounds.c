@@ -3,7 +3,8 @@
  * A client that does the same again and again. What its last round covered is printed; in the
  * second half of the rounds nothing grows, but resident memory by as many pages as are said.
  *
- * Usage: rounds ROUNDS [PAGES [fork | pair]]. Of a pair, two threads go their rounds at once.
+ * Usage: rounds ROUNDS [PAGES [fork | pair]]. Of a pair, two threads go their rounds at once; they
+ * also open the process's first kcovs at once.
  */
 #include <pthread.h>
 #include <string.h>
@@ -80,11 +81,13 @@ UNINSTRUMENTED static void one_round(uint64_t number, int forks, int last)
 	client_close(&theirs);
 }
 
+static pthread_barrier_t both;
 static int rounds = 1;
 static unsigned long pages;
 
 UNINSTRUMENTED static void *second(void *unused)
 {
+	pthread_barrier_wait(&both);
 	for (int i = 1; i <= rounds; i++)
 		one_round(1, 0, 0);
 	return unused;
@@ -103,8 +106,11 @@ UNINSTRUMENTED int main(int argc, char **argv)
 		pages = strtoul(argv[2], NULL, 10);
 	/* What reading takes itself is there from now on. */
 	usage_read(&now);
-	if (pair)
+	if (pair) {
+		CHECK(!pthread_barrier_init(&both, NULL, 2));
 		CHECK(!pthread_create(&other, NULL, second, NULL));
+		pthread_barrier_wait(&both);
+	}
 	for (int i = 1; i <= rounds; i++) {
 		one_round(0, !strcmp(how, "fork"), i == rounds);
 		if (i == rounds / 2)

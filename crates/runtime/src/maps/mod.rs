@@ -352,14 +352,19 @@ pub(crate) fn renew(slot: u32) {
 /// Somebody has entered a context: where sites are their own map, for the whole process, they say
 /// nothing of a context, and are zeros from now on.
 pub(crate) fn keep_contexts_apart() {
-    if state() == Maps::InPlace && !APART.swap(true, Ordering::Relaxed) {
-        let _lock = lock::take();
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if state() != Maps::InPlace || DONE.load(Ordering::Acquire) {
+        return;
+    }
+    let _lock = lock::take();
+    if !APART.swap(true, Ordering::Relaxed) {
         for range in modules::ranges() {
             if !zero_sites(range) {
                 run::lose(Lost::Checks);
             }
         }
     }
+    DONE.store(true, Ordering::Release);
 }
 
 /// Whether what a thread that has this base has run stands in a map; otherwise in the bitmap of its slot.
