@@ -35,50 +35,54 @@ pub const KCOV_TRACE_PC: u32 = 0;
 /// `KCOV_TRACE_CMP`, the argument of `KCOV_ENABLE` for comparisons.
 pub const KCOV_TRACE_CMP: u32 = 1;
 
-/// A command of the device, known by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Command {
-    /// [`KCOV_INIT_TRACE`] or [`KCOV_INIT_TRACE_32`]: allocate the buffer.
-    InitTrace,
-    /// [`KCOV_ENABLE`]: collect from the calling task.
-    Enable,
-    /// [`KCOV_DISABLE`]: stop.
-    Disable,
-    /// [`KCOV_REMOTE_ENABLE`]: collect from sections.
-    RemoteEnable,
-    /// [`KCOV_UNIQUE_ENABLE`]: collect each PC once.
-    UniqueEnable,
-    /// [`KCOV_RESET_TRACE`]: empty the buffer.
-    ResetTrace,
+/// Makes the type, the list of all and both conversions from one table, so that a new command cannot
+/// be missing from any of them.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:ident = $number:ident,)*) => {
+        /// A command of the device, known by its number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Command {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Command {
+            /// All commands.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The command with this ioctl number. For `None` the device returns ENOTTY.
+            #[must_use]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                Some(match number {
+                    $($number => Self::$name,)*
+                    KCOV_INIT_TRACE_32 => Self::InitTrace,
+                    _ => return None,
+                })
+            }
+
+            /// The ioctl number that a 64-bit client uses.
+            #[must_use]
+            pub const fn number(self) -> u32 {
+                match self {
+                    $(Self::$name => $number,)*
+                }
+            }
+        }
+    };
 }
 
-impl Command {
-    /// The command with this ioctl number. For `None` the device returns ENOTTY.
-    #[must_use]
-    pub const fn from_number(number: u32) -> Option<Self> {
-        Some(match number {
-            KCOV_INIT_TRACE | KCOV_INIT_TRACE_32 => Self::InitTrace,
-            KCOV_ENABLE => Self::Enable,
-            KCOV_DISABLE => Self::Disable,
-            KCOV_REMOTE_ENABLE => Self::RemoteEnable,
-            KCOV_UNIQUE_ENABLE => Self::UniqueEnable,
-            KCOV_RESET_TRACE => Self::ResetTrace,
-            _ => return None,
-        })
-    }
-
-    /// The ioctl number that a 64-bit client uses.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::InitTrace => KCOV_INIT_TRACE,
-            Self::Enable => KCOV_ENABLE,
-            Self::Disable => KCOV_DISABLE,
-            Self::RemoteEnable => KCOV_REMOTE_ENABLE,
-            Self::UniqueEnable => KCOV_UNIQUE_ENABLE,
-            Self::ResetTrace => KCOV_RESET_TRACE,
-        }
-    }
+commands! {
+    /// [`KCOV_INIT_TRACE`] or [`KCOV_INIT_TRACE_32`]: allocate the buffer.
+    InitTrace = KCOV_INIT_TRACE,
+    /// [`KCOV_ENABLE`]: collect from the calling task.
+    Enable = KCOV_ENABLE,
+    /// [`KCOV_DISABLE`]: stop.
+    Disable = KCOV_DISABLE,
+    /// [`KCOV_REMOTE_ENABLE`]: collect from sections.
+    RemoteEnable = KCOV_REMOTE_ENABLE,
+    /// [`KCOV_UNIQUE_ENABLE`]: collect each PC once.
+    UniqueEnable = KCOV_UNIQUE_ENABLE,
+    /// [`KCOV_RESET_TRACE`]: empty the buffer.
+    ResetTrace = KCOV_RESET_TRACE,
 }
 
 /// The kind of records: the values of `KCOV_ENABLE`'s argument and of `trace_mode`.
@@ -161,14 +165,7 @@ mod tests {
 
     #[test]
     fn numbers_and_commands_agree_both_ways() {
-        for command in [
-            Command::InitTrace,
-            Command::Enable,
-            Command::Disable,
-            Command::RemoteEnable,
-            Command::UniqueEnable,
-            Command::ResetTrace,
-        ] {
+        for &command in Command::ALL {
             assert_eq!(Command::from_number(command.number()), Some(command));
         }
         assert_eq!(KCOV_INIT_TRACE_32, 0x8004_6301);
