@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use rkcov_abi::RemoteArg;
+use rkcov_abi::{Command, RemoteArg};
 
 use crate::host::{Need, Outcome};
 
@@ -221,6 +221,22 @@ pub enum Call {
         /// Its argument.
         arg: u64,
     },
+}
+
+impl Call {
+    /// The command that this call is for; `None` for [`Call::Raw`], which may be any.
+    #[must_use]
+    pub const fn command(&self) -> Option<Command> {
+        Some(match self {
+            Self::Init(_) => Command::InitTrace,
+            Self::Enable(_) => Command::Enable,
+            Self::Disable(_) => Command::Disable,
+            Self::Remote(_) => Command::RemoteEnable,
+            Self::Unique(_) => Command::UniqueEnable,
+            Self::Reset(_) => Command::ResetTrace,
+            Self::Raw { .. } => return None,
+        })
+    }
 }
 
 /// The argument of `KCOV_REMOTE_ENABLE`, honest or not.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use rkcov_abi::{
-    ioctl, CommonHandle, Errno, Handle, TraceMode, CMP_WORDS, PC_WORDS, REMOTE_MAX_HANDLES,
+    Command, CommonHandle, Errno, Handle, TraceMode, CMP_WORDS, PC_WORDS, REMOTE_MAX_HANDLES,
 };
 
 use super::{Descriptor, Enabled, Id, Mode, Model, Outcome};
@@ -128,14 +128,15 @@ impl Model {
             Call::Remote(call) => self.remote_enable(task, id, call),
             Call::Unique(bitmap) => self.unique_enable(task, id, *bitmap),
             Call::Reset(arg) => self.reset(id, *arg),
-            Call::Raw { number, arg } => match *number {
-                ioctl::KCOV_INIT_TRACE | ioctl::KCOV_INIT_TRACE_32 => self.init(task, id, *arg),
-                ioctl::KCOV_ENABLE => self.enable(task, id, *arg),
-                ioctl::KCOV_DISABLE => self.disable(task, id, *arg),
-                ioctl::KCOV_REMOTE_ENABLE => Err(Errno::Fault),
-                ioctl::KCOV_UNIQUE_ENABLE => self.unique_enable(task, id, *arg),
-                ioctl::KCOV_RESET_TRACE => self.reset(id, *arg),
-                _ => Err(Errno::NoTty),
+            Call::Raw { number, arg } => match Command::from_number(*number) {
+                Some(Command::InitTrace) => self.init(task, id, *arg),
+                Some(Command::Enable) => self.enable(task, id, *arg),
+                Some(Command::Disable) => self.disable(task, id, *arg),
+                // The argument is no good pointer.
+                Some(Command::RemoteEnable) => Err(Errno::Fault),
+                Some(Command::UniqueEnable) => self.unique_enable(task, id, *arg),
+                Some(Command::ResetTrace) => self.reset(id, *arg),
+                None => Err(Errno::NoTty),
             },
         }
     }
