@@ -8,7 +8,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use rkcov_abi::{ioctl, Errno};
+use rkcov_abi::{ioctl, Command, Errno};
 use rkcov_model::model::Observed;
 use rkcov_model::{
     script, Act, Call, Context, File, Host, Map, Model, Nesting, Op, Outcome, RemoteCall, Spawn,
@@ -208,15 +208,9 @@ fn mode() -> impl Strategy<Value = u64> {
 
 /// The number of a call, a good one with a bit turned, or any.
 fn number() -> impl Strategy<Value = u32> {
-    let known = prop::sample::select(vec![
-        ioctl::KCOV_INIT_TRACE,
-        ioctl::KCOV_INIT_TRACE_32,
-        ioctl::KCOV_ENABLE,
-        ioctl::KCOV_DISABLE,
-        ioctl::KCOV_REMOTE_ENABLE,
-        ioctl::KCOV_UNIQUE_ENABLE,
-        ioctl::KCOV_RESET_TRACE,
-    ]);
+    let commands = Command::ALL.iter().map(|command| command.number());
+    let known: Vec<u32> = commands.chain([ioctl::KCOV_INIT_TRACE_32]).collect();
+    let known = prop::sample::select(known);
     prop_oneof![
         3 => known.clone(),
         2 => (known, 0..32_u32).prop_map(|(number, bit)| number ^ (1 << bit)),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
+use rkcov_abi::Command;
 use rkcov_conformance::history::{histories, search};
 use rkcov_conformance::sim::{self, Observable};
-use rkcov_model::{Act, Host, Model, Op};
+use rkcov_model::{Act, Host, Model, Op, Outcome};
 
 /// Histories of either sort; each has about 90 operations.
 const HISTORIES: u32 = 2000;
@@ -42,8 +43,13 @@ fn reached(host: fn() -> Box<dyn Observable>) -> BTreeMap<String, u64> {
         for op in &ops {
             let outcome = model.apply(op).unwrap();
             if let Op::Act(_, Act::Ioctl(_, call)) = op {
-                let name = format!("{call:?}");
-                let name = name.split(['(', ' ']).next().unwrap_or_default();
+                let name = match call.command() {
+                    Some(command) => format!("{command:?}"),
+                    None => "any number".into(),
+                };
+                if let Outcome::Failed(_) = outcome {
+                    count(format!("{name} refused"), 1);
+                }
                 count(format!("{name} {outcome}"), 1);
             }
         }
@@ -66,34 +72,34 @@ fn reached(host: fn() -> Box<dyn Observable>) -> BTreeMap<String, u64> {
 fn histories_reach_every_answer() {
     let userspace = reached(sim::userspace);
     let kernel = reached(sim::kernel);
-    for what in [
-        "Init ok",
-        "Init EBUSY",
-        "Init ENOMEM",
-        "Enable ok",
+    let every_call = Command::ALL.iter().flat_map(|command| {
+        // A new call has to be drawn by `rkcov_conformance::history`.
+        ["ok", "refused"].map(|answer| format!("{command:?} {answer}"))
+    });
+    let others = [
+        "InitTrace EBUSY",
+        "InitTrace ENOMEM",
         "Enable EINVAL",
         "Enable EBUSY",
-        "Disable ok",
         "Disable EINVAL",
-        "Remote ok",
-        "Remote EINVAL",
-        "Remote EBUSY",
-        "Remote EEXIST",
-        "Remote ENOMEM",
-        "Remote EFAULT",
-        "Unique ok",
-        "Unique EINVAL",
-        "Unique EBUSY",
-        "Reset ok",
-        "Reset EINVAL",
+        "RemoteEnable EINVAL",
+        "RemoteEnable EBUSY",
+        "RemoteEnable EEXIST",
+        "RemoteEnable ENOMEM",
+        "RemoteEnable EFAULT",
+        "UniqueEnable EINVAL",
+        "UniqueEnable EBUSY",
+        "ResetTrace EINVAL",
+        "any number ENOTTY",
         "full",
         "stale",
         "no area",
         "records",
         "handles",
-    ] {
+    ];
+    for what in every_call.chain(others.map(String::from)) {
         for reached in [&userspace, &kernel] {
-            let n = reached.get(what).copied().unwrap_or(0);
+            let n = reached.get(&what).copied().unwrap_or(0);
             assert!(n >= 20, "{what}: {n} times of {reached:#?}");
         }
     }
