@@ -428,11 +428,11 @@ fn tell(
         }
         let expected = model.apply(op).map_err(trouble)?;
         if outcome != expected {
-            return Err(format!("was {outcome}, should be {expected}"));
+            return Err(format!("the rules: {outcome}; the model: {expected}"));
         }
-        let (was, should) = (kcov.observe(), model.observe());
-        if was != should {
-            return Err(difference(&was, &should));
+        let (rules, model) = (kcov.observe(), model.observe());
+        if rules != model {
+            return Err(difference(&rules, &model));
         }
     }
     Ok(())
@@ -444,29 +444,33 @@ fn survived(op: &Op, outcome: &Outcome) -> bool {
     is_call && *outcome != Errno::NoMem.into()
 }
 
-fn difference(was: &Observed, should: &Observed) -> String {
+fn difference(rules: &Observed, model: &Observed) -> String {
     let mut lines = Vec::new();
     for number in 0..32 {
         let (a, b) = (
-            was.descriptors.get(&number),
-            should.descriptors.get(&number),
+            rules.descriptors.get(&number),
+            model.descriptors.get(&number),
         );
         if a != b {
-            lines.push(format!("descriptor {number}: was {a:x?}, should be {b:x?}"));
+            lines.push(format!(
+                "descriptor {number}: the rules: {a:x?}; the model: {b:x?}"
+            ));
         }
     }
-    if was.common != should.common {
-        let (a, b) = (&was.common, &should.common);
-        lines.push(format!("common handles: were {a:x?}, should be {b:x?}"));
+    if rules.common != model.common {
+        let (a, b) = (&rules.common, &model.common);
+        lines.push(format!(
+            "common handles: the rules: {a:x?}; the model: {b:x?}"
+        ));
     }
     let numbers = [
-        ("warnings", was.warnings, should.warnings),
-        ("too deep", was.too_deep, should.too_deep),
-        ("handles", was.handles as u64, should.handles as u64),
+        ("warnings", rules.warnings, model.warnings),
+        ("too deep", rules.too_deep, model.too_deep),
+        ("handles", rules.handles as u64, model.handles as u64),
     ];
     for (name, a, b) in numbers {
         if a != b {
-            lines.push(format!("{name}: was {a}, should be {b}"));
+            lines.push(format!("{name}: the rules: {a}; the model: {b}"));
         }
     }
     lines.join("\n# ")

@@ -21,7 +21,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  # {}", self.what, self.was)?;
         if self.differs {
-            write!(f, ", but should be {}", self.should)?;
+            write!(f, ", but the model: {}", self.should)?;
         }
         Ok(())
     }

@@ -593,7 +593,11 @@ fuzz_target!(|data: &[u8]| {
         let was = process.apply(op);
         let should = model.apply(op).expect("the model can do all");
         let told = || script::print(&ops[..=at]);
-        assert!(was == should, "{}# was {was}, should be {should}", told());
+        assert!(
+            was == should,
+            "{}# the process: {was}; the model: {should}",
+            told()
+        );
         for (map, was) in process.words() {
             let (first, count) = (0, was.len() as u64);
             let read = Op::Act(Task(0), Act::Read { map, first, count });
@@ -608,7 +612,10 @@ fuzz_target!(|data: &[u8]| {
             if let Some(word) = differs {
                 let (was, should) = (was[word], should[word]);
                 let at = format!("word {word} of {map:?}");
-                panic!("{}# {at} was {was:#x}, should be {should:#x}", told());
+                panic!(
+                    "{}# {at}, the process: {was:#x}; the model: {should:#x}",
+                    told()
+                );
             }
         }
     }

@@ -375,7 +375,7 @@ pub(super) const CASES: &[Case] = &[
          t0 ioctl f0 0x80086302 64 -> ENOTTY
          t0 ioctl f0 0x40086301 64 -> ENOTTY
          t0 ioctl f0 0x6363 0 -> ENOTTY
-         t0 ioctl f0 0x6369 0 -> ENOTTY
+         t0 ioctl f0 0x63ff 0 -> ENOTTY
          t0 ioctl f0 0x6464 0 -> ENOTTY
          t0 init f0 512",
     ),
@@ -384,7 +384,7 @@ pub(super) const CASES: &[Case] = &[
         "the same in the middle of collecting",
         "t0 client f0
          t0 enable f0 pc
-         t0 ioctl f0 0x6369 0 -> ENOTTY
+         t0 ioctl f0 0x63ff 0 -> ENOTTY
          t0 disable f0",
     ),
     Case::text(
