@@ -49,8 +49,8 @@ enum Command {
         /// Write results as JSON lines to this file, `-` for standard output.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
-        /// Update the results in conformance/results.
-        #[arg(long)]
+        /// Update the results in conformance/results; those of cases that a filter leaves out stay.
+        #[arg(long, conflicts_with = "harmful")]
         keep: bool,
         /// Options of a test program: a filter, `--list`, `--exact`, `--skip`, `--quiet`...
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

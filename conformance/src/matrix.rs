@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::cases::{cases, clauses, Case};
@@ -38,38 +39,79 @@ pub fn kept() -> Result<BTreeMap<String, Results>, String> {
     Ok(hosts)
 }
 
-/// Keeps a host's results.
+/// Keeps a host's results. Of cases that were not run, such as those that a filter left out, what
+/// was kept before stays.
 ///
 /// # Errors
-/// If they cannot be written.
+/// If they cannot be read or written.
 pub fn keep(host: &str, results: &Results) -> Result<(), String> {
-    let path = folder().join(format!("{host}.jsonl"));
-    fs::write(&path, result::print(host, results)).map_err(|e| format!("{}: {e}", path.display()))
+    keep_in(&folder(), host, results)
+}
+
+fn keep_in(folder: &Path, host: &str, results: &Results) -> Result<(), String> {
+    let path = folder.join(format!("{host}.jsonl"));
+    let say = |error: std::io::Error| format!("{}: {error}", path.display());
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => result::parse(&text).remove(host).unwrap_or_default(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Results::new(),
+        Err(error) => return Err(say(error)),
+    };
+    let mut all: Results = cases()
+        .filter_map(|case| before.get_key_value(case.id))
+        .map(|(case, verdict)| (case.clone(), verdict.clone()))
+        .collect();
+    all.extend(results.clone());
+    fs::write(&path, result::print(host, &all)).map_err(say)
+}
+
+/// The cases of which a host has no result.
+fn not_run<'r>(results: &'r Results) -> impl Iterator<Item = &'static str> + 'r {
+    let ids = cases().map(|case| case.id);
+    ids.filter(|id| !results.contains_key(*id))
+}
+
+/// The section of the page that lists what was not run, empty if everything was.
+#[must_use]
+pub fn gaps(hosts: &BTreeMap<String, Results>) -> String {
+    let mut text = String::new();
+    for (name, results) in hosts {
+        let cases: Vec<&str> = not_run(results).collect();
+        if !cases.is_empty() {
+            let _ = writeln!(text, "- {name}: `{}`", cases.join("`, `"));
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!("## What was not run\n\nCases that are newer than the results of a host.\n\n{text}\n")
 }
 
 /// One cell: what the cases of a clause came to.
 fn cell(clause: &str, results: &Results) -> String {
     let of_clause = cases().filter(|case| case.clause() == clause);
-    let (mut pass, mut differs, mut harms, mut fail, mut skip) = (0, 0, 0, 0, 0);
+    let (mut pass, mut differs, mut harms, mut fail) = (0, 0, 0, 0);
+    let (mut skip, mut not_run) = (0, 0);
     for case in of_clause {
         match results.get(case.id) {
             Some(Verdict::Pass | Verdict::Short(_)) => pass += 1,
             Some(Verdict::Differs(_)) => differs += 1,
             Some(Verdict::Harms(_)) => harms += 1,
             Some(Verdict::Fail(_)) => fail += 1,
-            Some(Verdict::Skip(_)) | None => skip += 1,
+            Some(Verdict::Skip(_)) => skip += 1,
+            None => not_run += 1,
         }
     }
-    if pass + differs + harms + fail == 0 {
+    if pass + differs + harms + fail + not_run == 0 {
         return "cannot apply".into();
     }
-    let total = pass + differs + harms + fail + skip;
+    let total = pass + differs + harms + fail + skip + not_run;
     let mut parts = Vec::new();
     for (n, word) in [
         (fail, "**FAILS**"),
         (harms, "harmful"),
         (differs, "differs"),
         (pass, "pass"),
+        (not_run, "not run"),
     ] {
         if n == total {
             parts.push(word.to_owned());
@@ -102,20 +144,23 @@ pub fn print(hosts: &BTreeMap<String, Results>) -> String {
         }
         let _ = writeln!(text, " {} |", clause.text);
     }
-    text.push_str("\n## In numbers\n\n| host | pass | differs | harmful | fails | cannot apply |\n| --- | --- | --- | --- | --- | --- |\n");
+    text.push_str("\n## In numbers\n\n| host | pass | differs | harmful | fails | cannot apply | not run |\n| --- | --- | --- | --- | --- | --- | --- |\n");
     for (name, results) in hosts {
         let count = |is: fn(&Verdict) -> bool| results.values().filter(|v| is(v)).count();
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} |",
             count(|v| matches!(v, Verdict::Pass | Verdict::Short(_))),
             count(|v| matches!(v, Verdict::Differs(_))),
             count(|v| matches!(v, Verdict::Harms(_))),
             count(|v| matches!(v, Verdict::Fail(_))),
             count(|v| matches!(v, Verdict::Skip(_))),
+            not_run(results).count(),
         );
     }
-    text.push_str("\n## What cannot apply, and why\n\n");
+    text.push('\n');
+    text.push_str(&gaps(hosts));
+    text.push_str("## What cannot apply, and why\n\n");
     for (name, results) in hosts {
         let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for case in cases().map(|case: &Case| case.id) {
@@ -156,7 +201,71 @@ const PREFACE: &str = "\
 
 Written by `cargo run -p rkcov-conformance -- matrix --write` from the results in
 `conformance/results/`, which `... -- run --host NAME --keep` updates. A cell with a fraction shows how many of the
-clause's cases had that result; the others do not apply, or had the other result in the cell. Cases that damage a kcov
-were not run there. Differences are those of `conformance/differences.toml` ([the table](conformance-differences.md)).
+clause's cases had that result; the others do not apply, or had the other result in the cell. `not run`: the host's
+results are older than the case. Cases that damage a kcov (`harmful`) were not run there. Differences are those of
+`conformance/differences.toml` ([the table](conformance-differences.md)).
 
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_clause(clause: &str) -> Vec<&'static str> {
+        let ids = cases().filter(|case| case.clause() == clause);
+        ids.map(|case| case.id).collect()
+    }
+
+    #[test]
+    fn what_was_not_run_is_told_from_what_cannot_apply() {
+        let clause = "errno.unknown";
+        let ids = of_clause(clause);
+        assert_eq!(ids.len(), 2);
+        let skip = Verdict::Skip("for some reason".into());
+        let host = |verdicts: &[Verdict]| {
+            let named = ids.iter().map(|id| (*id).to_owned());
+            named.zip(verdicts.iter().cloned()).collect::<Results>()
+        };
+        for (verdicts, says) in [
+            (vec![], "not run"),
+            (vec![skip.clone()], "not run 1/2"),
+            (vec![Verdict::Pass], "pass 1/2, not run 1/2"),
+            (vec![skip.clone(), skip], "cannot apply"),
+            (vec![Verdict::Pass, Verdict::Pass], "pass"),
+        ] {
+            assert_eq!(cell(clause, &host(&verdicts)), says);
+        }
+
+        let mut all: Results = cases().map(|c| (c.id.into(), Verdict::Pass)).collect();
+        let gaps_of = |all: &Results| gaps(&BTreeMap::from([("guest".into(), all.clone())]));
+        assert_eq!(gaps_of(&all), "");
+        all.remove(ids[1]);
+        let line = format!("- guest: `{}`\n", ids[1]);
+        assert!(gaps_of(&all).contains(&line), "{}", gaps_of(&all));
+    }
+
+    #[test]
+    fn results_of_some_cases_leave_the_others_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = of_clause("errno.unknown");
+        let keep = |results: &Results| keep_in(folder.path(), "host", results).unwrap();
+        let kept = || {
+            let text = fs::read_to_string(folder.path().join("host.jsonl")).unwrap();
+            result::parse(&text).remove("host").unwrap()
+        };
+        let fails = Verdict::Fail("it does".into());
+        let both = Results::from([
+            (ids[0].to_owned(), fails.clone()),
+            (ids[1].to_owned(), fails.clone()),
+            ("no.case.has-this-name".to_owned(), fails.clone()),
+        ]);
+        keep(&both);
+        assert_eq!(kept(), both);
+        keep(&Results::from([(ids[1].to_owned(), Verdict::Pass)]));
+        let merged = Results::from([
+            (ids[0].to_owned(), fails),
+            (ids[1].to_owned(), Verdict::Pass),
+        ]);
+        assert_eq!(kept(), merged, "and what is no case any more is gone");
+    }
+}

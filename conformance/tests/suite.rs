@@ -33,7 +33,10 @@ fn simulated_hosts_pass_and_their_results_are_kept() {
 fn the_pages_are_those_of_the_kept_results() {
     let page = fs::read_to_string(matrix::page()).unwrap();
     let stale = "run `cargo run -p rkcov-conformance -- matrix --write`";
-    assert!(page == matrix::print(&matrix::kept().unwrap()), "{stale}");
+    let kept = matrix::kept().unwrap();
+    assert!(page == matrix::print(&kept), "{stale}");
+    // No failure: most of these hosts are guests, which take hours. The page has the same list.
+    print!("{}", matrix::gaps(&kept));
 
     let page = fs::read_to_string(matrix::page().with_file_name("conformance-differences.md"));
     let stale = "run `cargo run -p rkcov-conformance -- differences --write`";
