@@ -17,7 +17,7 @@ fn expected() -> BTreeMap<&'static str, u64> {
         ("KCOV_ENABLE", KCOV_ENABLE.into()),
         ("KCOV_DISABLE", KCOV_DISABLE.into()),
         ("KCOV_REMOTE_ENABLE", KCOV_REMOTE_ENABLE.into()),
-        // Not in the header yet: the proposal's definitions.
+        // Not in <linux/kcov.h> yet: the proposal's definitions.
         ("_IOW('c', 103, unsigned long)", KCOV_UNIQUE_ENABLE.into()),
         ("_IO('c', 104)", KCOV_RESET_TRACE.into()),
         ("KCOV_TRACE_PC", KCOV_TRACE_PC.into()),

@@ -25,7 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/types.h>
 
-/* Older <linux/kcov.h> lack these. */
+/* Not in <linux/kcov.h> yet: the proposal's definitions. */
 #ifndef KCOV_UNIQUE_ENABLE
 #define KCOV_UNIQUE_ENABLE _IOW('c', 103, unsigned long)
 #endif
