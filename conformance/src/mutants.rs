@@ -513,12 +513,14 @@ This command puts one-line bugs into a copy of the sources, one at a time, and r
 cargo run -p rkcov-conformance -- mutants --write
 ```
 
+`... -- mutants NAME --write` tests one bug and updates only its row. To add a bug, put it into `conformance/mutants.toml` and run
+that: the page has the bugs in the order of the file.
+
 The command builds the suite with the bug and runs it on the rules in one process, as in userspace and as in a kernel. It also runs 500
 random histories of each kind on the rules and on the model. A bug that only another task can notice is tested with the models of
 concurrency instead (`.ci/loom`). A bug in the userspace host is tested with the suite on a process's kcov, with client programs, or
 with the runtime's own tests. A bug in the kernel host (`crates/linux/kernel`) is tested with the suite in User Mode Linux, or by the
 checks of its build; the first such kernel takes a quarter of an hour, each further one a minute or two. The command fails if no test detects a bug.
-The bugs are in `conformance/mutants.toml`.
 
 | bug | effect | in | cases, models or tests that detect it | histories |
 | --- | --- | --- | --- | --- |
@@ -539,6 +541,20 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_mutants_is_on_the_page_of_results() {
+        let mutants = Mutants::read().unwrap().mutant;
+        let of = |judges: &[Judge]| mutants.iter().filter(|m| judges.contains(&m.judge)).count();
+        let userspace = of(&[Judge::Runtime, Judge::Process, Judge::Device]);
+        let kernel = of(&[Judge::Kernel, Judge::KernelBuild]);
+        let figures = format!(
+            "{0} of {0}, of these {userspace} in the userspace host and {kernel} in the kernel's",
+            mutants.len()
+        );
+        let page = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+        assert!(page.contains(&figures), "docs/reliability.md: {figures}");
+    }
+
+    #[test]
     fn every_mutant_is_on_the_page_as_caught() {
         let page = root().join("docs/conformance-mutants.md");
         let page = fs::read_to_string(page).unwrap();
@@ -548,6 +564,7 @@ mod tests {
             .skip(2)
             .collect();
         let mutants = Mutants::read().unwrap();
+        assert!(page.starts_with(PREFACE), "the head is another");
         let names: Vec<&str> = mutants.mutant.iter().map(|m| m.name.as_str()).collect();
         let listed: Vec<&str> = rows
             .iter()

@@ -107,6 +107,22 @@ fn tests_that_pages_name_are_there() {
     assert!(named > 50, "{named}");
 }
 
+#[test]
+fn every_model_of_concurrency_is_on_the_page() {
+    let models = root().join("crates/core/tests/loom.rs");
+    let models = fs::read_to_string(models).unwrap();
+    let page = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let tests = models.split("#[test]\nfn ").skip(1);
+    let names: Vec<&str> = tests.filter_map(|test| test.split('(').next()).collect();
+    let missing = names
+        .iter()
+        .filter(|name| !page.contains(&format!("`{name}`")));
+    let missing: Vec<_> = missing.collect();
+    assert!(missing.is_empty(), "docs/reliability.md lacks {missing:?}");
+    let figure = format!("| `.ci/loom` | {} models |", names.len());
+    assert!(page.contains(&figure), "docs/reliability.md: {figure}");
+}
+
 /// The functions that the header declares.
 fn functions() -> Vec<String> {
     let header = root().join("crates/artifacts/include/rkcov.h");
