@@ -8,6 +8,7 @@ pub mod affected;
 pub mod compare;
 pub mod demo;
 pub mod differential;
+pub mod dist;
 pub mod hot_path;
 pub mod lcov;
 pub mod per_test;

@@ -35,6 +35,8 @@ enum Command {
     HotPath(xtask::hot_path::Args),
     /// Build programs with calls and with checks, and compare their records and results
     CheckDifferential(xtask::differential::matrix::Args),
+    /// Make the files of a release: a Debian package, an archive, and their checksums
+    Dist(xtask::dist::Args),
     /// Compare two lcov tracefiles of the same run, line by line
     CompareLines(xtask::compare::Args),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Setup => xtask::setup::run().map(succeeded),
         Command::HotPath(args) => xtask::hot_path::run(&args).map(succeeded),
         Command::CheckDifferential(args) => xtask::differential::matrix::run(&args).map(succeeded),
+        Command::Dist(args) => xtask::dist::run(&args).map(succeeded),
         Command::CompareLines(args) => xtask::compare::run(&args),
     };
     match done {
