@@ -40,6 +40,28 @@ fn links_lead_somewhere() {
     }
 }
 
+#[test]
+fn what_is_installed_is_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let action = read("action.yml");
+    assert!(action.contains(&format!("default: {version}\n")));
+    assert!(read("CHANGELOG.md").contains(&format!("\n## {version}")));
+    let page = read("docs/install.md");
+    for (before, after) in [
+        ("rkcov_", "-1_"),
+        ("rkcov-", "-x86"),
+        ("rkcov/rkcov@v", "\n"),
+    ] {
+        let uses: Vec<_> = page.match_indices(before).collect();
+        assert!(!uses.is_empty(), "{before}");
+        for (at, _) in uses {
+            let rest = &page[at + before.len()..];
+            assert!(rest.starts_with(&format!("{version}{after}")), "{before}");
+        }
+    }
+}
+
 /// All Rust and C in a folder.
 fn sources(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
