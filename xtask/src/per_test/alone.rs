@@ -20,6 +20,9 @@ pub struct Args {
     /// What runs the tests
     #[arg(long, value_enum, default_value = "libtest")]
     harness: Harness,
+    /// A folder that is emptied before each: where tests keep their files
+    #[arg(long, value_name = "DIR")]
+    temporary: Option<PathBuf>,
     /// The program
     program: PathBuf,
     /// Its arguments
@@ -124,6 +127,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
             continue;
         }
         for _ in 0..args.times {
+            if let Some(folder) = &args.temporary {
+                if folder.exists() {
+                    fs::remove_dir_all(folder)?;
+                }
+                fs::create_dir(folder)?;
+            }
             let mut alone = args.harness.alone(args, &test);
             alone.stdin(Stdio::null()).stdout(Stdio::null());
             alone.stderr(Stdio::null()).status()?;

@@ -13,6 +13,9 @@ use std::time::Instant;
 /// How often a test is run alone once more if nothing explains how it differs.
 const MORE: u32 = 50;
 
+/// How many lines of errors are printed.
+const SHOWN: usize = 100;
+
 /// Which run of the tests is recorded.
 #[derive(Clone, Copy)]
 pub(super) enum Round<'a> {
@@ -163,6 +166,9 @@ fn print(subject: &dyn Subject, found: &Differences, all: bool) {
                 tests.len()
             );
         }
+    }
+    for ((program, test), (path, line)) in found.errors.iter().take(SHOWN) {
+        println!("  {program} {test}: {}:{line}", path.display());
     }
     for (program, test) in &found.unpaired {
         println!("  only in one of the runs: {program} {test}");

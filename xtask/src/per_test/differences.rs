@@ -68,6 +68,8 @@ pub(super) struct Differences {
     pub(super) lines: usize,
     /// The differences, by reason and function: which tests, and how many lines.
     pub(super) by: BTreeMap<(Reason, String), (BTreeSet<Test>, usize)>,
+    /// Those that are errors.
+    pub(super) errors: BTreeSet<(Test, Line)>,
     /// Tests that ran in one recording only.
     pub(super) unpaired: Vec<Test>,
     /// Tests with a difference that nothing explains: perhaps they run these lines seldom, or not always.
@@ -119,6 +121,9 @@ impl Differences {
             }
             let varies = ever.difference(always).map(|line| (Reason::Varies, line));
             for (reason, line) in reasons.into_iter().chain(varies) {
+                if reason.is_wrong() {
+                    found.errors.insert((test.clone(), line.clone()));
+                }
                 let entry = found.by.entry((reason, judge.function(line).to_owned()));
                 let (tests, lines) = entry.or_default();
                 tests.insert(test.clone());

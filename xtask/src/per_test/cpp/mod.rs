@@ -107,13 +107,19 @@ impl Built {
             folder,
             rkcov: rkcov.to_owned(),
         };
-        fs::create_dir_all(built.folder.join("target"))?;
+        fs::create_dir_all(built.temporary())?;
         fs::write(built.folder.join("rkcov.mk"), project.makefile)?;
         let line = "make -f rkcov.mk -j2 CXX='rkcov c++ g++'";
         heading(&format!("{}: {line}", built.title()))?;
         let log = built.folder.join("target/build.log");
         shell::run_logged(&mut built.shell(line), &log)?;
         Ok(built)
+    }
+
+    /// Where tests keep their files. It is empty before each program: what a test runs must not depend on what
+    /// other programs left.
+    fn temporary(&self) -> PathBuf {
+        self.folder.join("target/tmp")
     }
 
     /// A line of shell in the project, with rkcov in the path.
@@ -132,6 +138,7 @@ impl Built {
         path.push(":");
         path.push(env::var_os("PATH").unwrap_or_default());
         command.env("PATH", path);
+        command.env("TEST_TMPDIR", self.temporary());
         command
     }
 }
@@ -153,6 +160,10 @@ impl Subject for Built {
         let (what, each) = (round.name(), round.runner("googletest")?);
         // Whether tests fail is not asked.
         let programs = self.project.programs;
+        let each = match round {
+            Round::Together => "rm -rf target/tmp; mkdir target/tmp; ".to_owned(),
+            Round::Alone { .. } => format!("{each}--temporary target/tmp "),
+        };
         let line = format!(
             "rkcov run -o target/{what}.rkcov -- sh -c 'for program in {programs}; do {each}$program; done; true'"
         );
