@@ -90,7 +90,7 @@ impl Workspace {
         let line = format!(
             // The compiler's own has the regions of functions that are not compiled, too; what is compared is
             // the lines of code that both have.
-            "test {} --without-dead-code --json --output-path target/rkcov.json",
+            "test {} --without-dead-code --no-exclusions --json --output-path target/rkcov.json",
             self.tests().join(" ")
         );
         heading(&format!("cargo rkcov {line}"))?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `#[coverage(off)]`, also behind `cfg_attr`, as those write who build with stable compilers.
+//! `#[coverage(off)]`, also behind `cfg_attr`, as those write who build with stable compilers; and types with
+//! `#[derive]`, whose code nobody wrote.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,7 +16,11 @@ use super::{Marked, Mistake};
 /// Adds the lines of what has the attribute, or does not have it in a file that is not `counted`.
 pub(super) fn add(path: &Path, text: &str, counted: bool, marked: &mut Marked) {
     match find(path, text, counted) {
-        Ok(found) => marked.lines.extend(found.lines),
+        Ok(found) => {
+            marked.lines.extend(found.lines);
+            marked.derived.extend(found.derived);
+        }
+        Err(_) if counted && !has_switch(text) => {}
         Err(error) => {
             if !counted {
                 marked.lines.extend(lines(1, text.lines().count()));
@@ -29,6 +34,9 @@ pub(super) fn add(path: &Path, text: &str, counted: bool, marked: &mut Marked) {
 /// The files of modules that are elsewhere and have the attribute. Of each there are two, of which one
 /// exists.
 pub(super) fn modules(path: &Path, text: &str, counted: bool) -> Vec<PathBuf> {
+    if counted && !has_switch(text) {
+        return Vec::new();
+    }
     find(path, text, counted).map_or_else(|_| Vec::new(), |found| found.modules)
 }
 
@@ -39,9 +47,10 @@ fn find<'p>(path: &'p Path, text: &str, counted: bool) -> syn::Result<Finder<'p>
         inside: false,
         counted,
         lines: BTreeSet::new(),
+        derived: BTreeSet::new(),
         modules: Vec::new(),
     };
-    if counted && !text.contains("coverage(") {
+    if counted && !has_switch(text) && !text.contains("derive(") {
         return Ok(finder);
     }
     let file = syn::parse_file(text)?;
@@ -51,6 +60,11 @@ fn find<'p>(path: &'p Path, text: &str, counted: bool) -> syn::Result<Finder<'p>
     }
     finder.visit_file(&file);
     Ok(finder)
+}
+
+/// Whether there may be an attribute that says what is counted.
+fn has_switch(text: &str) -> bool {
+    text.contains("coverage(")
 }
 
 /// Where rustc looks for the modules that a file declares: beside a crate's first file, and beside
@@ -84,6 +98,8 @@ struct Finder<'p> {
     counted: bool,
     /// The lines that are not counted.
     lines: BTreeSet<u32>,
+    /// The lines of types whose code is derived. What is compiled for them is.
+    derived: BTreeSet<u32>,
     /// Files of modules that are not.
     modules: Vec<PathBuf>,
 }
@@ -101,6 +117,15 @@ impl Finder<'_> {
             } else {
                 self.lines.extend(of_item);
             }
+        }
+    }
+
+    /// Notes the lines of a type if it has code that is derived. A type has no other.
+    fn add_derived(&mut self, attributes: &[Attribute], item: &impl Spanned) {
+        if attributes.iter().any(|attribute| derives(&attribute.meta)) {
+            let span = item.span();
+            self.derived
+                .extend(lines(span.start().line, span.end().line));
         }
     }
 
@@ -156,6 +181,18 @@ impl<'a> Visit<'a> for Finder<'_> {
         visit::visit_item_impl(self, item);
     }
 
+    fn visit_item_struct(&mut self, item: &'a syn::ItemStruct) {
+        self.add_derived(&item.attrs, item);
+    }
+
+    fn visit_item_enum(&mut self, item: &'a syn::ItemEnum) {
+        self.add_derived(&item.attrs, item);
+    }
+
+    fn visit_item_union(&mut self, item: &'a syn::ItemUnion) {
+        self.add_derived(&item.attrs, item);
+    }
+
     fn visit_item_trait(&mut self, item: &'a syn::ItemTrait) {
         self.add(&item.attrs, item);
         visit::visit_item_trait(self, item);
@@ -200,12 +237,24 @@ fn of_meta(meta: &Meta) -> Option<bool> {
             _ => None,
         };
     }
+    conditional(list).iter().find_map(of_meta)
+}
+
+/// Whether code is derived, under some condition at least.
+fn derives(meta: &Meta) -> bool {
+    let Meta::List(list) = meta else {
+        return false;
+    };
+    list.path.is_ident("derive") || conditional(list).iter().any(derives)
+}
+
+/// What `cfg_attr` adds. Whoever names coverage there means tools like this one, whatever the condition.
+fn conditional(list: &syn::MetaList) -> Vec<Meta> {
     if !list.path.is_ident("cfg_attr") {
-        return None;
+        return Vec::new();
     }
-    let list = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
-    // Whoever names coverage there means tools like this one, whatever the condition.
-    list.ok()?.iter().skip(1).find_map(of_meta)
+    let all = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+    all.into_iter().flatten().skip(1).collect()
 }
 
 #[cfg(test)]
@@ -240,6 +289,26 @@ mod tests {
             excluded("fn a() {}\n#[coverage(off)]\nmod m {\n    fn b() {}\n}\n"),
             [2, 3, 4, 5]
         );
+    }
+
+    #[test]
+    fn types_with_derived_code_end_where_they_end() {
+        let derived = |text: &str| {
+            let mut marked = Marked::default();
+            add(Path::new("a.rs"), text, true, &mut marked);
+            assert_eq!((marked.wrong.len(), marked.lines.len()), (0, 0));
+            marked.derived.into_iter().collect::<Vec<_>>()
+        };
+        let text = "fn a() {}\n#[derive(Debug)]\nstruct A {\n    a: u8,\n}\nfn b() {}\n";
+        assert_eq!(derived(text), [2, 3, 4, 5]);
+        let text = "fn a() {\n    #[cfg_attr(test, derive(Clone))]\n    enum A {}\n}\n";
+        assert_eq!(derived(text), [2, 3]);
+        assert_eq!(
+            derived("#[repr(C)]\nstruct A;\n#[derive(Copy)]\nunion B {}\n"),
+            [3, 4]
+        );
+        // What is no Rust has nothing that is derived.
+        assert!(derived("#[derive(Debug)]\nstruct A;\nfn (\n").is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Lines whose authors do not want them counted: those between comments that lcov, gcovr and grcov
-//! know, and functions of Rust with `#[coverage(off)]`.
+//! know, and functions of Rust with `#[coverage(off)]`. And those that no author wrote: code by `#[derive]`.
 
 mod attributes;
 mod comments;
@@ -19,6 +19,8 @@ struct Marked {
     lines: BTreeSet<u32>,
     /// The lines of which one is the first line with code of a function that is not counted.
     functions: Vec<RangeInclusive<u32>>,
+    /// The lines of which all code is derived: not the authors' code, so it is left out without a word.
+    derived: BTreeSet<u32>,
     wrong: Vec<(u32, Mistake)>,
 }
 
@@ -90,6 +92,7 @@ impl Coverage {
             if !lines.is_empty() {
                 self.excluded.lines.insert(path.clone(), lines);
             }
+            leave_out(file, &marked.derived);
         }
     }
 }
