@@ -311,7 +311,8 @@ fn the_large_code_model_anywhere_in_memory() {
         for model in ["", "-mcmodel=large -fPIE -pie"] {
             let build = format!("cc clang-22 -g -O1 {model} p.c -o p");
             let signs = Built::new(&[("p.c", FAR)], &build, "").signs();
-            for (line, sign) in [(6, '+'), (11, '-'), (14, '+'), (15, '+')] {
+            // used() is inlined, and only its own copy, which nobody called, has code of its end.
+            for (line, sign) in [(6, '+'), (11, '?'), (14, '+'), (15, '+')] {
                 assert_eq!(signs.get(&line), Some(&sign), "{model}: {signs:?}");
             }
         }
@@ -377,6 +378,47 @@ int main(int argc, char **argv) { //+
     let built = Built::new(&[("p.c", &ends)], "cc gcc -O0 -g p.c -o p", "");
     let signs = built.signs();
     assert_eq!((signs[&9], signs[&10]), ('+', '-'), "{signs:?}");
+}
+
+/// A function that was inlined has lines whose code only its own copy has. That nobody called this copy does not
+/// mean that the lines did not run.
+#[test]
+fn a_copy_that_nobody_called_says_nothing_of_inlined_ones() {
+    let source = "\
+#include <stdlib.h>
+int half(int n)
+{
+    if (n > 100)
+        abort();
+    n /= 2;
+    return n;
+}
+int never(int n)
+{
+    return n + 1;
+}
+int main(int argc, char **argv)
+{
+    (void)argv;
+    return half(argc + 1) == 7;
+}
+";
+    for compiler in ["gcc", "clang-22"] {
+        if !has(compiler) {
+            continue;
+        }
+        let build = format!("cc {compiler} -g -O2 p.c -o p");
+        let signs = Built::new(&[("p.c", source)], &build, "").signs();
+        let sign = |line| signs.get(&line).copied();
+        // These ran.
+        for line in [2, 3, 4, 6, 7, 8] {
+            assert_ne!(sign(line), Some('-'), "{compiler} {line}: {signs:?}");
+        }
+        // These did not, and what ran has code of them or nothing that ran could.
+        for line in [5, 11] {
+            assert_eq!(sign(line), Some('-'), "{compiler} {line}: {signs:?}");
+        }
+    }
 }
 
 /// How often a function was called is how often it was entered, whatever its first line does.

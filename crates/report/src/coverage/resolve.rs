@@ -55,6 +55,9 @@ struct Extent {
     entered: Option<u64>,
     /// Whether it was inlined somewhere.
     inlined: bool,
+    /// Lines that it has in functions of which some code ran, and in those of which none did.
+    alive: FxHashSet<u32>,
+    dead: FxHashSet<u32>,
 }
 
 /// What is known of the streams.
@@ -143,6 +146,7 @@ fn one(
             weight,
             doubt: Doubt::Nobody,
             entry: false,
+            alive: true,
             shortcut: None,
         }
     });
@@ -186,6 +190,7 @@ fn one(
             sources.unknown = summary.pcs;
         }
     }
+    sources.doubt_dead_copies();
     // Code that no line stands for is nothing special in a function that has lines.
     let placed: FxHashSet<Arc<str>> = sources
         .functions
@@ -259,7 +264,8 @@ impl Sources {
         symbolizer: &mut Symbolizer<'_>,
     ) {
         if piece.range.is_empty() {
-            self.add(piece.range.start, &piece.weight, false, image, symbolizer);
+            let of = (false, piece.alive);
+            self.add(piece.range.start, &piece.weight, of, image, symbolizer);
         }
         if let Some(rows) = rows.folded.rows(&piece.range) {
             for row in rows {
@@ -269,7 +275,7 @@ impl Sources {
         }
         for address in symbolizer.rows(&piece.range) {
             let shortcut = piece.shortcut.as_ref().filter(|way| way.at == address);
-            let entry = piece.entry && address == piece.range.start;
+            let of = (piece.entry && address == piece.range.start, piece.alive);
             if rows.of_callbacks_alone.contains(&address) {
                 // It may have been this line that led here, or another one.
                 let mut hits = Hits {
@@ -277,12 +283,12 @@ impl Sources {
                     ..Hits::default()
                 };
                 hits.maybe.union(&piece.weight.streams);
-                self.add(address, &hits, entry, image, symbolizer);
+                self.add(address, &hits, of, image, symbolizer);
             } else if let Some(shortcut) = shortcut {
                 let hits = with_shortcut(&piece.weight, shortcut, symbolizer);
-                self.add(address, &hits, entry, image, symbolizer);
+                self.add(address, &hits, of, image, symbolizer);
             } else {
-                self.add(address, &piece.weight, entry, image, symbolizer);
+                self.add(address, &piece.weight, of, image, symbolizer);
             }
         }
     }
@@ -296,31 +302,46 @@ impl Sources {
         line.or_default().merge(&piece.weight);
         let Some(symbol) = row.symbol else { return };
         let entry = piece.entry && row.address == piece.range.start;
-        self.add_function(
+        let extent = Extent::of(row.line, &piece.weight);
+        self.add_line_of(
             (Arc::clone(symbol), Arc::clone(row.file)),
             Extent {
-                first: row.line,
-                last: row.line,
-                hits: piece.weight.clone(),
                 entered: entry.then_some(piece.weight.count),
-                inlined: false,
+                ..extent
             },
+            piece.alive,
         );
     }
 
-    fn add_function(&mut self, key: (Arc<str>, Arc<OsStr>), extent: Extent) {
+    /// Adds a line of a function, which is in code that is `alive` if some of it ran.
+    fn add_line_of(&mut self, key: (Arc<str>, Arc<OsStr>), extent: Extent, alive: bool) {
+        let line = extent.first;
+        let known = self.add_function(key, extent);
+        let lines = if alive {
+            &mut known.alive
+        } else {
+            &mut known.dead
+        };
+        lines.insert(line);
+    }
+
+    fn add_function(&mut self, key: (Arc<str>, Arc<OsStr>), extent: Extent) -> &mut Extent {
         match self.functions.entry(key) {
-            Entry::Occupied(mut known) => known.get_mut().add(&extent),
-            Entry::Vacant(free) => _ = free.insert(extent),
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.add(&extent);
+                known
+            }
+            Entry::Vacant(free) => free.insert(extent),
         }
     }
 
-    /// Adds who ran what is at an address. `entry` says whether a function begins there.
+    /// Adds who ran what is at an address of this piece. `entry` says whether a function begins there.
     fn add(
         &mut self,
         address: u64,
         hits: &Hits,
-        entry: bool,
+        (entry, alive): (bool, bool),
         image: &Image,
         symbolizer: &mut Symbolizer<'_>,
     ) {
@@ -346,21 +367,36 @@ impl Sources {
             line_hits.or_default().merge(hits);
             if let Some(symbol) = &frame.symbol {
                 let key = (Arc::clone(symbol), Arc::clone(file));
-                let entered = (entry && depth == outermost).then_some(hits.count);
                 let extent = Extent {
-                    first: line,
-                    last: line,
-                    hits: hits.clone(),
-                    entered,
+                    entered: (entry && depth == outermost).then_some(hits.count),
                     inlined: depth != outermost,
+                    ..Extent::of(line, hits)
                 };
-                self.add_function(key, extent);
+                self.add_line_of(key, extent, alive);
             }
         }
         if !placed && ran {
             if let Some(symbol) = frames.iter().rev().find_map(|frame| frame.symbol.as_ref()) {
                 let known = self.bare.entry(Arc::clone(symbol)).or_default();
                 known.merge(hits);
+            }
+        }
+    }
+
+    /// A function that was inlined and ran there may have run any of its lines: where one has no code in the
+    /// functions that ran, the compiler made no code of it there. That a copy which nobody called has code of
+    /// it says nothing.
+    fn doubt_dead_copies(&mut self) {
+        for ((_, file), extent) in &mut self.functions {
+            let alive = std::mem::take(&mut extent.alive);
+            let dead = std::mem::take(&mut extent.dead);
+            if !extent.inlined || extent.hits.is_none() {
+                continue;
+            }
+            for line in dead.difference(&alive) {
+                if let Some(hits) = self.lines.get_mut(&(Arc::clone(file), *line)) {
+                    hits.maybe.union(&extent.hits.streams);
+                }
             }
         }
     }
@@ -401,6 +437,19 @@ fn with_shortcut(own: &Hits, way: &Shortcut<Hits>, symbolizer: &mut Symbolizer<'
 }
 
 impl Extent {
+    /// A function of one line, and who ran it.
+    fn of(line: u32, hits: &Hits) -> Self {
+        Self {
+            first: line,
+            last: line,
+            hits: hits.clone(),
+            entered: None,
+            inlined: false,
+            alive: FxHashSet::default(),
+            dead: FxHashSet::default(),
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         let calls = match other.first.cmp(&self.first) {
             Ordering::Less => other.hits.count,
@@ -416,6 +465,8 @@ impl Extent {
             (a, b) => a.or(b),
         };
         self.inlined |= other.inlined;
+        self.alive.extend(&other.alive);
+        self.dead.extend(&other.dead);
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
     }

@@ -73,6 +73,8 @@ pub(crate) struct Piece<W> {
     pub(crate) doubt: Doubt<W>,
     /// Whether a function begins here.
     pub(crate) entry: bool,
+    /// Whether some of the function's code here ran, this piece or another.
+    pub(crate) alive: bool,
     /// Ways around the jump that it ends with.
     pub(crate) shortcut: Option<Shortcut<W>>,
 }
@@ -421,10 +423,12 @@ impl Routine {
             some.reduce(|a, b| a.both(&b))
                 .map_or(Doubt::Anybody, Doubt::Some)
         };
+        let alive = state.weights.iter().any(|weight| !weight.is_none());
         let blocks = self.graph.blocks().enumerate();
         blocks
             .map(|(block, range)| Piece {
                 entry: range.start == self.entry,
+                alive,
                 shortcut: state.possible.shortcut(block, &state.weights),
                 range,
                 weight: state.weights[block].clone(),
@@ -548,7 +552,13 @@ fn routine(
 /// Whether it is the part of a function that a compiler put elsewhere: since it seldom runs, or since
 /// each block has a section of its own, as clang does with `-fbasic-block-sections`.
 fn is_part(function: &Function) -> bool {
-    function.name.contains(".cold") || function.name.contains(".__part.")
+    whole(&function.name).is_some()
+}
+
+/// The name of the function that this is a part of, if it is one.
+fn whole(name: &str) -> Option<&str> {
+    let end = name.find(".cold").or_else(|| name.find(".__part."))?;
+    name.get(..end)
 }
 
 /// Finds out where calls through registers lead, in the functions that put addresses there.
@@ -597,9 +607,14 @@ fn groups(functions: &[Function], scans: &[Scan]) -> Vec<Vec<usize>> {
             let runs_out = last.is_none_or(|last| last.end != scan.end || !last.is_end());
             runs_out && scan.end == next.range.start
         });
+        // A part that ends with a call which never returns does not run into another function's part.
+        let of_another = |next: &&Function| {
+            let whole_of_own = whole(&functions[own].name);
+            whole_of_own.is_some() && whole_of_own != whole(&next.name)
+        };
         let next = next
-            .map(|next| next.range.start)
-            .filter(|_| is_part(own + 1));
+            .filter(|next| is_part(own + 1) && !of_another(next))
+            .map(|next| next.range.start);
         let targets = scan.branches.iter().flat_map(Branch::jump_targets);
         for &target in targets.chain(&next) {
             let Some(other) = part_at(target).filter(|other| *other != own) else {
