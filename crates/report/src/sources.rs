@@ -132,6 +132,8 @@ pub enum Verdict {
 pub struct Filter {
     /// If any: only what one of them matches is shown, of the project or not.
     pub only: Vec<Pattern>,
+    /// The same, and what is not of the project is not shown. [`Filter::narrow`] finds them.
+    pub own: Vec<Pattern>,
     /// What one of them matches is not shown.
     pub exclude: Vec<Pattern>,
     /// Fold nothing.
@@ -141,6 +143,21 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// A pattern that matches one of these files of the project selects files of the project alone: nobody who
+    /// asks for `src/lib.rs` means that of a library. Unless nothing is folded.
+    pub fn narrow<'f>(&mut self, files: impl Iterator<Item = &'f Path> + Clone) {
+        if self.all {
+            return;
+        }
+        let is_own = |pattern: &Pattern| {
+            let mut files = files.clone();
+            files.any(|path| pattern.matches(path) && self.outside(path).is_none())
+        };
+        let (own, only) = self.only.iter().cloned().partition(is_own);
+        self.own.extend::<Vec<Pattern>>(own);
+        self.only = only;
+    }
+
     /// Whether the file is shown.
     #[must_use]
     pub fn verdict(&self, path: &Path) -> Verdict {
@@ -148,8 +165,9 @@ impl Filter {
         if wanted(&self.exclude) {
             return Verdict::Leave;
         }
-        if !self.only.is_empty() {
-            return if wanted(&self.only) {
+        if !self.only.is_empty() || !self.own.is_empty() {
+            let own = wanted(&self.own) && self.outside(path).is_none();
+            return if own || wanted(&self.only) {
                 Verdict::Show
             } else {
                 Verdict::Leave
@@ -239,6 +257,25 @@ mod tests {
         assert!("re:(".parse::<Pattern>().is_err());
         let wrong = "a[".parse::<Pattern>().unwrap_err().to_string();
         assert!(wrong.contains("re:"), "{wrong}");
+    }
+
+    #[test]
+    fn a_pattern_of_the_project_selects_nothing_else() {
+        let ours = Path::new("/p/src/lib.rs");
+        let theirs = Path::new("/rustc/0123abcd/library/alloc/src/lib.rs");
+        let shown = |pattern: &str, all: bool| {
+            let mut filter = Filter {
+                only: vec![pattern.parse().unwrap()],
+                all,
+                ..Filter::default()
+            };
+            filter.narrow([ours, theirs].into_iter());
+            [ours, theirs].map(|path| filter.verdict(path) == Verdict::Show)
+        };
+        assert_eq!(shown("src/lib.rs", false), [true, false]);
+        assert_eq!(shown("src/lib.rs", true), [true, true]);
+        assert_eq!(shown("alloc/src", false), [false, true]);
+        assert_eq!(shown("main.rs", false), [false, false]);
     }
 
     #[test]

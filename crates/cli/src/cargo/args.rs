@@ -68,6 +68,25 @@ pub fn split(args: Vec<OsString>, own: &Options) -> Split {
     split
 }
 
+/// An option that is passed to cargo, and one of ours that it resembles.
+#[must_use]
+pub fn resembling(cargo: &[OsString], own: &Options) -> Option<(String, String)> {
+    /// Mistyped names are that similar; of cargo's and nextest's own names, two are.
+    const ALIKE: f64 = 0.9;
+    const CARGOS: [&str; 2] = ["exclude", "filterset"];
+    let theirs = cargo.iter().take_while(|arg| *arg != "--");
+    let each = theirs.filter_map(|arg| {
+        let text = arg.to_string_lossy();
+        let name = text.strip_prefix("--")?.split('=').next()?.to_owned();
+        let like = |ours: &String| (strsim::jaro_winkler(&name, ours), ours.clone());
+        let best = own.keys().map(like).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let is_ours = best.0 >= ALIKE && !CARGOS.contains(&&*name);
+        is_ours.then_some((best.0, name, best.1))
+    });
+    let best = each.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some((format!("--{}", best.1), format!("--{}", best.2)))
+}
+
 /// What cargo's own arguments say that we have to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -145,6 +164,25 @@ mod tests {
 
     fn words(line: &str) -> Vec<OsString> {
         line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_mistyped_option_resembles_ours() {
+        let own = Options::from([
+            ("format".to_owned(), true),
+            ("fail-under-lines".to_owned(), true),
+        ]);
+        let of = |line: &str| resembling(&words(line), &own);
+        let pair = |theirs: &str, ours: &str| Some((theirs.to_owned(), ours.to_owned()));
+        assert_eq!(of("--lib --fromat lcov"), pair("--fromat", "--format"));
+        assert_eq!(
+            of("--fail-under-line=80"),
+            pair("--fail-under-line", "--fail-under-lines")
+        );
+        assert_eq!(of("--release --features a -p b"), None);
+        let own = Options::from([("exclusive".to_owned(), false)]);
+        assert_eq!(resembling(&words("--exclude a"), &own), None);
+        assert_eq!(of("-- --fromat"), None);
     }
 
     fn split_line(line: &str) -> [String; 2] {

@@ -5,7 +5,7 @@ use super::traces::{print, with_coverage};
 use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
-use rkcov_report::coverage::{Coverage, Named, Selection, View};
+use rkcov_report::coverage::{completed, Coverage, Named, Selection, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::{Compared, OperandOptions};
 use rkcov_report::sources::{Filter, Pattern};
@@ -64,13 +64,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         has_comparisons(&coverage, traces)?;
         Ok::<_, Error>(coverage)
     })?;
-    let runs = coverage.runs.iter();
     let filter = Filter {
         only: args.filter.clone(),
         exclude: args.exclude.clone(),
         all: args.all_sources,
-        project: runs.map(|run| run.info.directory.clone()).collect(),
+        ..Filter::default()
     };
+    let filter = completed(filter, &[&coverage]);
     let view = View::new(&coverage, Selection::all(&coverage), &filter);
     let compared = Compared::of(&view, args.tries);
     let look = args.screen.look();

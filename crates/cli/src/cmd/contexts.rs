@@ -7,7 +7,7 @@ use crate::error::say;
 use crate::reporter;
 use clap::ValueEnum;
 use rkcov_report::contexts::{self, Contexts};
-use rkcov_report::coverage::Coverage;
+use rkcov_report::coverage::{completed, Coverage};
 use rkcov_report::image::Search;
 use rkcov_report::sources::{Filter, Pattern};
 use std::path::PathBuf;
@@ -168,14 +168,12 @@ fn answer(question: &Question, how: &How, coverage: &Coverage) -> Result<ExitCod
     let contexts = match question {
         Question::Tests { .. } | Question::Affected { .. } => Contexts::named(coverage)?,
         Question::Minimize { .. } | Question::Similar { .. } => {
-            let runs = coverage.runs.iter();
             let filter = Filter {
                 only: how.filter.clone(),
                 exclude: how.exclude.clone(),
-                all: false,
-                project: runs.map(|run| run.info.directory.clone()).collect(),
+                ..Filter::default()
             };
-            Contexts::of(coverage, &filter)?
+            Contexts::of(coverage, &completed(filter, &[coverage]))?
         }
     };
     let printed = match question {

@@ -5,7 +5,8 @@ use super::traces::{print, with_coverage};
 use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
-use rkcov_report::coverage::{Coverage, Selection, View};
+use rkcov_report::contexts::{Contexts, Name};
+use rkcov_report::coverage::{completed, Coverage, Selection, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::Difference;
 use rkcov_report::sources::{Filter, Pattern};
@@ -36,6 +37,12 @@ pub struct Args {
     /// Exit with status 1 if there is a difference
     #[arg(long)]
     exit_code: bool,
+    /// Compare what these contexts ran, such as tests: a name, one with * for any characters, or re:REGEX
+    #[arg(long, value_name = "NAME")]
+    context: Vec<Name>,
+    /// Of B take what these contexts ran instead; A and B may be the same trace
+    #[arg(long, value_name = "NAME", requires = "context")]
+    against: Vec<Name>,
     /// Compare only sources that match: a path, the end of a path, a folder, a glob, or re:REGEX
     #[arg(long, value_name = "PATTERN")]
     filter: Vec<Pattern>,
@@ -62,19 +69,29 @@ pub struct Args {
 /// A trace cannot be read, or the difference cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let (mut a, mut b) = (coverage(args, &args.a)?, coverage(args, &args.b)?);
-    let folders = a.runs.iter().chain(&b.runs);
     let filter = Filter {
         only: args.filter.clone(),
         exclude: args.exclude.clone(),
         all: args.all_sources,
-        project: folders.map(|run| run.info.directory.clone()).collect(),
+        ..Filter::default()
     };
+    let filter = completed(filter, &[&a, &b]);
     if !args.no_exclusions {
         a.exclude(&filter);
         b.exclude(&filter);
     }
-    let view = |coverage| View::new(coverage, Selection::all(coverage), &filter);
-    let difference = Difference::of(&view(&a), &view(&b));
+    let of_b = match &args.against[..] {
+        [] => &args.context,
+        against => against,
+    };
+    let view = |coverage, names: &[Name]| {
+        let selection = match names {
+            [] => Selection::all(coverage),
+            names => Contexts::selection(coverage, names, false)?,
+        };
+        Ok::<_, Error>(View::new(coverage, selection, &filter))
+    };
+    let difference = Difference::of(&view(&a, &args.context)?, &view(&b, of_b)?);
 
     let look = args.screen.look();
     let screen = (args.format == Format::Text).then_some(args.screen);

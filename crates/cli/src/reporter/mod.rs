@@ -28,7 +28,7 @@ use crate::progress::Shown;
 use crate::since::Changes;
 use rkcov::program::limits_are_errors;
 use rkcov_report::contexts::Contexts;
-use rkcov_report::coverage::{Coverage, Named, View};
+use rkcov_report::coverage::{completed, Coverage, Named, View};
 use rkcov_report::image::Search;
 use rkcov_report::progress::Progress;
 use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
@@ -350,14 +350,14 @@ fn warn_of_filters(filters: &[Pattern], coverage: &Coverage) {
 
 /// Which sources are shown.
 fn filter(request: &Request, coverage: &Coverage) -> Filter {
-    let runs = coverage.runs.iter();
-    let folders = runs.map(|run| run.info.directory.clone());
-    Filter {
+    let filter = Filter {
         only: request.options.filter.clone(),
         exclude: request.exclude.clone(),
         all: request.options.all_sources,
-        project: folders.chain(request.project.iter().cloned()).collect(),
-    }
+        project: request.project.clone(),
+        ..Filter::default()
+    };
+    completed(filter, &[coverage])
 }
 
 /// The folder that a report is, if it is one.

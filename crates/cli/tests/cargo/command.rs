@@ -27,6 +27,23 @@ fn the_status_of_the_program_is_kept() {
     project.assert_marks(&coverage, "src/main.rs");
 }
 
+#[test]
+fn one_run_has_several_reports() {
+    let project = small("fn main() {\n    println!(\"said\"); // ran\n}\n");
+    let output = project.run("run --format text --format lcov=out.info --format html=pages");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("said") && text.contains("main.rs"), "{text}");
+    let coverage = project.read_lcov(&project.path("out.info"));
+    project.assert_marks(&coverage, "src/main.rs");
+    assert!(project.path("pages/index.html").exists());
+
+    let output = project.run("run --format json --format lcov=out.info");
+    let json = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(json.starts_with('{'), "{json}");
+    assert!(said(&output).contains("said"), "{}", said(&output));
+}
+
 const FAILS: &str = r#"
 fn main() {}
 
@@ -175,6 +192,13 @@ fn what_makes_no_sense_is_said() {
         ("test --test nobody", 101, "no test target named `nobody`"),
         ("run --bin nobody", 101, "no bin target named `nobody`"),
         ("test --lcov --text", 2, "cannot be used with"),
+        ("test --lcov --format json", 2, "cannot be used with"),
+        ("test --format lcvo", 2, "the formats are text, lcov"),
+        (
+            "test --fromat lcov",
+            1,
+            "--fromat was passed to cargo; did you mean rkcov's --format?",
+        ),
         ("frobnicate", 2, "unrecognized subcommand"),
         ("test --manifest-path none/Cargo.toml", 1, "does not exist"),
         ("test --mode what", 2, "invalid value 'what'"),

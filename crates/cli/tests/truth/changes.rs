@@ -59,6 +59,24 @@ fn what_only_one_of_two_runs_covered() {
 }
 
 #[test]
+fn what_only_one_of_two_contexts_covered() {
+    let built = Built::new(&[("p.c", CHOICE)], "cc gcc -g -O0 p.c -o p", "");
+    built.rkcov("run --context one -o a.rkcov -- ./p");
+    built.rkcov("run --context two -o b.rkcov -- ./p x");
+    built.rkcov("merge a.rkcov b.rkcov -o both.rkcov");
+    let expected = built.rkcov("diff a.rkcov b.rkcov");
+    assert!(expected.contains("+ even()"), "{expected}");
+    let diff = |words: &str| built.rkcov(&format!("diff both.rkcov {words}"));
+    assert_eq!(diff("both.rkcov --context one --against two"), expected);
+    assert_eq!(diff("b.rkcov --context one --against two"), expected);
+    // The same contexts in both traces.
+    assert!(!diff("a.rkcov --context one").contains("even()"));
+    let none = "diff a.rkcov b.rkcov --context one";
+    let output = built.command(none).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{none}");
+}
+
+#[test]
 fn a_difference_is_a_status_if_one_is_wanted() {
     let built = two_runs();
     let status = |words: &str| {

@@ -26,6 +26,7 @@ use std::time::SystemTime;
 use crate::exclusions::Excluded;
 use crate::image::{Problem, Search};
 use crate::progress::Progress;
+use crate::sources::Filter;
 use crate::trace::{
     BuildId, Context, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace,
 };
@@ -381,6 +382,18 @@ impl Coverage {
     pub fn file(&self, path: &Path) -> Option<&SourceFile> {
         self.files.get(path)
     }
+}
+
+/// Completes a filter of what is shown of these: the folders where programs ran are of the project, and a pattern
+/// that matches sources of the project selects no others.
+#[must_use]
+pub fn completed(mut filter: Filter, of: &[&Coverage]) -> Filter {
+    let runs = of.iter().flat_map(|coverage| &coverage.runs);
+    let folders = runs.map(|run| run.info.directory.clone());
+    filter.project.extend(folders);
+    let files = of.iter().flat_map(|coverage| coverage.files.keys());
+    filter.narrow(files.map(|path| &**path));
+    filter
 }
 
 fn common_mode(traces: &[Named<'_>]) -> Result<Mode, MixedModes> {

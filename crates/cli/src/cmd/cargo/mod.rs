@@ -112,9 +112,13 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     let cli = command();
     let name = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     let alone = ALONE.contains(&name);
+    let mut resembling = None;
     if let Some(sub) = cli.find_subcommand(name) {
         let own = args::options(sub);
         let split = args::split(args.split_off(2), &own);
+        if !alone {
+            resembling = args::resembling(&split.cargo, &own);
+        }
         args.extend(split.own);
         if !alone {
             args.extend(help_wanted(&split.cargo).then(|| "--help".into()));
@@ -130,10 +134,10 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
         .unwrap_or_else(|error| error.exit())
         .command;
     let with_format = |mut collect: Collect| {
-        collect.shown.format = format;
+        collect.shown.flag = format;
         collect
     };
-    match command {
+    let done = match command {
         Sub::Build(args) => build(&args),
         Sub::Env(args) => print_variables(&args),
         Sub::Run(args) => collect("run", with_format(*args)),
@@ -146,7 +150,7 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
                 about,
                 mut shown,
             } = *again;
-            shown.format = format;
+            shown.flag = format;
             let which = Which {
                 packages,
                 cargo: about.words(),
@@ -156,14 +160,24 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
         }
         Sub::Question(asked) => questions::run(asked),
         Sub::Clean(about) => clean(&about),
+    };
+    if let (Ok(status), Some((theirs, ours))) = (&done, resembling) {
+        // What cargo exits with if it does not understand its command line.
+        if *status == ExitCode::FAILURE {
+            say(format_args!(
+                "cargo rkcov: {theirs} was passed to cargo; did you mean rkcov's {ours}?"
+            ));
+        }
     }
+    done
 }
 
 /// Our command line, with the report's options in it.
 pub(crate) fn command() -> clap::Command {
     let mut command = Cli::command();
     for name in ["run", "test", "bench", "nextest", "report"] {
-        command = command.mut_subcommand(name, |sub| Shown::headings(sub.args(reporter::flags())));
+        let flags = || reporter::flags().map(|flag| flag.conflicts_with("formats"));
+        command = command.mut_subcommand(name, |sub| Shown::headings(sub.args(flags())));
     }
     let names: Vec<String> = command
         .get_subcommands()
@@ -294,7 +308,7 @@ fn collect(subcommand: &str, mut args: Collect) -> Result<ExitCode, Error> {
     })?;
     let trace = &claim.trace;
     reported.push(trace.clone());
-    if !args.shown.format().is_for_people() && !args.no_report && args.shown.output_path.is_none() {
+    if args.shown.is_read_by_program() && !args.no_report {
         // A program reads the report there, and nothing else.
         cargo.stdout(io::stderr());
     }

@@ -2,7 +2,7 @@
 //! The options of `cargo rkcov`.
 
 use crate::record::What;
-use crate::reporter::{self, Format};
+use crate::reporter::{self, Format, Wanted};
 use clap::Args as _;
 use rkcov_report::sources::{BadPattern, Pattern};
 use std::collections::BTreeSet;
@@ -185,6 +185,10 @@ pub(super) struct Again {
 pub(super) struct Shown {
     #[command(flatten)]
     pub(super) options: reporter::Options,
+    /// The report's format: the flags below name the formats. With PATH, the report is written to PATH. May be
+    /// repeated: --format text --format lcov=lcov.info
+    #[arg(long = "format", value_name = "FORMAT[=PATH]", help_heading = "Report")]
+    pub(super) formats: Vec<Wanted>,
     /// Write the report to this file; without a format, its end says it: .html, .json, .info, .xml, .md, .svg,
     /// .parquet
     #[arg(long, value_name = "PATH", help_heading = "Report")]
@@ -197,7 +201,7 @@ pub(super) struct Shown {
     pub(super) include_tests: bool,
     /// The format, as one of the flags that [`reporter::flags`] adds says.
     #[arg(skip)]
-    pub(super) format: Option<Format>,
+    pub(super) flag: Option<Format>,
 }
 
 impl Shown {
@@ -220,10 +224,18 @@ impl Shown {
         })
     }
 
-    /// The format that is asked for, or that the end of the output's path says.
-    pub(super) fn format(&self) -> Format {
-        let of_path = || self.output_path.as_deref().and_then(Format::of_path);
-        self.format.or_else(of_path).unwrap_or(Format::Text)
+    /// The formats that are asked for. If none is, the end of the output's path says it.
+    pub(super) fn formats(&self) -> Vec<Wanted> {
+        match self.flag {
+            Some(format) => vec![format.into()],
+            None => self.formats.clone(),
+        }
+    }
+
+    /// Whether a program reads a report from standard output.
+    pub(super) fn is_read_by_program(&self) -> bool {
+        let printed = |wanted: &Wanted| wanted.path.is_none() && !wanted.format.is_for_people();
+        self.output_path.is_none() && self.formats().iter().any(printed)
     }
 
     /// Whether it is required that enough lines are covered.

@@ -149,7 +149,7 @@ impl Place {
         }
         let mut request = Request {
             files: traces,
-            formats: vec![shown.format().into()],
+            formats: shown.formats(),
             output: shown.output_path,
             exclude: shown.ignore_filename_regex,
             moved: moved(&self.target),
