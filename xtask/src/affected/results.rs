@@ -5,6 +5,9 @@ use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// How the line begins that follows the first panic of a process.
+const FIRST_PANIC: &str = "note: run with `RUST_BACKTRACE";
+
 /// What tests did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Results {
@@ -32,6 +35,8 @@ impl Results {
                 || line.starts_with("test result: ")
             {
                 of = None;
+            } else if line.starts_with(FIRST_PANIC) {
+                // Of a process the test that panics first has it, whichever that is.
             } else if let Some(name) = of {
                 results.push(name, &without_places(line));
             }
@@ -79,7 +84,8 @@ mod tests {
     #[test]
     fn results_are_ends_and_output() {
         let printed = "running 3 tests\ntest a::b ... ok\ntest c - should panic ... ok\ntest d ... FAILED\n\n\
-                       successes:\n\n---- c stdout ----\nthread 'c' (17) panicked at src/lib.rs:3:4:\n\n\
+                       successes:\n\n---- c stdout ----\nthread 'c' (17) panicked at src/lib.rs:3:4:\n\
+                       note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n\n\
                        successes:\n    a::b\n    c\n\nfailures:\n\n---- d stdout ----\nno\n\nfailures:\n    d\n\n\
                        test result: FAILED. 2 passed; 1 failed;\n";
         let read = |printed: &str| Results::read(printed, Duration::ZERO);
