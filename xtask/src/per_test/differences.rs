@@ -17,6 +17,8 @@ pub(super) enum Reason {
     Once,
     /// It ran on a thread that is no test's.
     Outside,
+    /// What was recorded does not tell whether the test ran it: the report says so.
+    Unknown,
     /// A rule says why: tests of a process share state.
     Rule(String),
     /// Nothing explains that the test lacks it.
@@ -38,6 +40,7 @@ impl fmt::Display for Reason {
             Self::Varies => f.write_str("differs from run to run of the test alone"),
             Self::Once => f.write_str("runs once in a process, in another test"),
             Self::Outside => f.write_str("ran on a thread of no test"),
+            Self::Unknown => f.write_str("unknown in the common run"),
             Self::Rule(rule) => f.write_str(rule),
             Self::Lacks => f.write_str("missing, and nothing explains it"),
             Self::Never => f.write_str("never ran in the test alone"),
@@ -190,6 +193,10 @@ impl Judge<'_> {
         if self.together.outside.contains_key(line) {
             return Reason::Outside;
         }
+        let maybe = self.together.maybe.get(test);
+        if maybe.is_some_and(|lines| lines.contains(line)) {
+            return Reason::Unknown;
+        }
         // Of all tests of a process that run it alone, one did.
         let ran = |other: &&&Test| {
             let runs = self.together.tests.get(**other);
@@ -229,9 +236,9 @@ mod tests {
 
     #[test]
     fn each_difference_has_its_reason() {
-        // 3 is made once; 4 varies; 5 is a pool's; 6 is credited to the wrong test; 7 is lost by both.
+        // 3 is made once; 4 varies; 5 is a pool's; 6 is credited to the wrong test; 7 is lost by both; 8 is unknown.
         let alone = ran(&[
-            ("a", &[&[1, 3, 5, 7], &[1, 3, 4, 5, 7]]),
+            ("a", &[&[1, 3, 5, 7, 8], &[1, 3, 4, 5, 7, 8]]),
             ("b", &[&[2, 3, 6, 7], &[2, 3, 6, 7]]),
             ("c", &[&[9]]),
         ]);
@@ -239,6 +246,7 @@ mod tests {
         together
             .outside
             .insert(("a.rs".into(), 5), BTreeSet::from(["pool".to_owned()]));
+        together.maybe.insert(test("a"), lines(&[8]));
         let of = |n: u32| (("a.rs".into(), n), format!("f{n}"));
         together.functions = (1..9).map(of).collect();
         let found = Differences::of(&together, &alone, &[]).unwrap();
@@ -256,6 +264,7 @@ mod tests {
                 (&Reason::Varies, "f4", vec!["a"]),
                 (&Reason::Once, "f3", vec!["b"]),
                 (&Reason::Outside, "f5", vec!["a"]),
+                (&Reason::Unknown, "f8", vec!["a"]),
                 (&Reason::Lacks, "f7", vec!["a", "b"]),
                 (&Reason::Never, "f6", vec!["a"]),
             ]

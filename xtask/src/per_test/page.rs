@@ -56,8 +56,8 @@ impl Table {
     /// The table. What was not run has the row that it has on the page.
     fn text(&self, rows: &[Row<'_>], page: &str) -> String {
         let mut text = format!(
-            "| {} | tests | the same lines | test and line | varies | once in a process | on a thread of no test | shared state | wrong |\n\
-             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+            "| {} | tests | the same lines | test and line | varies | once in a process | on a thread of no test | shared state | unknown | wrong |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
             self.heading
         );
         let (mut rules, mut sum) = (String::new(), 0);
@@ -93,13 +93,14 @@ fn row(name: &str, title: &str, found: &Differences) -> (String, String) {
         }
     }
     let row = format!(
-        "| {title} | {} | {} | {} | {} | {} | {} | {shared} | {} |\n",
+        "| {title} | {} | {} | {} | {} | {} | {} | {shared} | {} | {} |\n",
         found.tests,
         found.equal,
         found.lines,
         of(&Reason::Varies),
         of(&Reason::Once),
         of(&Reason::Outside),
+        of(&Reason::Unknown),
         found.wrong(),
     );
     (row, rules)

@@ -20,6 +20,8 @@ pub(super) type Lines = BTreeSet<Line>;
 pub(super) struct Ran {
     /// What each run of each test ran.
     pub(super) tests: BTreeMap<Test, Vec<Lines>>,
+    /// What else each test may have run: what was recorded does not tell.
+    pub(super) maybe: BTreeMap<Test, Lines>,
     /// What ran in no test, and the names of the threads.
     pub(super) outside: BTreeMap<Line, BTreeSet<String>>,
     /// The function that each line is of.
@@ -55,6 +57,13 @@ impl Ran {
             };
             for (number, hits) in &source.lines {
                 let line = || (path.to_owned(), *number);
+                for stream in hits.maybe.iter() {
+                    let stream = coverage.streams.get(stream);
+                    let context = stream.and_then(|stream| stream.info.context);
+                    if let Some(test) = context.and_then(|context| test_of(context.index())) {
+                        ran.maybe.entry(test).or_default().insert(line());
+                    }
+                }
                 for stream in hits.streams.iter() {
                     let stream = &coverage.streams[stream];
                     if let Some(context) = stream.info.context {
