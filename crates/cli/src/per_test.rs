@@ -8,6 +8,7 @@
 //! threads that go on when the test is over, since they may work for others.
 
 use crate::cargo::kept;
+use rayon::prelude::*;
 use rkcov::collector::{Collector, Inheritance, Process, StreamInfo as Recorded};
 use rkcov_report::image::{tested_by, Example, Tested, Tests};
 use rkcov_report::trace::{BuildId, Context, ContextId, ContextKind, Ended, ProcessId, Writer};
@@ -299,33 +300,40 @@ fn is_cut(test: &str, thread: &str) -> bool {
 
 /// The processes that run tests of libtest, each with its tests.
 fn programs(processes: &[Process], inheritance: &Inheritance<'_>) -> BTreeMap<u32, Program> {
-    let mut known: HashMap<(PathBuf, Vec<u8>), Option<Known>> = HashMap::new();
-    let mut programs = BTreeMap::new();
     // A process that was forked is its parent's work.
-    for process in processes.iter().filter(|p| p.forked_from.is_none()) {
-        let modules = inheritance.modules(process);
-        let Some(module) = modules.iter().find(|m| m.image.path == process.exe) else {
-            continue;
+    let own = processes.iter().filter(|p| p.forked_from.is_none());
+    let own: Vec<(&Process, u64, FileOf)> = own
+        .filter_map(|process| {
+            let modules = inheritance.modules(process);
+            let module = modules.iter().find(|m| m.image.path == process.exe)?;
+            let image = &module.image;
+            let file = (image.path.clone(), BuildId(image.build_id.clone()));
+            Some((process, module.bias, file))
+        })
+        .collect();
+    let files: BTreeSet<&FileOf> = own.iter().map(|(_, _, file)| file).collect();
+    let known: BTreeMap<&FileOf, Known> = files
+        .into_par_iter()
+        .filter_map(|file| Some((file, Known::of(&file.0, &file.1)?)))
+        .collect();
+    let found = own.iter().filter_map(|(process, bias, file)| {
+        let known = known.get(file)?;
+        let only = match known.is_example {
+            true => Some(0),
+            false => only(process, &known.tests),
         };
-        let key = (module.image.path.clone(), module.image.build_id.clone());
-        let known = known
-            .entry(key)
-            .or_insert_with_key(|(path, build_id)| Known::of(path, &BuildId(build_id.clone())));
-        if let Some(known) = known {
-            let only = match known.is_example {
-                true => Some(0),
-                false => only(process, &known.tests),
-            };
-            let program = Program {
-                tests: Arc::clone(&known.tests),
-                bias: module.bias,
-                only,
-            };
-            programs.insert(process.index, program);
-        }
-    }
-    programs
+        let program = Program {
+            tests: Arc::clone(&known.tests),
+            bias: *bias,
+            only,
+        };
+        Some((process.index, program))
+    });
+    found.collect()
 }
+
+/// A program's file, as it was when it ran.
+type FileOf = (PathBuf, BuildId);
 
 /// What is known of a program with tests.
 struct Known {
