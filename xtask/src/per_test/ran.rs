@@ -65,7 +65,14 @@ impl Ran {
                     }
                 }
                 for stream in hits.streams.iter() {
-                    let stream = &coverage.streams[stream];
+                    // Somebody ran it, and what was recorded does not tell who.
+                    let Some(stream) = coverage.streams.get(stream) else {
+                        ran.outside
+                            .entry(line())
+                            .or_default()
+                            .insert("?".to_owned());
+                        continue;
+                    };
                     if let Some(context) = stream.info.context {
                         runs[context.index()].insert(line());
                     } else {
