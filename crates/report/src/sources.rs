@@ -153,8 +153,8 @@ impl Filter {
             let mut files = files.clone();
             files.any(|path| pattern.matches(path) && self.outside(path).is_none())
         };
-        let (own, only) = self.only.iter().cloned().partition(is_own);
-        self.own.extend::<Vec<Pattern>>(own);
+        let (mut own, only): (Vec<_>, Vec<_>) = self.only.iter().cloned().partition(is_own);
+        self.own.append(&mut own);
         self.only = only;
     }
 

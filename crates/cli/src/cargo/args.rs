@@ -71,8 +71,9 @@ pub fn split(args: Vec<OsString>, own: &Options) -> Split {
 /// An option that is passed to cargo, and one of ours that it resembles.
 #[must_use]
 pub fn resembling(cargo: &[OsString], own: &Options) -> Option<(String, String)> {
-    /// Mistyped names are that similar; of cargo's and nextest's own names, two are.
+    /// A mistyped name is at least so similar to the right one.
     const ALIKE: f64 = 0.9;
+    /// Names of cargo's and nextest's own options that are so similar to one of ours.
     const CARGOS: [&str; 2] = ["exclude", "filterset"];
     let theirs = cargo.iter().take_while(|arg| *arg != "--");
     let each = theirs.filter_map(|arg| {
@@ -180,9 +181,9 @@ mod tests {
             pair("--fail-under-line", "--fail-under-lines")
         );
         assert_eq!(of("--release --features a -p b"), None);
+        assert_eq!(of("-- --fromat"), None);
         let own = Options::from([("exclusive".to_owned(), false)]);
         assert_eq!(resembling(&words("--exclude a"), &own), None);
-        assert_eq!(of("-- --fromat"), None);
     }
 
     fn split_line(line: &str) -> [String; 2] {

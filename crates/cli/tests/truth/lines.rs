@@ -414,7 +414,7 @@ int main(int argc, char **argv)
         for line in [2, 3, 4, 6, 7, 8] {
             assert_ne!(sign(line), Some('-'), "{compiler} {line}: {signs:?}");
         }
-        // These did not, and what ran has code of them or nothing that ran could.
+        // These did not run.
         for line in [5, 11] {
             assert_eq!(sign(line), Some('-'), "{compiler} {line}: {signs:?}");
         }

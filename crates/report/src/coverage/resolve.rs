@@ -264,8 +264,8 @@ impl Sources {
         symbolizer: &mut Symbolizer<'_>,
     ) {
         if piece.range.is_empty() {
-            let of = (false, piece.alive);
-            self.add(piece.range.start, &piece.weight, of, image, symbolizer);
+            let start = piece.range.start;
+            self.add(start, &piece.weight, piece, image, symbolizer);
         }
         if let Some(rows) = rows.folded.rows(&piece.range) {
             for row in rows {
@@ -275,7 +275,6 @@ impl Sources {
         }
         for address in symbolizer.rows(&piece.range) {
             let shortcut = piece.shortcut.as_ref().filter(|way| way.at == address);
-            let of = (piece.entry && address == piece.range.start, piece.alive);
             if rows.of_callbacks_alone.contains(&address) {
                 // It may have been this line that led here, or another one.
                 let mut hits = Hits {
@@ -283,12 +282,12 @@ impl Sources {
                     ..Hits::default()
                 };
                 hits.maybe.union(&piece.weight.streams);
-                self.add(address, &hits, of, image, symbolizer);
+                self.add(address, &hits, piece, image, symbolizer);
             } else if let Some(shortcut) = shortcut {
                 let hits = with_shortcut(&piece.weight, shortcut, symbolizer);
-                self.add(address, &hits, of, image, symbolizer);
+                self.add(address, &hits, piece, image, symbolizer);
             } else {
-                self.add(address, &piece.weight, of, image, symbolizer);
+                self.add(address, &piece.weight, piece, image, symbolizer);
             }
         }
     }
@@ -301,16 +300,13 @@ impl Sources {
         let line = self.lines.entry((Arc::clone(row.file), row.line));
         line.or_default().merge(&piece.weight);
         let Some(symbol) = row.symbol else { return };
-        let entry = piece.entry && row.address == piece.range.start;
-        let extent = Extent::of(row.line, &piece.weight);
-        self.add_line_of(
-            (Arc::clone(symbol), Arc::clone(row.file)),
-            Extent {
-                entered: entry.then_some(piece.weight.count),
-                ..extent
-            },
-            piece.alive,
-        );
+        let entry = piece.begins_at(row.address);
+        let extent = Extent {
+            entered: entry.then_some(piece.weight.count),
+            ..Extent::of(row.line, &piece.weight)
+        };
+        let key = (Arc::clone(symbol), Arc::clone(row.file));
+        self.add_line_of(key, extent, piece.alive);
     }
 
     /// Adds a line of a function, which is in code that is `alive` if some of it ran.
@@ -336,12 +332,12 @@ impl Sources {
         }
     }
 
-    /// Adds who ran what is at an address of this piece. `entry` says whether a function begins there.
+    /// Adds who ran what is at an address of this piece.
     fn add(
         &mut self,
         address: u64,
         hits: &Hits,
-        (entry, alive): (bool, bool),
+        piece: &Piece<Hits>,
         image: &Image,
         symbolizer: &mut Symbolizer<'_>,
     ) {
@@ -357,6 +353,7 @@ impl Sources {
             self.unknown += 1;
         }
         let mut placed = false;
+        let entry = piece.begins_at(address);
         let outermost = frames.len().saturating_sub(1);
         for (depth, frame) in frames.iter().enumerate() {
             let (Some(file), Some(line)) = (&frame.file, frame.line) else {
@@ -372,7 +369,7 @@ impl Sources {
                     inlined: depth != outermost,
                     ..Extent::of(line, hits)
                 };
-                self.add_line_of(key, extent, alive);
+                self.add_line_of(key, extent, piece.alive);
             }
         }
         if !placed && ran {

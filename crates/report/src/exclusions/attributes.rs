@@ -98,7 +98,7 @@ struct Finder<'p> {
     counted: bool,
     /// The lines that are not counted.
     lines: BTreeSet<u32>,
-    /// The lines of types whose code is derived. What is compiled for them is.
+    /// The lines of types with `#[derive]`: all code that has these lines is derived.
     derived: BTreeSet<u32>,
     /// Files of modules that are not.
     modules: Vec<PathBuf>,

@@ -116,11 +116,9 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     if let Some(sub) = cli.find_subcommand(name) {
         let own = args::options(sub);
         let split = args::split(args.split_off(2), &own);
-        if !alone {
-            resembling = args::resembling(&split.cargo, &own);
-        }
         args.extend(split.own);
         if !alone {
+            resembling = args::resembling(&split.cargo, &own);
             args.extend(help_wanted(&split.cargo).then(|| "--help".into()));
             args.push("--".into());
         }

@@ -79,6 +79,13 @@ pub(crate) struct Piece<W> {
     pub(crate) shortcut: Option<Shortcut<W>>,
 }
 
+impl<W> Piece<W> {
+    /// Whether a function begins at this address of the piece.
+    pub(crate) fn begins_at(&self, address: u64) -> bool {
+        self.entry && address == self.range.start && !self.range.is_empty()
+    }
+}
+
 /// Who else may have run a piece of code.
 #[derive(Clone)]
 pub(crate) enum Doubt<W> {
