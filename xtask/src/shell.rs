@@ -104,6 +104,18 @@ fn failed(command: &Command, why: &dyn fmt::Display) -> Error {
     })
 }
 
+/// What `rustc -vV` says of this, such as its host.
+///
+/// # Errors
+/// It cannot be run, or does not say it.
+pub fn of_rustc(what: &str) -> Result<String, Error> {
+    let said = read(Command::new("rustc").arg("-vV"))?;
+    let mut lines = said.lines();
+    let value = lines.find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
+    let value = value.ok_or_else(|| format!("rustc -vV does not say its {what}"))?;
+    Ok(value.to_owned())
+}
+
 /// Whether a program of this name is in a folder of `$PATH`.
 #[must_use]
 pub fn has(program: &str) -> bool {

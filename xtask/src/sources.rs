@@ -154,10 +154,7 @@ pub fn crates_io(package: &str, version: &str) -> Result<PathBuf, Error> {
     info.args(["info", "--quiet", "--registry", "crates-io"])
         .arg(format!("{package}@{version}"));
     shell::read(info.current_dir(work_dir("sources")))?;
-    let home = match std::env::var_os("CARGO_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
-    };
+    let home = cargo_home();
     let registries = fs::read_dir(home.join("registry/src"))?.flatten();
     let unpacked = registries
         .map(|registry| registry.path().join(&name))
@@ -168,6 +165,15 @@ pub fn crates_io(package: &str, version: &str) -> Result<PathBuf, Error> {
     fs::remove_file(partial.join(".cargo-ok"))?;
     fs::rename(&partial, &dir)?;
     Ok(dir)
+}
+
+/// The folder where cargo keeps what it has fetched.
+#[must_use]
+pub fn cargo_home() -> PathBuf {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+    }
 }
 
 /// A package of PyPI as its authors published its sources. It is fetched once.

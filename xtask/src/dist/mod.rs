@@ -6,7 +6,7 @@
 mod licences;
 
 use crate::shell::{self, heading, Error};
-use crate::{from_root, root, target_dir, work_dir};
+use crate::{from_root, root, sources, target_dir, work_dir};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,8 @@ pub fn run(_: &Args) -> Result<(), Error> {
         }
     }
     let path = path_with_cargo_deb()?;
-    let host = host()?;
+    // The target that programs are built for if nothing is said.
+    let host = shell::of_rustc("host")?;
     let built = build(&host)?;
     let stage = Stage::new(&built, &host)?;
     let epoch = epoch()?;
@@ -71,10 +72,10 @@ pub fn run(_: &Args) -> Result<(), Error> {
 /// The folder with the commands, linked statically.
 fn build(host: &str) -> Result<PathBuf, Error> {
     // The names of folders of this machine are in no release.
-    let home = shell::read(Command::new("sh").args(["-c", "echo ${CARGO_HOME:-$HOME/.cargo}"]))?;
+    let home = sources::cargo_home();
     let flags = [
         "-Ctarget-feature=+crt-static".to_owned(),
-        format!("--remap-path-prefix={}=/cargo", home.trim_end()),
+        format!("--remap-path-prefix={}=/cargo", home.display()),
         format!(
             "--remap-path-prefix={}=/rkcov",
             root().canonicalize()?.display()
@@ -162,13 +163,6 @@ impl Stage {
             .arg("usr");
         step(&mut tar)
     }
-}
-
-/// The target that programs are built for if nothing is said.
-fn host() -> Result<String, Error> {
-    let said = shell::read(Command::new("rustc").arg("-vV"))?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.ok_or("rustc -vV names no host")?.to_owned())
 }
 
 /// The time that the files have: that of the commit.

@@ -365,15 +365,9 @@ fn programs(log: &Path, folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// A tool of the LLVM that rustc is built with: formats of profiles differ.
 fn llvm_tool(name: &str) -> Result<String, Error> {
-    let said = shell::read(Command::new("rustc").arg("-vV"))?;
-    let version = said
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "));
-    let major = version.and_then(|version| version.split('.').next());
-    let tool = format!(
-        "llvm-{name}-{}",
-        major.ok_or("rustc does not say its LLVM")?
-    );
+    let version = shell::of_rustc("LLVM version")?;
+    let major = version.split('.').next().unwrap_or(&version);
+    let tool = format!("llvm-{name}-{major}");
     if shell::has(&tool) {
         Ok(tool)
     } else {
