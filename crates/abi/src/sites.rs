@@ -29,8 +29,8 @@ const ACCESS: usize = 8;
 /// Its start: prefix, opcode, and the operand's form.
 const CHECKS: [u8; 3] = [PREFIX, 0x80, 0x3d];
 const STORES: [u8; 3] = [PREFIX, 0xc6, 0x05];
-/// GS.
-const PREFIX: u8 = 0x65;
+/// The first byte of each site: GS.
+pub const PREFIX: u8 = 0x65;
 /// `je` with a displacement of 32 bits.
 const JE: [u8; 2] = [0x0f, 0x84];
 /// Bytes of the longest store.

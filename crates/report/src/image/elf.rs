@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, RunTimeEndian, UnwindSection};
+use memchr::memmem;
 use memmap2::Mmap;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionKind, SymbolKind};
 
@@ -119,21 +120,8 @@ impl ElfFile {
         let Some(object) = self.object() else {
             return Vec::new();
         };
-        let mut found: Vec<Function> = object
-            .symbols()
-            .chain(object.dynamic_symbols())
-            .filter(|symbol| {
-                // Sections of single blocks have symbols without a type.
-                let is_part = || symbol.name().is_ok_and(|name| name.contains(".__part."));
-                symbol.kind() == SymbolKind::Text && symbol.is_definition()
-                    || symbol.kind() == SymbolKind::Unknown && is_part()
-            })
-            .filter_map(|symbol| {
-                let start = symbol.address();
-                let end = start.checked_add(symbol.size())?;
-                let name = symbol.name().ok()?.to_owned();
-                Some((start..end, name))
-            })
+        let mut found: Vec<Function> = named(&object)
+            .filter_map(|(range, name)| Some((range, str::from_utf8(name).ok()?.to_owned())))
             .chain(unwind_ranges(&object).map(|range| (range, String::new())))
             .map(|(range, name)| Function { range, name })
             .collect();
@@ -157,6 +145,28 @@ impl ElfFile {
         functions.retain(|f| !f.range.is_empty());
         functions
     }
+}
+
+/// The functions that symbols name, in the order of the symbols: with the names that the linker knows.
+pub(super) fn named<'a, 'o>(
+    object: &'o object::File<'a>,
+) -> impl Iterator<Item = (Range<u64>, &'a [u8])> + use<'a, 'o> {
+    let symbols = object.symbols().chain(object.dynamic_symbols());
+    symbols.filter_map(|symbol| {
+        // Sections of single blocks have symbols without a type.
+        let is_part = |name| memmem::find(name, b".__part.").is_some();
+        let kind = symbol.kind();
+        if !matches!(kind, SymbolKind::Text | SymbolKind::Unknown) {
+            return None;
+        }
+        let name = symbol.name_bytes().ok()?;
+        let is_code = match kind {
+            SymbolKind::Text => symbol.is_definition(),
+            _ => is_part(name),
+        };
+        let start = symbol.address();
+        is_code.then_some((start..start.checked_add(symbol.size())?, name))
+    })
 }
 
 /// The functions that `.eh_frame` describes.

@@ -40,7 +40,7 @@ pub(super) fn main_of(
 
 /// Whether a function is what rustc has every program of tests call.
 pub(super) fn is_of_harness(symbol: &str) -> bool {
-    symbol.contains("test_main_static") && undecorated(symbol) == "test::test_main_static"
+    symbol.contains(HARNESS) && undecorated(symbol) == "test::test_main_static"
 }
 
 /// Whether a function is of the program that runs many examples of documentation, by libtest.
@@ -109,6 +109,12 @@ pub(super) fn is_of_doctest(symbol: &str) -> bool {
 /// The function in which rustdoc has put an example that has a program to itself and no `main()` of its
 /// own: what follows is the example's place, and a number.
 const EXAMPLE: &str = "_doctest_main_";
+
+/// The function that rustc has every program of tests call.
+const HARNESS: &str = "test_main_static";
+
+/// One of them is in the symbols of each program that tests something.
+pub(super) const NAMES: [&str; 3] = [HARNESS, OF_DOCUMENTATION[2], EXAMPLE];
 
 /// The place of the example that a function is, without the number.
 pub(super) fn example(symbol: &str) -> Option<String> {

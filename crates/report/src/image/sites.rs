@@ -94,7 +94,12 @@ impl Sites {
             if !p_flags.contains(object::elf::PF_X) {
                 continue;
             }
-            for site in sites::find(code, segment.address()) {
+            // As `sites::find()`, which searches byte by byte.
+            let begins = memchr::memchr_iter(sites::PREFIX, code);
+            let found = begins.filter_map(|at| {
+                sites::at(code.get(at..)?, segment.address().wrapping_add(at as u64))
+            });
+            for site in found {
                 match site {
                     _ if !all.sections.has(&site) => {}
                     Site::Check(check) => all.cold.push(check.cold),

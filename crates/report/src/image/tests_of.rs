@@ -12,9 +12,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use object::{Object, ObjectSegment, RelocationTarget};
+use memchr::memmem;
+use object::{Object, ObjectSection, ObjectSegment, RelocationTarget};
 
-use super::elf::{ElfFile, Function};
+use super::elf::{self, ElfFile};
 use super::harness;
 use super::locate::{self, Search};
 use super::sites::Sites;
@@ -110,15 +111,66 @@ pub enum Tested {
 pub fn tested_by(path: &Path, build_id: &BuildId) -> Option<Tested> {
     let found = locate::locate(path, build_id, &Search::default());
     let file = found.binary?;
-    let functions = file.functions();
-    let of_harness = |function: &Function| {
-        harness::is_of_harness(&function.name) || harness::is_of_examples(&function.name)
-    };
-    if functions.iter().any(of_harness) {
-        return Some(Tested::Tests(read(&file, &functions)));
+    let symbols = Symbols::of(&file.object()?);
+    if symbols.has_harness {
+        return Some(Tested::Tests(read(&file, &symbols.closures)));
     }
-    let mut names = functions.iter().map(|function| &*function.name);
-    names.find_map(harness::example).map(Tested::Example)
+    symbols.example.map(Tested::Example)
+}
+
+/// What the symbols of a program say of its tests.
+#[derive(Default)]
+struct Symbols {
+    /// It runs tests, or examples in documentation, by libtest.
+    has_harness: bool,
+    /// The example that has the program to itself.
+    example: Option<String>,
+    /// Closures that may be called by their addresses, as libtest calls tests; sorted.
+    closures: Vec<Range<u64>>,
+}
+
+impl Symbols {
+    /// Programs have ten thousands of symbols, and a run has many programs: only the names are looked at.
+    fn of(object: &object::File<'_>) -> Self {
+        let mut all = Self::default();
+        if !mentions(object, harness::NAMES) {
+            return all;
+        }
+        let closure = memmem::Finder::new("call_once");
+        for (range, name) in elf::named(object) {
+            if closure.find(name).is_some() && !range.is_empty() {
+                all.closures.push(range);
+            }
+            if all.has_harness {
+                continue;
+            }
+            let Ok(name) = str::from_utf8(name) else {
+                continue;
+            };
+            all.has_harness = harness::is_of_harness(name) || harness::is_of_examples(name);
+            if all.example.is_none() {
+                all.example = harness::example(name);
+            }
+        }
+        // Of several with one start, the longest.
+        let key = |closure: &Range<u64>| (closure.start, u64::MAX - closure.end);
+        all.closures.sort_unstable_by_key(key);
+        all.closures.dedup_by_key(|closure| closure.start);
+        all
+    }
+}
+
+/// Whether any of these texts is in the names of a program's symbols.
+fn mentions(object: &object::File<'_>, texts: [&str; 3]) -> bool {
+    [".strtab", ".dynstr"].into_iter().any(|section| {
+        let section = object.section_by_name(section);
+        let names = section
+            .and_then(|section| section.data().ok())
+            .unwrap_or_default();
+        texts
+            .iter()
+            .any(|text| memmem::find(names, text.as_bytes()).is_some())
+    })
 }
 
 /// Where an example in documentation stands.
@@ -150,12 +202,11 @@ impl<'a> Example<'a> {
     }
 }
 
-fn read(file: &ElfFile, functions: &[Function]) -> Tests {
+fn read(file: &ElfFile, closures: &[Range<u64>]) -> Tests {
     let Some(object) = file.object() else {
         return Tests::default();
     };
-    let memory = Memory::new(&object);
-    let mut tests = memory.tests(functions);
+    let mut tests = Memory::new(&object).tests(closures);
     let stores = Sites::new(file).sole_stores();
     for test in &mut tests {
         let first = stores.partition_point(|(pc, _)| *pc <= test.entry.start);
@@ -170,8 +221,8 @@ fn read(file: &ElfFile, functions: &[Function]) -> Tests {
 /// What a program's memory is when it starts.
 struct Memory<'a> {
     segments: Vec<(u64, &'a [u8])>,
-    /// Words that the dynamic linker makes addresses of.
-    pointers: HashMap<u64, u64>,
+    /// Words that the dynamic linker makes addresses of, and these, sorted.
+    pointers: Vec<(u64, u64)>,
 }
 
 /// Where the texts of a record are, from the word with the function's address.
@@ -197,19 +248,20 @@ impl<'a> Memory<'a> {
             // Linked to be where it is, or with relocations that stand in place.
             memory.pointers = memory.words_in_place();
         }
+        memory.pointers.sort_unstable();
         memory
     }
 
     /// All words that are addresses of the program.
-    fn words_in_place(&self) -> HashMap<u64, u64> {
-        let mut found = HashMap::new();
+    fn words_in_place(&self) -> Vec<(u64, u64)> {
+        let mut found = Vec::new();
         for (start, data) in &self.segments {
             let skew = (start.wrapping_neg() % 8) as usize;
             let words = data.get(skew..).unwrap_or_default().as_chunks::<8>().0;
             for (at, word) in words.iter().enumerate() {
                 let target = u64::from_le_bytes(*word);
                 if target != 0 && self.bytes(target, 1).is_some() {
-                    found.insert(start + (skew + at * 8) as u64, target);
+                    found.push((start + (skew + at * 8) as u64, target));
                 }
             }
         }
@@ -230,7 +282,12 @@ impl<'a> Memory<'a> {
 
     /// The text that a `&str` at this address is.
     fn text(&self, at: u64) -> Option<&'a str> {
-        let target = *self.pointers.get(&at)?;
+        let pointer = self.pointers.binary_search_by_key(&at, |(word, _)| *word);
+        self.text_of(self.pointers[pointer.ok()?])
+    }
+
+    /// The text that a `&str` is whose first word this is.
+    fn text_of(&self, (at, target): (u64, u64)) -> Option<&'a str> {
         let len = self.word(at.checked_add(8)?)?;
         if len == 0 || len > LONGEST {
             return None;
@@ -238,24 +295,31 @@ impl<'a> Memory<'a> {
         std::str::from_utf8(self.bytes(target, len)?).ok()
     }
 
-    fn tests(&self, functions: &[Function]) -> Vec<Test> {
+    /// The texts that are at most [`NEAR`] from a word, and how far.
+    fn texts_near(&self, word: u64) -> impl Iterator<Item = (i64, &'a str)> + '_ {
+        let first = word.saturating_sub(NEAR);
+        let first = self.pointers.partition_point(|(at, _)| *at < first);
+        let near = self.pointers[first..].iter();
+        let near = near.take_while(move |(at, _)| *at <= word.saturating_add(NEAR));
+        let near = near.filter(move |(at, _)| *at != word && at.abs_diff(word) % 8 == 0);
+        near.filter_map(move |pointer| {
+            let by = pointer.0.wrapping_sub(word).cast_signed();
+            Some((by, self.text_of(*pointer)?))
+        })
+    }
+
+    fn tests(&self, closures: &[Range<u64>]) -> Vec<Test> {
         let entry = |address: u64| {
-            let at = functions.binary_search_by_key(&address, |f| f.range.start);
-            at.ok().map(|at| &functions[at])
+            let at = closures.binary_search_by_key(&address, |closure| closure.start);
+            at.ok().map(|at| &closures[at])
         };
-        let called: Vec<(u64, &Function)> = self
-            .pointers
-            .iter()
+        let called = self.pointers.iter();
+        let called: Vec<(u64, &Range<u64>)> = called
             .filter_map(|(word, target)| Some((*word, entry(*target)?)))
-            // A closure that is called by its address.
-            .filter(|(_, function)| function.name.contains("call_once"))
             .collect();
         let mut votes: HashMap<Layout, usize> = HashMap::new();
         for (word, _) in &called {
-            let near: Vec<(i64, &str)> = (1..=NEAR / 8)
-                .flat_map(|n| [-(n as i64 * 8), n as i64 * 8])
-                .filter_map(|by| Some((by, self.text(word.checked_add_signed(by)?)?)))
-                .collect();
+            let near: Vec<(i64, &str)> = self.texts_near(*word).collect();
             let names = near.iter().filter(|(_, text)| is_name(text));
             for (name, _) in names {
                 let sources = near.iter().filter(|(_, text)| is_source(text));
@@ -277,13 +341,13 @@ impl<'a> Memory<'a> {
         let Some((layout, _)) = most else {
             return Vec::new();
         };
-        let test = |(word, function): &(u64, &Function)| {
+        let test = |(word, entry): &(u64, &Range<u64>)| {
             let text = |by: i64| self.text(word.checked_add_signed(by)?);
             let name = text(layout.name).filter(|text| is_name(text))?;
             text(layout.source).filter(|text| is_source(text))?;
             Some(Test {
                 name: name.to_owned(),
-                entry: function.range.clone(),
+                entry: (*entry).clone(),
                 guards: Vec::new(),
             })
         };
