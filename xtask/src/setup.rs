@@ -2,7 +2,7 @@
 //! What the tests need of a machine beside Rust and gcc.
 
 use crate::shell::{self, Error};
-use crate::work_dir;
+use crate::{sources, work_dir};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -81,7 +81,22 @@ const PYTHON: &[&str] = &["duckdb==2.0.1"];
 /// Something is missing and cannot be installed.
 pub fn run() -> Result<(), Error> {
     debian()?;
+    // Reports are checked against the DTD that Cobertura itself has.
+    if shell::has("apt-get") {
+        sources::debian(COBERTURA)?;
+    }
     pypi()
+}
+
+const COBERTURA: &str = "cobertura";
+
+/// The DTD of Cobertura's reports, once `run` has fetched its sources.
+#[must_use]
+pub fn cobertura_dtd() -> PathBuf {
+    let dtds = "cobertura/src/test/resources/dtds";
+    sources::folder(COBERTURA)
+        .join(dtds)
+        .join("coverage-04.dtd")
 }
 
 /// A Python with the packages that tests use, once `run` has made it.

@@ -60,13 +60,18 @@ pub fn linux(package: &str, suite: &str) -> Result<PathBuf, Error> {
     Ok(dir)
 }
 
+/// Where the sources of a package are, once they are fetched.
+pub(crate) fn folder(package: &str) -> PathBuf {
+    work_dir("sources").join(package)
+}
+
 /// The sources of a Debian package as their authors published them, unpacked. They are fetched
 /// once.
 ///
 /// # Errors
 /// This is no Debian or its like, or the archive cannot be reached.
 pub fn debian(package: &str) -> Result<PathBuf, Error> {
-    let dir = work_dir("sources").join(package);
+    let dir = folder(package);
     let _turn = take_turn()?;
     if dir.is_dir() {
         return Ok(dir);
