@@ -73,6 +73,11 @@ pub fn build_command(name: &str, profile: &str) -> Result<PathBuf, Error> {
     Ok(target_dir().join(folder).join(name))
 }
 
+/// Where one of our commands is, and so the others.
+pub(crate) fn folder(command: &Path) -> &Path {
+    command.parent().unwrap_or(Path::new(""))
+}
+
 /// `rkcov run` with zstd compressing `file` on `threads`.
 #[must_use]
 pub fn collect(rkcov: &Path, zstd: &Zstd, threads: &str, file: &Path, trace: &Path) -> Command {

@@ -5,12 +5,14 @@
 //! demonstration.
 
 pub mod affected;
+mod choice;
 pub mod compare;
 pub mod demo;
 pub mod differential;
 pub mod dist;
 pub mod hot_path;
 pub mod lcov;
+mod page;
 pub mod per_test;
 pub mod projects;
 pub mod rust_projects;

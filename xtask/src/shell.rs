@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Running programs.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, fmt, io};
@@ -114,6 +114,18 @@ pub fn of_rustc(what: &str) -> Result<String, Error> {
     let value = lines.find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
     let value = value.ok_or_else(|| format!("rustc -vV does not say its {what}"))?;
     Ok(value.to_owned())
+}
+
+/// `$PATH`, behind folders whose programs come first.
+#[must_use]
+pub fn path_behind<'f>(first: impl IntoIterator<Item = &'f Path>) -> OsString {
+    let mut path = OsString::new();
+    for folder in first {
+        path.push(folder);
+        path.push(":");
+    }
+    path.push(env::var_os("PATH").unwrap_or_default());
+    path
 }
 
 /// Whether a program of this name is in a folder of `$PATH`.

@@ -9,10 +9,10 @@
 mod changes;
 mod results;
 
-use crate::demo;
+use crate::choice::{self, Listed};
 use crate::rust_projects::Project;
 use crate::shell::{self, heading, Error};
-use crate::{from_root, root, sources, work_dir};
+use crate::{demo, page, sources, work_dir};
 use changes::{undo, Change};
 use results::Results;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these crates
-    #[arg(value_name = "CRATE", value_parser = known)]
+    #[arg(value_name = "CRATE", value_parser = choice::known::<Crate>)]
     crates: Vec<&'static Crate>,
     /// So many pairs of releases of each, the newest ones
     #[arg(long, value_name = "N")]
@@ -76,10 +76,13 @@ const CRATES: &[Crate] = &[
 const LONGEST: Duration = Duration::from_secs(30);
 const TIMES: u32 = 4;
 
-fn known(name: &str) -> Result<&'static Crate, String> {
-    let names: Vec<&str> = CRATES.iter().map(|one| one.name).collect();
-    let found = CRATES.iter().find(|one| one.name == name);
-    found.ok_or_else(|| format!("the crates are {}", names.join(", ")))
+impl Listed for Crate {
+    const ALL: &'static [Self] = CRATES;
+    const WHAT: &'static str = "crates";
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// What was found of a crate.
@@ -107,11 +110,7 @@ struct Found {
 /// A release cannot be fetched, built or run, or a test is not in an answer.
 pub fn run(args: &Args) -> Result<(), Error> {
     let cargo_rkcov = demo::build_command("cargo-rkcov", "release")?;
-    let wanted: Vec<&Crate> = if args.crates.is_empty() {
-        CRATES.iter().collect()
-    } else {
-        args.crates.clone()
-    };
+    let wanted = choice::wanted(&args.crates);
     let mut rows = Vec::new();
     for one in wanted {
         let found = one.check(&cargo_rkcov, args)?;
@@ -119,7 +118,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         rows.push((one, found));
     }
     if args.write {
-        write(&rows)?;
+        page::keep("docs/per-test.md", &page::mark("affected"), |_| {
+            table(&rows)
+        })?;
     }
     let missed: Vec<&str> = rows
         .iter()
@@ -332,20 +333,6 @@ fn without_other_targets(manifest: &str) -> String {
     }
     text.push_str("\n[workspace]\n");
     text
-}
-
-const MARK: &str = "<!-- The result of `cargo xtask affected` follows. -->\n";
-
-/// Keeps the results.
-fn write(rows: &[(&Crate, Found)]) -> Result<(), Error> {
-    let path = root().join("docs/per-test.md");
-    let text = fs::read_to_string(&path)?;
-    fs::write(
-        &path,
-        crate::per_test::with_result(&text, MARK, &table(rows))?,
-    )?;
-    println!("{}", from_root(&path).display());
-    Ok(())
 }
 
 fn table(rows: &[(&Crate, Found)]) -> String {

@@ -179,9 +179,8 @@ fn epoch() -> Result<String, Error> {
 
 /// `$PATH` with cargo-deb in it, which is installed into `target` if need be.
 fn path_with_cargo_deb() -> Result<OsString, Error> {
-    let path = env::var_os("PATH").unwrap_or_default();
     if shell::has("cargo-deb") {
-        return Ok(path);
+        return Ok(shell::path_behind([]));
     }
     let folder = work_dir("cargo-deb");
     if !folder.join("bin/cargo-deb").is_file() {
@@ -194,8 +193,7 @@ fn path_with_cargo_deb() -> Result<OsString, Error> {
             format!("cargo-deb is missing and cannot be installed; put it into $PATH: {error}")
         })?;
     }
-    let folders = [folder.join("bin")].into_iter();
-    Ok(env::join_paths(folders.chain(env::split_paths(&path)))?)
+    Ok(shell::path_behind([&*folder.join("bin")]))
 }
 
 fn step(command: &mut Command) -> Result<(), Error> {

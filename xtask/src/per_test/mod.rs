@@ -6,27 +6,26 @@ pub mod alone;
 mod compare;
 pub mod cpp;
 mod differences;
-mod page;
 pub mod python;
 mod ran;
+mod table;
 
+use crate::choice::{self, Listed};
 use crate::demo;
 use crate::rust_projects::Project;
 use crate::shell::Error;
 use compare::{compare_all, recorded, Round, Subject};
-use page::Table;
 use ran::Ran;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-pub(crate) use page::with_result;
+use table::Table;
 
 /// Arguments of `cargo xtask per-test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these crates
-    #[arg(value_name = "CRATE", value_parser = known)]
+    #[arg(value_name = "CRATE", value_parser = choice::known::<Crate>)]
     crates: Vec<&'static Crate>,
     /// Run each test alone so often, to know what differs from run to run
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -104,10 +103,13 @@ const CRATES: &[Crate] = &[
 /// Differences that somebody has looked into, by the name of the crate or package.
 const RULES: &str = include_str!("rules.json");
 
-fn known(name: &str) -> Result<&'static Crate, String> {
-    let names: Vec<&str> = CRATES.iter().map(|one| one.name).collect();
-    let found = CRATES.iter().find(|one| one.name == name);
-    found.ok_or_else(|| format!("the crates are {}", names.join(", ")))
+impl Listed for Crate {
+    const ALL: &'static [Self] = CRATES;
+    const WHAT: &'static str = "crates";
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// Compares.
@@ -116,11 +118,7 @@ fn known(name: &str) -> Result<&'static Crate, String> {
 /// A crate cannot be fetched, built or run, or what is said of one of its tests is wrong.
 pub fn run(args: &Args) -> Result<(), Error> {
     let cargo_rkcov = demo::build_command("cargo-rkcov", "release")?;
-    let wanted: Vec<&Crate> = if args.crates.is_empty() {
-        CRATES.iter().collect()
-    } else {
-        args.crates.clone()
-    };
+    let wanted = choice::wanted(&args.crates);
     let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
     for one in &wanted {
         let project = Project::of_package(&cargo_rkcov, one.name, one.version)?;
@@ -137,7 +135,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             page: "docs/per-test.md",
             command: "per-test",
             heading: "crate",
-            names: CRATES.iter().map(|one| one.name).collect(),
+            names: choice::names::<Crate>(),
         };
         table.write_all(&subjects, &found)?;
     }
@@ -211,8 +209,12 @@ mod tests {
         let rules: std::collections::BTreeMap<String, Vec<Rule>> =
             serde_json::from_str(RULES).unwrap();
         for (name, rules) in rules {
-            let is_known =
-                known(&name).is_ok() || cpp::known(&name).is_ok() || python::known(&name).is_ok();
+            let all = [
+                choice::names::<Crate>(),
+                choice::names::<cpp::Project>(),
+                choice::names::<python::Package>(),
+            ];
+            let is_known = all.concat().contains(&&*name);
             assert!(is_known, "{name}");
             assert!(rules.iter().all(|rule| !rule.because.is_empty()));
         }

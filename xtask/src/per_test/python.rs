@@ -3,9 +3,10 @@
 //! extension module rkcov has built, in one run of all, against the same test alone in its own process.
 
 use super::compare::{compare_all, recorded, Round, Subject};
-use super::page::Table;
 use super::ran::Ran;
+use super::table::Table;
 use super::RULES;
+use crate::choice::{self, Listed};
 use crate::shell::{self, heading, Error};
 use crate::{demo, root, sources, work_dir};
 use std::env;
@@ -17,7 +18,7 @@ use std::process::Command;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these packages
-    #[arg(value_name = "PACKAGE", value_parser = known)]
+    #[arg(value_name = "PACKAGE", value_parser = choice::known::<Package>)]
     packages: Vec<&'static Package>,
     /// Run each test alone so often, to know what differs from run to run
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -59,10 +60,13 @@ const PACKAGES: &[Package] = &[
 /// What is installed beside a package.
 const TOOLS: &str = "pytest==9.2.0 maturin==1.16.0";
 
-pub(super) fn known(name: &str) -> Result<&'static Package, String> {
-    let names: Vec<&str> = PACKAGES.iter().map(|one| one.name).collect();
-    let found = PACKAGES.iter().find(|one| one.name == name);
-    found.ok_or_else(|| format!("the packages are {}", names.join(", ")))
+impl Listed for Package {
+    const ALL: &'static [Self] = PACKAGES;
+    const WHAT: &'static str = "packages";
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// Compares.
@@ -70,16 +74,12 @@ pub(super) fn known(name: &str) -> Result<&'static Package, String> {
 /// # Errors
 /// A package cannot be fetched, built or run, or what is said of one of its tests is wrong.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let commands = demo::build_command("rkcov", "release")?;
+    let rkcov = demo::build_command("rkcov", "release")?;
     demo::build_command("cargo-rkcov", "release")?;
-    let wanted: Vec<&Package> = if args.packages.is_empty() {
-        PACKAGES.iter().collect()
-    } else {
-        args.packages.clone()
-    };
+    let wanted = choice::wanted(&args.packages);
     let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
     for one in wanted {
-        subjects.push(Box::new(Built::new(one, &commands)?));
+        subjects.push(Box::new(Built::new(one, &rkcov)?));
     }
     let (found, verdict) = compare_all(&subjects, RULES, args.times, args.all)?;
     if args.write {
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             page: "docs/python.md",
             command: "per-test-python",
             heading: "package",
-            names: PACKAGES.iter().map(|one| one.name).collect(),
+            names: choice::names::<Package>(),
         };
         table.write_all(&subjects, &found)?;
     }
@@ -98,8 +98,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 struct Built {
     package: &'static Package,
     folder: PathBuf,
-    /// Where our commands are.
-    commands: PathBuf,
+    rkcov: PathBuf,
 }
 
 impl Built {
@@ -113,7 +112,7 @@ impl Built {
         let built = Self {
             package,
             folder: folder.canonicalize()?,
-            commands: rkcov.parent().unwrap_or(Path::new("")).to_owned(),
+            rkcov: rkcov.to_owned(),
         };
         let plug_in = root().join("python/pytest-rkcov");
         let lines = [
@@ -143,14 +142,7 @@ impl Built {
             }
         }
         let venv = self.folder.join("target/venv");
-        let mut path = venv.join("bin").into_os_string();
-        for more in [
-            self.commands.as_os_str(),
-            &env::var_os("PATH").unwrap_or_default(),
-        ] {
-            path.push(":");
-            path.push(more);
-        }
+        let path = shell::path_behind([&venv.join("bin"), demo::folder(&self.rkcov)]);
         command.env("PATH", path).env("VIRTUAL_ENV", venv);
         command
     }

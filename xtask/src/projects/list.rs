@@ -2,7 +2,10 @@
 //! The projects. Each is run twice: by its own tests, and by a tool of it on an input that needs
 //! less; what only the tests need must not be reported of the tool.
 
+use crate::choice::Listed;
+
 /// A source package.
+#[derive(Debug)]
 pub(super) struct Project {
     /// Its name in the archive.
     pub(super) package: &'static str,
@@ -15,6 +18,7 @@ pub(super) struct Project {
 }
 
 /// A program that is run, and what is known of that run.
+#[derive(Debug)]
 pub(super) struct Run {
     /// Of its trace file.
     pub(super) name: &'static str,
@@ -29,7 +33,16 @@ pub(super) struct Run {
     pub(super) not: &'static [(&'static str, &'static str)],
 }
 
-pub(super) const ALL: &[Project] = &[
+impl Listed for Project {
+    const ALL: &'static [Self] = PROJECTS;
+    const WHAT: &'static str = "projects";
+
+    fn name(&self) -> &'static str {
+        self.package
+    }
+}
+
+const PROJECTS: &[Project] = &[
     // Autoconf, automake, libtool: a shared and a static library in C.
     Project {
         package: "expat",

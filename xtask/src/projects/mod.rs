@@ -4,11 +4,11 @@
 
 mod list;
 
+use crate::choice;
 use crate::lcov::{self, Coverage};
 use crate::shell::{self, heading, Error};
 use crate::{demo, sources, work_dir};
-use list::{Project, Run, ALL};
-use std::env;
+use list::{Project, Run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,8 @@ use std::process::Command;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this project, by the name of its source package
-    project: Option<String>,
+    #[arg(value_parser = choice::known::<Project>)]
+    project: Option<&'static Project>,
     /// The C compiler behind rkcov [default: cc, and then clang if it is here]
     #[arg(long, value_name = "PROGRAM")]
     cc: Option<String>,
@@ -28,14 +29,7 @@ pub struct Args {
 /// # Errors
 /// A project cannot be fetched, built or run, or what is reported is not what ran.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let wanted: Vec<&Project> = ALL
-        .iter()
-        .filter(|project| args.project.as_deref().is_none_or(|p| p == project.package))
-        .collect();
-    if wanted.is_empty() {
-        let names: Vec<&str> = ALL.iter().map(|project| project.package).collect();
-        return Err(format!("the projects are: {}", names.join(", ")).into());
-    }
+    let wanted = choice::wanted(args.project.as_slice());
     let rkcov = demo::build_rkcov()?;
     let compilers = match &args.cc {
         Some(cc) => vec![Compilers::named(cc)],
@@ -137,15 +131,7 @@ impl Copy {
         for name in ["MAKEFLAGS", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"] {
             command.env_remove(name);
         }
-        let mut path = self
-            .rkcov
-            .parent()
-            .unwrap_or(Path::new(""))
-            .as_os_str()
-            .to_owned();
-        path.push(":");
-        path.push(env::var_os("PATH").unwrap_or_default());
-        command.env("PATH", path);
+        command.env("PATH", shell::path_behind([demo::folder(&self.rkcov)]));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -6,7 +6,7 @@
 use super::Project;
 use crate::compare::{self, Comparison, Kind, Options, Rule};
 use crate::shell::{self, heading, Error};
-use crate::{from_root, root, sources, work_dir};
+use crate::{page, sources, work_dir};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
@@ -124,11 +124,10 @@ impl Workspace {
         heading("cargo xtask compare-lines")?;
         print!("{}", comparison.text(wanted.show));
         if wanted.write {
-            let path = root().join("docs/lines-rust.md");
-            let text = fs::read_to_string(&path)?;
-            let result = self.result(&comparison, lines, &ours);
-            fs::write(&path, with_result(&text, self.name, &result)?)?;
-            println!("{}", from_root(&path).display());
+            let mark = format!("<!-- {}: the result follows. -->\n", self.name);
+            page::keep("docs/lines-rust.md", &mark, |_| {
+                self.result(&comparison, lines, &ours)
+            })?;
         }
         if !comparison.broken.is_empty() {
             return Err(comparison.broken.join("; ").into());
@@ -375,16 +374,6 @@ fn llvm_tool(name: &str) -> Result<String, Error> {
     }
 }
 
-/// The page, with another result behind this workspace's mark, up to the next.
-fn with_result(page: &str, name: &str, result: &str) -> Result<String, Error> {
-    let mark = format!("<!-- {name}: the result follows. -->\n");
-    let (before, behind) = page
-        .split_once(&mark)
-        .ok_or_else(|| format!("docs/lines-rust.md has no {mark}"))?;
-    let others = behind.find("\n## ").map_or("", |at| &behind[at..]);
-    Ok(format!("{before}{mark}\n{result}{others}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,19 +407,5 @@ mod tests {
             tests.to_string(),
             "196 tests (80 integration, 7 of documentation, 109 of libraries), 3 ignored"
         );
-    }
-
-    #[test]
-    fn a_result_takes_the_place_of_the_last() {
-        let page = "a\n\n## x\n\n<!-- x: the result follows. -->\n\nold\n\n## y\n\nb\n\n\
-                    <!-- y: the result follows. -->\n\nold\n";
-        let page = with_result(page, "x", "new\n").unwrap();
-        let page = with_result(&page, "y", "newer\n").unwrap();
-        assert_eq!(
-            page,
-            "a\n\n## x\n\n<!-- x: the result follows. -->\n\nnew\n\n## y\n\nb\n\n\
-             <!-- y: the result follows. -->\n\nnewer\n"
-        );
-        assert!(with_result(&page, "z", "new\n").is_err());
     }
 }

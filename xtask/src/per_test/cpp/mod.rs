@@ -3,13 +3,13 @@
 //! one run of all, against the same test alone in its own process.
 
 use super::compare::{compare_all, recorded, Round, Subject};
-use super::page::Table;
 use super::ran::Ran;
+use super::table::Table;
 use super::RULES;
+use crate::choice::{self, Listed};
 use crate::shell::{self, heading, Error};
 use crate::{demo, sources, work_dir};
 use regex::Regex;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use std::process::Command;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these projects
-    #[arg(value_name = "PACKAGE", value_parser = known)]
+    #[arg(value_name = "PACKAGE", value_parser = choice::known::<Project>)]
     projects: Vec<&'static Project>,
     /// Run each test alone so often, to know what differs from run to run
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -51,10 +51,13 @@ const PROJECTS: &[Project] = &[
     },
 ];
 
-pub(super) fn known(name: &str) -> Result<&'static Project, String> {
-    let names: Vec<&str> = PROJECTS.iter().map(|one| one.package).collect();
-    let found = PROJECTS.iter().find(|one| one.package == name);
-    found.ok_or_else(|| format!("the projects are {}", names.join(", ")))
+impl Listed for Project {
+    const ALL: &'static [Self] = PROJECTS;
+    const WHAT: &'static str = "projects";
+
+    fn name(&self) -> &'static str {
+        self.package
+    }
 }
 
 /// Compares.
@@ -63,11 +66,7 @@ pub(super) fn known(name: &str) -> Result<&'static Project, String> {
 /// A project cannot be fetched, built or run, or what is said of one of its tests is wrong.
 pub fn run(args: &Args) -> Result<(), Error> {
     let rkcov = demo::build_command("rkcov", "release")?;
-    let wanted: Vec<&Project> = if args.projects.is_empty() {
-        PROJECTS.iter().collect()
-    } else {
-        args.projects.clone()
-    };
+    let wanted = choice::wanted(&args.projects);
     let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
     for one in wanted {
         subjects.push(Box::new(Built::new(one, &rkcov)?));
@@ -78,7 +77,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             page: "docs/per-test.md",
             command: "per-test-cpp",
             heading: "project",
-            names: PROJECTS.iter().map(|one| one.package).collect(),
+            names: choice::names::<Project>(),
         };
         table.write_all(&subjects, &found)?;
     }
@@ -129,15 +128,7 @@ impl Built {
         for name in ["MAKEFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"] {
             command.env_remove(name);
         }
-        let mut path = self
-            .rkcov
-            .parent()
-            .unwrap_or(Path::new(""))
-            .as_os_str()
-            .to_owned();
-        path.push(":");
-        path.push(env::var_os("PATH").unwrap_or_default());
-        command.env("PATH", path);
+        command.env("PATH", shell::path_behind([demo::folder(&self.rkcov)]));
         command.env("TEST_TMPDIR", self.temporary());
         command
     }

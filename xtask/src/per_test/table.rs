@@ -3,10 +3,9 @@
 
 use super::compare::Subject;
 use super::differences::{Differences, Reason};
+use crate::page;
 use crate::shell::Error;
-use crate::{from_root, root};
 use std::fmt::Write;
-use std::fs;
 
 /// A table.
 pub(super) struct Table {
@@ -24,10 +23,6 @@ pub(super) struct Table {
 type Row<'a> = (&'a str, String, &'a Differences);
 
 impl Table {
-    fn mark(&self) -> String {
-        mark(self.command)
-    }
-
     /// Keeps the results of these subjects in the place of what the page has of them.
     pub(super) fn write_all(
         &self,
@@ -43,14 +38,9 @@ impl Table {
     }
 
     fn write(&self, rows: &[Row<'_>]) -> Result<(), Error> {
-        let path = root().join(self.page);
-        let text = fs::read_to_string(&path)?;
-        fs::write(
-            &path,
-            with_result(&text, &self.mark(), &self.text(rows, &text))?,
-        )?;
-        println!("{}", from_root(&path).display());
-        Ok(())
+        page::keep(self.page, &page::mark(self.command), |text| {
+            self.text(rows, text)
+        })
     }
 
     /// The table. What was not run has the row that it has on the page.
@@ -115,34 +105,9 @@ fn row_on(name: &str, page: &str) -> (String, String) {
     (lines(format!("| {name} ")), lines(format!("- {name}: ")))
 }
 
-/// What stands before the result of this command.
-fn mark(command: &str) -> String {
-    format!("<!-- The result of `cargo xtask {command}` follows. -->\n")
-}
-
-/// The page, with another result between this mark and the next heading.
-pub(crate) fn with_result(page: &str, mark: &str, result: &str) -> Result<String, Error> {
-    let (before, behind) = page
-        .split_once(mark)
-        .ok_or_else(|| format!("the page has no {mark}"))?;
-    let ends = ["\n## ", "\n### ", "\n<!-- The result of "].map(|end| behind.find(end));
-    let rest = ends.into_iter().flatten().min();
-    let rest = rest.map_or("", |at| &behind[at..]);
-    Ok(format!("{before}{mark}\n{result}{rest}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_result_takes_the_place_of_the_last() {
-        let mark = mark("per-test");
-        let page = format!("a\n\n{mark}\nold\n\n### b\n\n## c\n\nd\n");
-        let page = with_result(&page, &mark, "new\n").unwrap();
-        assert_eq!(page, format!("a\n\n{mark}\nnew\n\n### b\n\n## c\n\nd\n"));
-        assert!(with_result("a", &mark, "new\n").is_err());
-    }
 
     #[test]
     fn what_is_not_run_keeps_its_row() {
