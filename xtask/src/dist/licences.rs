@@ -2,13 +2,12 @@
 //! The licences of what is in a release: ours, and those of the crates that are linked.
 
 use crate::root;
-use crate::shell::{self, Error};
-use serde::Deserialize;
+use crate::shell::Error;
+use cargo_metadata::{DependencyKind, MetadataCommand, Node, NodeDep, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 /// Debian's file about the rights to a package.
 pub(super) fn copyright() -> Result<String, Error> {
@@ -54,64 +53,22 @@ License: GPL-2
     ))
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    version: String,
-    license: Option<String>,
-    source: Option<String>,
-    manifest_path: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<Kind>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    kind: Option<String>,
-}
-
 /// The crates that the commands contain, and each text of a licence once.
 pub(super) fn of_dependencies(host: &str) -> Result<String, Error> {
-    let mut cargo = Command::new("cargo");
-    cargo
+    let filter = ["--filter-platform", host].map(String::from).to_vec();
+    let metadata = MetadataCommand::new()
         .current_dir(root())
-        .args(["metadata", "--locked", "--format-version", "1"])
-        .args(["--filter-platform", host]);
-    let metadata: Metadata = serde_json::from_str(&shell::read(&mut cargo)?)?;
-    let nodes: BTreeMap<&str, &Node> = metadata
-        .resolve
-        .nodes
-        .iter()
-        .map(|node| (node.id.as_str(), node))
-        .collect();
+        .other_options([vec!["--locked".into()], filter].concat())
+        .exec()?;
+    let resolve = metadata.resolve.as_ref();
+    let nodes = resolve.map_or(&[][..], |resolve| &resolve.nodes);
+    let nodes: BTreeMap<&PackageId, &Node> = nodes.iter().map(|node| (&node.id, node)).collect();
     let packages = &metadata.packages;
     // The runtime, which the commands contain as bytes, is no dependency of theirs.
     let first = packages
         .iter()
         .filter(|package| ["rkcov-cli", "rkcov-runtime"].contains(&package.name.as_str()));
-    let mut todo: Vec<&str> = first.map(|package| package.id.as_str()).collect();
+    let mut todo: Vec<&PackageId> = first.map(|package| &package.id).collect();
     let mut linked = BTreeSet::new();
     while let Some(id) = todo.pop() {
         if !linked.insert(id) {
@@ -119,20 +76,23 @@ pub(super) fn of_dependencies(host: &str) -> Result<String, Error> {
         }
         let node = nodes.get(id).ok_or("cargo metadata is not complete")?;
         // Those of kind "build" and "dev" are in no command.
-        let normal = |dep: &&Dependency| dep.dep_kinds.iter().any(|kind| kind.kind.is_none());
-        todo.extend(node.deps.iter().filter(normal).map(|dep| dep.pkg.as_str()));
+        let normal = |dep: &&NodeDep| {
+            let mut kinds = dep.dep_kinds.iter();
+            kinds.any(|kind| kind.kind == DependencyKind::Normal)
+        };
+        todo.extend(node.deps.iter().filter(normal).map(|dep| &dep.pkg));
     }
 
     let mut list = String::new();
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in packages {
-        if package.source.is_none() || !linked.contains(package.id.as_str()) {
+        if package.source.is_none() || !linked.contains(&package.id) {
             continue;
         }
         let name = format!("{} {}", package.name, package.version);
         let license = package.license.as_deref().unwrap_or("see its text");
         writeln!(list, "{name}: {license}")?;
-        for text in texts_of(&package.manifest_path)? {
+        for text in texts_of(package.manifest_path.as_std_path())? {
             texts.entry(text).or_default().push(name.clone());
         }
     }
