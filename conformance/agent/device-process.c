@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The kcov of this process, through rkcov.h. */
+/* The kcov of this process, through rkcov.h, and what only tests ask it. */
 #include "agent.h"
-#include "rkcov.h"
+#include "rkcov_internal.h"
 
 #include <sys/mman.h>
 

@@ -18,7 +18,7 @@
  * Usage: stress SECONDS PLUGIN [SEED]. Exit status 0 if all held.
  */
 #define _GNU_SOURCE
-#include "rkcov.h"
+#include "rkcov_internal.h"
 
 #include <dirent.h>
 #include <dlfcn.h>

@@ -49,7 +49,6 @@ const INTERFACE: &[&str] = &[
     "rkcov_drops",
     "rkcov_save",
     "rkcov_usage",
-    "rkcov_remote_handle",
     "__rkcov_context",
     "__rkcov_contexts_wanted",
     "__rkcov_enter",

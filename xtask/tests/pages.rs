@@ -145,10 +145,12 @@ fn every_model_of_concurrency_is_on_the_page() {
     assert!(page.contains(&figure), "docs/reliability.md: {figure}");
 }
 
-/// The functions that the header declares.
+/// The functions that the headers declare.
 fn functions() -> Vec<String> {
-    let header = root().join("crates/artifacts/include/rkcov.h");
-    let header = fs::read_to_string(header).unwrap();
+    let headers = ["rkcov.h", "rkcov_internal.h"];
+    let headers = headers.map(|name| root().join("crates/artifacts/include").join(name));
+    let header = headers.map(|header| fs::read_to_string(header).unwrap());
+    let header = header.concat();
     let before = header.split('(').filter_map(|text| {
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
         let start = text.rfind(|c| !is_name(c))?;

@@ -32,6 +32,9 @@ impl Workshop {
         let mut gcc = Command::new("gcc");
         gcc.args(["-g", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", "-I"]);
         gcc.arg(self.0.path()).arg("-o").arg(&output);
+        // The header that is not installed.
+        gcc.arg("-idirafter")
+            .arg(sources().join("../../crates/artifacts/include"));
         for word in words {
             let places = [sources().join(word), self.path(word)];
             match places.iter().find(|place| place.is_file()) {

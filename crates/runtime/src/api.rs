@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What programs call: see `rkcov.h`.
+//! What programs call: see `rkcov.h`; and what parts and tests of rkcov call: see `rkcov_internal.h`.
 //!
 //! The device's calls are those of libc on a kcov file, with libc's way of telling errors. The
 //! annotations have the kernel's names.
@@ -297,10 +297,4 @@ pub extern "C" fn __rkcov_end(context: u64) {
     if sections::are_contexts_wanted() {
         contexts::end(context);
     }
-}
-
-/// `kcov_remote_handle()` for languages that cannot include the header.
-#[no_mangle]
-pub extern "C" fn rkcov_remote_handle(subsystem: u64, instance: u64) -> u64 {
-    handle::remote_handle(subsystem, instance)
 }

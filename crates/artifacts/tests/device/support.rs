@@ -135,7 +135,10 @@ impl Lab {
                 "-g", "-O1", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Werror",
             ])
             .arg("-I")
-            .arg(self.0.path());
+            .arg(self.0.path())
+            // The header that is not installed.
+            .arg("-idirafter")
+            .arg(programs().join("../../include"));
         succeed(
             command
                 .args(flags)

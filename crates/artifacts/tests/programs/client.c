@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "client.h"
+#include "rkcov_internal.h"
 
 #define BYTES (WORDS * sizeof(unsigned long))
 

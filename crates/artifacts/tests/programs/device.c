@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "rkcov.h"
+#include "rkcov_internal.h"
 
 #define HANDLE (RKCOV_SUBSYSTEM_USER | 1)
 #define WORDS 1024

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <unistd.h>
 #include "client.h"
+#include "rkcov_internal.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
  * Usage: steps [CALL|all [STRIDE [FIRST]]]. Prints for each call how many instructions it has.
  */
 #define _GNU_SOURCE
-#include "rkcov.h"
+#include "rkcov_internal.h"
 
 #include <errno.h>
 #include <pthread.h>
