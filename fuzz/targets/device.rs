@@ -206,6 +206,10 @@ struct Thread {
 
 type Ends = (Receiver<Word>, Sender<Answer>);
 
+/// A thread that does what it is told.
+///
+/// # Safety
+/// `ends` is a box of [`Ends`] that nobody else has.
 unsafe extern "C" fn thread(ends: *mut c_void) -> *mut c_void {
     // SAFETY: what `create()` boxed for this thread.
     let (words, answers) = *unsafe { Box::from_raw(ends.cast::<Ends>()) };

@@ -185,6 +185,7 @@ unsafe impl RawLock for Sleepy {
 }
 
 /// Keeps interrupts off.
+#[must_use = "interrupts come again when this is dropped"]
 pub(super) struct Pin;
 
 impl Drop for Pin {

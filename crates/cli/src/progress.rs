@@ -15,6 +15,7 @@ const SILENT: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
 /// A line on standard error, until it is dropped.
+#[must_use = "the line goes when this is dropped"]
 pub(crate) struct Shown {
     progress: Arc<Progress>,
     /// Nothing is shown without it.

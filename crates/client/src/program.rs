@@ -54,6 +54,7 @@ const NOT_PASSED_ON: [i32; 9] = [
 ];
 
 /// The calling thread's signal mask, put back when dropped.
+#[must_use = "the mask is put back when this is dropped"]
 struct Mask(libc::sigset_t);
 
 impl Mask {

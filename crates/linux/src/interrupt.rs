@@ -18,6 +18,7 @@ extern "C" fn note(signal: c_int) {
 }
 
 /// While this lives, signals are noticed. Those that were ignored still are.
+#[must_use = "signals are not noticed any more when this is dropped"]
 pub(crate) struct Watch([libc::sigaction; SIGNALS.len()]);
 
 impl Watch {

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 static HELD: AtomicBool = AtomicBool::new(false);
 
 /// The lock is held until this is dropped.
+#[must_use = "the lock is given back when this is dropped"]
 pub(crate) struct Held {
     _signals: Option<sys::SignalsBlocked>,
 }

@@ -725,6 +725,7 @@ impl Records {
 }
 
 /// The right to take records out, until dropped. Held across `fork()`, so that a child finds it free.
+#[must_use = "others may take records out when this is dropped"]
 pub(crate) struct Removing(());
 
 impl Removing {

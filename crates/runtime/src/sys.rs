@@ -247,6 +247,7 @@ pub(crate) fn reserve(at: Range<u64>) {
 }
 
 /// All signals blocked, until dropped.
+#[must_use = "signals come again when this is dropped"]
 pub(crate) struct SignalsBlocked(u64);
 
 impl SignalsBlocked {

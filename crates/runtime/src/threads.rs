@@ -111,6 +111,9 @@ pub(crate) fn announce_end(tls: &Tls) {
 
 /// The calling thread ends. Called once in every round over its keys; destructors of other keys
 /// may run instrumented code until the last.
+///
+/// # Safety
+/// libc calls it as the key's destructor.
 unsafe extern "C" fn ended(_value: *mut c_void) {
     let tls = tls::current();
     // libc has forgotten it.
@@ -238,6 +241,9 @@ struct Entry {
 
 /// Where a thread begins that inherits something. It leaves nothing on the stack: when the thread
 /// is cancelled, nobody unwinds through a frame of ours.
+///
+/// # Safety
+/// libc calls it where a thread begins. `birth` is what the creator made for this thread.
 #[unsafe(naked)]
 unsafe extern "C" fn begin(birth: *mut c_void) -> *mut c_void {
     #[cfg(target_arch = "x86_64")]
@@ -306,6 +312,9 @@ fn forks_now() -> bool {
 
 /// Takes the lock, so that the child finds it in order. All signals are blocked from here until
 /// the child has let go of its parent's slot.
+///
+/// # Safety
+/// libc calls it, before a fork by this thread.
 unsafe extern "C" fn before_fork() {
     if !forks_now() {
         let removing = modules::Removing::begin();
@@ -328,10 +337,18 @@ fn after_all_handlers() -> Option<Before> {
     Some(unsafe { (*FORKING.0.get()).assume_init_read() })
 }
 
+/// The parent goes on.
+///
+/// # Safety
+/// libc calls it in the thread that has forked, after [`before_fork`].
 unsafe extern "C" fn after_fork() {
     drop(after_all_handlers());
 }
 
+/// The child begins.
+///
+/// # Safety
+/// libc calls it in the child's thread; [`before_fork`] ran in the one that it is a copy of.
 unsafe extern "C" fn in_child() {
     let Some((lock, _removing, modules)) = after_all_handlers() else {
         return;

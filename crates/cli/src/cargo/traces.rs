@@ -24,6 +24,7 @@ const CLAIM: &str = "claim";
 
 /// A trace that is this process's, until this value is dropped.
 #[derive(Debug)]
+#[must_use = "the trace is free for others when this is dropped"]
 pub struct Claim {
     /// The file to write.
     pub trace: PathBuf,

@@ -42,6 +42,7 @@ impl<L: RawLock, T> Locked<L, T> {
 }
 
 /// The right to a [`Locked`] value, until dropped.
+#[must_use = "the lock is given back when this is dropped"]
 pub struct Guard<'a, L: RawLock, T> {
     // Dropped by hand, before the lock is given back.
     access: CellAccess<T>,

@@ -30,13 +30,17 @@ unsafe fn descriptor(file: *mut bindings::file) -> ManuallyDrop<Ref<Linux>> {
     }
 }
 
+/// Opens kcov.
+///
+/// # Safety
+/// The kernel calls it as the `open` of [`OPERATIONS`]: `inode` is the file's, and `file` is being opened.
 unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     let Some(kcov) = kcov() else {
         return negative(Errno::NoMem);
     };
     match kcov.open() {
         Ok(descriptor) => {
-            // SAFETY: the kernel hands us a file that is being opened.
+            // SAFETY: the caller's contract.
             unsafe {
                 (*file).private_data = descriptor.into_raw().cast_mut().cast();
                 bindings::nonseekable_open(inode, file)
@@ -46,14 +50,24 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
     }
 }
 
+/// The last reference to an opened file goes.
+///
+/// # Safety
+/// The kernel calls it as the `release` of [`OPERATIONS`]: once, after all other calls on `file`, which
+/// [`open`] opened.
 unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    // SAFETY: the last call on this file.
+    // SAFETY: the caller's contract: the file's reference is not used any more.
     drop(ManuallyDrop::into_inner(unsafe { descriptor(file) }));
     0
 }
 
+/// A call of a client, native or 32-bit.
+///
+/// # Safety
+/// The kernel calls it as the `unlocked_ioctl` or `compat_ioctl` of [`OPERATIONS`]: [`open`] opened `file`,
+/// and it is not released meanwhile.
 unsafe extern "C" fn ioctl(file: *mut bindings::file, number: c_uint, argument: c_ulong) -> c_long {
-    // SAFETY: the kernel calls it on open files only.
+    // SAFETY: the caller's contract.
     let descriptor = unsafe { descriptor(file) };
     let task = CurrentTask::get();
     let result = kcov().map_or(Err(Errno::NoTty), |kcov| {
@@ -65,10 +79,15 @@ unsafe extern "C" fn ioctl(file: *mut bindings::file, number: c_uint, argument: 
     }
 }
 
+/// Maps the buffer.
+///
+/// # Safety
+/// The kernel calls it as the `mmap` of [`OPERATIONS`]: [`open`] opened `file`, it is not released
+/// meanwhile, and `vma` is a mapping that is being made, which nobody else changes.
 unsafe extern "C" fn mmap(file: *mut bindings::file, vma: *mut bindings::vm_area_struct) -> c_int {
-    // SAFETY: as in `ioctl`.
+    // SAFETY: the caller's contract.
     let descriptor = unsafe { descriptor(file) };
-    // SAFETY: the kernel hands us a mapping that is being made, which nobody else changes.
+    // SAFETY: the caller's contract.
     let (bytes, offset) = unsafe {
         let range = (*vma).__bindgen_anon_1.__bindgen_anon_1;
         (range.vm_end.wrapping_sub(range.vm_start), (*vma).vm_pgoff)

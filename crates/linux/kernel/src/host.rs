@@ -76,6 +76,7 @@ impl Drop for VmallocBuffer {
 }
 
 /// Interrupts are off while it lives.
+#[must_use = "interrupts are on again when this is dropped"]
 pub(crate) struct IrqsOff(shim::IrqFlags);
 
 impl Drop for IrqsOff {

@@ -328,6 +328,10 @@ struct State {
 
 const NONE: usize = usize::MAX;
 
+/// Opens the file.
+///
+/// # Safety
+/// The kernel calls it as the file's `open`: `file` is being opened.
 unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: a new block, of which every bit pattern is a value, for a file that is being opened.
     unsafe {
@@ -341,12 +345,21 @@ unsafe extern "C" fn open(_: *mut bindings::inode, file: *mut bindings::file) ->
     0
 }
 
+/// The last reference to an opened file goes.
+///
+/// # Safety
+/// The kernel calls it as the file's `release`: once, after all other calls on `file`, which [`open`] opened.
 unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: from `open`; the last call on this file.
     unsafe { bindings::kfree((*file).private_data) };
     0
 }
 
+/// Runs a line of steps.
+///
+/// # Safety
+/// The kernel calls it as the file's `write`: [`open`] opened `file`, and it is not released meanwhile. `from`
+/// and `bytes` are what a program gave.
 unsafe extern "C" fn write(
     file: *mut bindings::file,
     from: *const c_char,
@@ -399,6 +412,11 @@ impl fmt::Write for Text {
     }
 }
 
+/// Tells what the last line saw, or what the module has.
+///
+/// # Safety
+/// The kernel calls it as the file's `read`: [`open`] opened `file`, and it is not released meanwhile; `offset`
+/// is valid. `to` and `bytes` are what a program gave.
 unsafe extern "C" fn read(
     file: *mut bindings::file,
     to: *mut c_char,

@@ -169,12 +169,6 @@ impl Image {
         self.debug.is_some()
     }
 
-    /// Whether anything is known of its addresses.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.has_lines() || !self.functions.is_empty()
-    }
-
     /// Whether an author's line stands behind the code at this address, if any does.
     pub(crate) fn is_written(&self, address: u64) -> bool {
         let unwritten = self.unwritten.as_ref();

@@ -7,7 +7,6 @@ use super::family::{family, found, Family, FILES};
 use super::host::Userspace;
 use crate::sys::{self, Fd};
 use core::mem::ManuallyDrop;
-use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use rkcov_abi::Errno;
@@ -56,41 +55,23 @@ fn is_root_file(fd: i32) -> bool {
         && sys::identity(fd).is_ok_and(|(device, inode, _)| (device, inode) == known)
 }
 
-/// A descriptor that is open while this lives: the file's own reference is not touched.
-pub(crate) struct File(ManuallyDrop<Ref<Userspace>>);
-
-impl Deref for File {
-    type Target = Ref<Userspace>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
 /// The number of the kcov file that `fd` is, or `None`: it is some other file, or closed.
 pub(crate) fn number(fd: i32) -> Option<u64> {
     (ROOT.load(Ordering::Acquire) != fd && is_root_file(fd)).then(|| sys::position(fd).ok())?
 }
 
-/// The descriptor that `fd` is.
+/// The descriptor that `fd` is, by a reference of the caller's own, which outlives a close in another
+/// thread.
 ///
 /// As with any file, whoever closes it in one thread while another uses it must know better; but
 /// then the other finds a reference that is gone, where a kernel would have counted it.
-pub(crate) fn file(fd: i32) -> Option<File> {
+pub(crate) fn file(fd: i32) -> Option<Ref<Userspace>> {
     let family = family()?;
     let place = family.files.get(number(fd)? as usize)?;
     let descriptor = place.seen(family.arena).descriptor()?;
     // SAFETY: the file's reference, which lives while `fd` holds the lock on its number.
     let kept = unsafe { ManuallyDrop::new(Ref::from_raw(descriptor.as_ptr())) };
-    // A reference of the caller's own outlives a close in another thread from here on.
-    Some(File(ManuallyDrop::new(Ref::clone(&kept))))
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // SAFETY: dropped once, here.
-        unsafe { ManuallyDrop::drop(&mut self.0) };
-    }
+    Some(Ref::clone(&kept))
 }
 
 /// Opens a kcov. ENOMEM: no memory, no number left, or no `/proc`, which is needed to open the

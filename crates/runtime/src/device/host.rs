@@ -24,6 +24,7 @@ pub(crate) struct Owner {
 }
 
 /// Keeps signal handlers on top of this thread from a task's own state.
+#[must_use = "handlers are let in again when this is dropped"]
 pub(crate) struct Pin;
 
 impl Drop for Pin {
