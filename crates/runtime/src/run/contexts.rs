@@ -10,7 +10,10 @@
 //! They are not stopped. Whoever ends it writes down how many records their slots have by then, and
 //! clears their maps, so that what they run from then on is recorded anew, behind that mark.
 
-use super::{directory, is_active, known_process, leave, map_slot, tape, tape_offset, RUN};
+use super::collector::{
+    clear_bitmap, directory, is_active, known_process, map_slot, put_text, tape_offset, RUN,
+};
+use super::slots::{attach, leave, tape};
 use crate::mark::Mark;
 use crate::tls::{self, Tls, UNATTACHED};
 use crate::{maps, stores, sys, threads};
@@ -178,7 +181,7 @@ pub(crate) fn make(kind: u32, name: &[u8]) -> u64 {
     let Some(piece) = directory.name_room(name.len()) else {
         return 0;
     };
-    if !super::put_text(NAMES_OFFSET, piece.at.into(), name) {
+    if !put_text(NAMES_OFFSET, piece.at.into(), name) {
         directory.lose_context();
         return 0;
     }
@@ -282,7 +285,7 @@ fn wake(tls: &'static Tls) {
     let mode = tls.hot.mode.load(Ordering::Relaxed);
     tls.hot.mode.store(mode | UNATTACHED, Ordering::Relaxed);
     if stores::are_there() {
-        super::attach(tls);
+        attach(tls);
     }
 }
 
@@ -449,7 +452,7 @@ pub(crate) fn end(context: u64) {
         // is what was not recorded before.
         if recording == Recording::Unique && slot.process.load(Ordering::Relaxed) == ours {
             maps::renew(index);
-            super::clear_bitmap(&geometry, index);
+            clear_bitmap(&geometry, index);
         }
     }
 }
