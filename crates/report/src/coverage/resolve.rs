@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,16 +35,60 @@ pub(super) struct Resolved {
     sources: Sources,
 }
 
-/// Lines and functions of one image, or of a portion of its addresses.
-#[derive(Default)]
-struct Sources {
-    lines: FxHashMap<(Arc<OsStr>, u32), Hits>,
+/// Lines of files.
+type Lines<File> = FxHashMap<File, FxHashMap<u32, Hits>>;
+
+/// Lines and functions of one image.
+type Sources = SourcesBy<Arc<OsStr>, Arc<str>>;
+
+/// Those of a portion of its addresses, all of one [`Symbolizer`].
+type Portion = SourcesBy<Kept<OsStr>, Kept<str>>;
+
+/// Lines and functions.
+struct SourcesBy<File, Symbol> {
+    lines: Lines<File>,
     /// By symbol and file.
-    functions: FxHashMap<(Arc<str>, Arc<OsStr>), Extent>,
+    functions: FxHashMap<(Symbol, File), Extent>,
     /// Functions without a line, by symbol.
-    bare: FxHashMap<Arc<str>, Hits>,
+    bare: FxHashMap<Symbol, Hits>,
     /// Addresses of which nothing is known.
     unknown: u64,
+}
+
+impl<File, Symbol> Default for SourcesBy<File, Symbol> {
+    fn default() -> Self {
+        Self {
+            lines: FxHashMap::default(),
+            functions: FxHashMap::default(),
+            bare: FxHashMap::default(),
+            unknown: 0,
+        }
+    }
+}
+
+/// Text that is told from other by where it is kept. To hash and to compare all paths of millions of
+/// places takes longer than to look them up.
+#[derive(Clone)]
+struct Kept<T: ?Sized>(Arc<T>);
+
+impl<T: ?Sized> Kept<T> {
+    fn new(text: &Arc<T>) -> Self {
+        Self(Arc::clone(text))
+    }
+}
+
+impl<T: ?Sized> PartialEq for Kept<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T: ?Sized> Eq for Kept<T> {}
+
+impl<T: ?Sized> Hash for Kept<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).cast::<()>().hash(state);
+    }
 }
 
 struct Extent {
@@ -164,10 +209,10 @@ fn one(
         }
     }
     let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
-    let portions: Result<Vec<Sources>, _> = pieces
+    let portions: Result<Vec<Portion>, _> = pieces
         .par_chunks(portion)
         .map(|portion| {
-            let mut sources = Sources::default();
+            let mut sources = Portion::default();
             let mut symbolizer = image.symbolizer()?;
             for some in portion.chunks(WATCHED) {
                 for piece in some {
@@ -255,7 +300,7 @@ impl Weight for Hits {
     }
 }
 
-impl Sources {
+impl Portion {
     fn add_piece(
         &mut self,
         piece: &Piece<Hits>,
@@ -297,39 +342,31 @@ impl Sources {
         if row.symbol.is_some_and(|symbol| is_drop_glue(symbol)) {
             return;
         }
-        let line = self.lines.entry((Arc::clone(row.file), row.line));
-        line.or_default().merge(&piece.weight);
+        self.add_line(row.file, row.line, &piece.weight);
         let Some(symbol) = row.symbol else { return };
         let entry = piece.begins_at(row.address);
         let extent = Extent {
             entered: entry.then_some(piece.weight.count),
             ..Extent::of(row.line, &piece.weight)
         };
-        let key = (Arc::clone(symbol), Arc::clone(row.file));
-        self.add_line_of(key, extent, piece.alive);
+        self.add_line_of((symbol, row.file), extent, piece.alive);
+    }
+
+    fn add_line(&mut self, file: &Arc<OsStr>, line: u32, hits: &Hits) {
+        let lines = self.lines.entry(Kept::new(file)).or_default();
+        lines.entry(line).or_default().merge(hits);
     }
 
     /// Adds a line of a function, which is in code that is `alive` if some of it ran.
-    fn add_line_of(&mut self, key: (Arc<str>, Arc<OsStr>), extent: Extent, alive: bool) {
+    fn add_line_of(&mut self, of: (&Arc<str>, &Arc<OsStr>), extent: Extent, alive: bool) {
         let line = extent.first;
-        let known = self.add_function(key, extent);
+        let known = self.add_function((Kept::new(of.0), Kept::new(of.1)), extent);
         let lines = if alive {
             &mut known.alive
         } else {
             &mut known.dead
         };
         lines.insert(line);
-    }
-
-    fn add_function(&mut self, key: (Arc<str>, Arc<OsStr>), extent: Extent) -> &mut Extent {
-        match self.functions.entry(key) {
-            Entry::Occupied(known) => {
-                let known = known.into_mut();
-                known.add(&extent);
-                known
-            }
-            Entry::Vacant(free) => free.insert(extent),
-        }
     }
 
     /// Adds who ran what is at an address of this piece.
@@ -360,26 +397,39 @@ impl Sources {
                 continue;
             };
             placed = true;
-            let line_hits = self.lines.entry((Arc::clone(file), line));
-            line_hits.or_default().merge(hits);
+            self.add_line(file, line, hits);
             if let Some(symbol) = &frame.symbol {
-                let key = (Arc::clone(symbol), Arc::clone(file));
                 let extent = Extent {
                     entered: (entry && depth == outermost).then_some(hits.count),
                     inlined: depth != outermost,
                     ..Extent::of(line, hits)
                 };
-                self.add_line_of(key, extent, piece.alive);
+                self.add_line_of((symbol, file), extent, piece.alive);
             }
         }
         if !placed && ran {
             if let Some(symbol) = frames.iter().rev().find_map(|frame| frame.symbol.as_ref()) {
-                let known = self.bare.entry(Arc::clone(symbol)).or_default();
+                let known = self.bare.entry(Kept::new(symbol)).or_default();
                 known.merge(hits);
             }
         }
     }
+}
 
+impl<File: Eq + Hash, Symbol: Eq + Hash> SourcesBy<File, Symbol> {
+    fn add_function(&mut self, key: (Symbol, File), extent: Extent) -> &mut Extent {
+        match self.functions.entry(key) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.add(&extent);
+                known
+            }
+            Entry::Vacant(free) => free.insert(extent),
+        }
+    }
+}
+
+impl Sources {
     /// A function that was inlined and ran there may have run any of its lines: where one has no code in the
     /// functions that ran, the compiler made no code of it there. That a copy which nobody called has code of
     /// it says nothing.
@@ -391,22 +441,31 @@ impl Sources {
                 continue;
             }
             for line in dead.difference(&alive) {
-                if let Some(hits) = self.lines.get_mut(&(Arc::clone(file), *line)) {
+                let lines = self.lines.get_mut(file);
+                if let Some(hits) = lines.and_then(|lines| lines.get_mut(line)) {
                     hits.maybe.union(&extent.hits.streams);
                 }
             }
         }
     }
 
-    fn merge(&mut self, other: Self) {
-        for (line, hits) in other.lines {
-            self.lines.entry(line).or_default().merge(&hits);
+    fn merge(&mut self, other: Portion) {
+        for (file, lines) in other.lines {
+            match self.lines.entry(file.0) {
+                Entry::Occupied(known) => {
+                    let known = known.into_mut();
+                    for (line, hits) in lines {
+                        known.entry(line).or_default().merge(&hits);
+                    }
+                }
+                Entry::Vacant(free) => _ = free.insert(lines),
+            }
         }
-        for (key, theirs) in other.functions {
-            self.add_function(key, theirs);
+        for ((symbol, file), theirs) in other.functions {
+            self.add_function((symbol.0, file.0), theirs);
         }
         for (symbol, hits) in other.bare {
-            self.bare.entry(symbol).or_default().merge(&hits);
+            self.bare.entry(symbol.0).or_default().merge(&hits);
         }
         self.unknown += other.unknown;
     }
@@ -483,7 +542,7 @@ impl Extent {
 
 /// Puts what images say of the same sources together.
 pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &mut Coverage) {
-    let mut functions: BTreeMap<(PathBuf, String), Vec<Extent>> = BTreeMap::new();
+    let mut functions: BTreeMap<PathBuf, BTreeMap<String, Vec<Extent>>> = BTreeMap::new();
     for Resolved {
         mut summary,
         sources,
@@ -504,7 +563,7 @@ pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &
             .collect();
         let complete = summary.sites.is_some();
         let built = summary.built;
-        for ((file, line), hits) in sources.lines {
+        for (file, lines) in sources.lines {
             let file = into
                 .files
                 .entry(place(Path::new(&file), moved))
@@ -517,31 +576,44 @@ pub(super) fn merge(images: Vec<Resolved>, moved: &[(PathBuf, PathBuf)], into: &
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
-            file.lines.entry(line).or_default().merge(&hits);
-        }
-        into.images.push(summary);
-        let functions_of = sources.functions.into_iter();
-        for ((symbol, file), extent) in functions_of {
-            let key = (place(Path::new(&file), moved), demangled(&symbol));
-            functions.entry(key).or_default().push(extent);
-        }
-    }
-    for ((file, name), extents) in functions {
-        let file = into.files.entry(file).or_default();
-        for extent in extents.iter().filter(|extent| !extent.hits.is_none()) {
-            // Code that was inlined has no beginning of its own: that of the copy that was not
-            // inlined says nothing of it.
-            if let Some(first) = file.lines.get_mut(&extent.first) {
-                first.maybe.union(&extent.hits.streams);
+            if file.lines.is_empty() {
+                file.lines = lines.into_iter().collect();
+                continue;
+            }
+            for (line, hits) in lines {
+                file.lines.entry(line).or_default().merge(&hits);
             }
         }
-        let name: Arc<str> = name.into();
-        file.functions
-            .extend(distinct(extents).into_iter().map(|extent| Function {
-                name: Arc::clone(&name),
-                lines: (extent.first, extent.last),
-                hits: extent.calls(),
-            }));
+        into.images.push(summary);
+        let mut by_file: FxHashMap<Arc<OsStr>, Vec<(Arc<str>, Extent)>> = FxHashMap::default();
+        for ((symbol, file), extent) in sources.functions {
+            by_file.entry(file).or_default().push((symbol, extent));
+        }
+        for (file, extents) in by_file {
+            let known = functions.entry(place(Path::new(&file), moved)).or_default();
+            for (symbol, extent) in extents {
+                known.entry(demangled(&symbol)).or_default().push(extent);
+            }
+        }
+    }
+    for (path, functions) in functions {
+        let file = into.files.entry(path).or_default();
+        for (name, extents) in functions {
+            for extent in extents.iter().filter(|extent| !extent.hits.is_none()) {
+                // Code that was inlined has no beginning of its own: that of the copy that was not
+                // inlined says nothing of it.
+                if let Some(first) = file.lines.get_mut(&extent.first) {
+                    first.maybe.union(&extent.hits.streams);
+                }
+            }
+            let name: Arc<str> = name.into();
+            file.functions
+                .extend(distinct(extents).into_iter().map(|extent| Function {
+                    name: Arc::clone(&name),
+                    lines: (extent.first, extent.last),
+                    hits: extent.calls(),
+                }));
+        }
     }
     let counted = into.mode != Mode::Unique;
     for file in into.files.values_mut() {

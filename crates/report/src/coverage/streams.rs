@@ -10,10 +10,22 @@ pub type StreamIndex = usize;
 ///
 /// Most places of a program were run by the same streams as their neighbours: a copy, and the union
 /// with a part or a whole, share the memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct StreamSet {
-    /// One bit a stream; no zero word at the end, so that equal sets are equal.
-    words: Arc<Vec<u64>>,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StreamSet(Words);
+
+/// One bit a stream; no zero word at the end, so that equal sets are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Words {
+    /// The streams below 64, without an allocation: a program has millions of places, and often few streams.
+    Few(u64),
+    /// At least two words.
+    Many(Arc<Vec<u64>>),
+}
+
+impl Default for StreamSet {
+    fn default() -> Self {
+        Self(Words::Few(0))
+    }
 }
 
 impl StreamSet {
@@ -23,33 +35,63 @@ impl StreamSet {
         Self::default()
     }
 
+    fn words(&self) -> &[u64] {
+        match &self.0 {
+            Words::Few(0) => &[],
+            Words::Few(word) => std::slice::from_ref(word),
+            Words::Many(words) => words,
+        }
+    }
+
+    /// Its words, to be changed, of which there are at least so many.
+    fn words_mut(&mut self, length: usize) -> &mut [u64] {
+        if let Words::Few(word) = self.0 {
+            if length > 1 {
+                self.0 = Words::Many(Arc::new(vec![word]));
+            }
+        }
+        match &mut self.0 {
+            Words::Few(word) => std::slice::from_mut(word),
+            Words::Many(words) => {
+                let words = Arc::make_mut(words);
+                if length > words.len() {
+                    words.resize(length, 0);
+                }
+                words
+            }
+        }
+    }
+
     /// Adds a stream.
     pub fn insert(&mut self, stream: StreamIndex) {
         if self.contains(stream) {
             return;
         }
         let word = stream / 64;
-        let words = Arc::make_mut(&mut self.words);
-        if word >= words.len() {
-            words.resize(word + 1, 0);
-        }
-        words[word] |= 1 << (stream % 64);
+        self.words_mut(word + 1)[word] |= 1 << (stream % 64);
     }
 
     /// Adds all of `other`. Whether anything was new.
     pub fn union(&mut self, other: &Self) -> bool {
-        if Arc::ptr_eq(&self.words, &other.words) || other.is_within(self) {
+        match (&mut self.0, &other.0) {
+            (Words::Few(mine), Words::Few(others)) => {
+                let news = *others & !*mine != 0;
+                *mine |= *others;
+                return news;
+            }
+            (Words::Many(mine), Words::Many(others)) if Arc::ptr_eq(mine, others) => return false,
+            _ => {}
+        }
+        if other.is_within(self) {
             return false;
         }
         if self.is_within(other) {
-            self.words = Arc::clone(&other.words);
+            self.0 = other.0.clone();
             return true;
         }
-        let words = Arc::make_mut(&mut self.words);
-        if other.words.len() > words.len() {
-            words.resize(other.words.len(), 0);
-        }
-        for (mine, others) in words.iter_mut().zip(other.words.iter()) {
+        let others = other.words();
+        let words = self.words_mut(others.len());
+        for (mine, others) in words.iter_mut().zip(others) {
             *mine |= others;
         }
         true
@@ -58,7 +100,7 @@ impl StreamSet {
     /// Whether a stream is in it.
     #[must_use]
     pub fn contains(&self, stream: StreamIndex) -> bool {
-        self.words
+        self.words()
             .get(stream / 64)
             .is_some_and(|word| word >> (stream % 64) & 1 != 0)
     }
@@ -66,34 +108,28 @@ impl StreamSet {
     /// Whether the two have a stream in common.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
-        let mut pairs = self.words.iter().zip(other.words.iter());
+        let mut pairs = self.words().iter().zip(other.words());
         pairs.any(|(a, b)| a & b != 0)
     }
 
     /// Whether all streams of this set are in `other`.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        self.words.len() <= other.words.len()
-            && self
-                .words
-                .iter()
-                .zip(other.words.iter())
-                .all(|(a, b)| a & !b == 0)
+        let (mine, others) = (self.words(), other.words());
+        mine.len() <= others.len() && mine.iter().zip(others).all(|(a, b)| a & !b == 0)
     }
 
     /// Whether it has no stream.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.words().is_empty()
     }
 
     /// How many streams it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.words
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum()
+        let ones = self.words().iter().map(|word| word.count_ones() as usize);
+        ones.sum()
     }
 
     /// Those that are in both.
@@ -105,7 +141,7 @@ impl StreamSet {
         if other.is_within(self) {
             return other.clone();
         }
-        let pairs = self.words.iter().zip(other.words.iter());
+        let pairs = self.words().iter().zip(other.words());
         Self::of_words(pairs.map(|(a, b)| a & b).collect())
     }
 
@@ -118,8 +154,8 @@ impl StreamSet {
         if !self.meets(other) {
             return self.clone();
         }
-        let others = other.words.iter().copied().chain(std::iter::repeat(0));
-        let pairs = self.words.iter().zip(others);
+        let others = other.words().iter().copied().chain(std::iter::repeat(0));
+        let pairs = self.words().iter().zip(others);
         Self::of_words(pairs.map(|(a, b)| a & !b).collect())
     }
 
@@ -127,14 +163,16 @@ impl StreamSet {
         while words.last() == Some(&0) {
             words.pop();
         }
-        Self {
-            words: Arc::new(words),
-        }
+        Self(match words[..] {
+            [] => Words::Few(0),
+            [word] => Words::Few(word),
+            _ => Words::Many(Arc::new(words)),
+        })
     }
 
     /// The streams, in order.
     pub fn iter(&self) -> impl Iterator<Item = StreamIndex> + '_ {
-        ones(&self.words)
+        ones(self.words())
     }
 }
 

@@ -15,7 +15,6 @@ mod rows;
 mod sites;
 mod tests_of;
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +23,7 @@ use std::time::SystemTime;
 
 use addr2line::Loader;
 use names::Names;
+use rustc_hash::FxHashMap;
 
 use crate::trace::BuildId;
 pub use elf::ElfError;
@@ -221,8 +221,8 @@ impl Image {
         Ok(Symbolizer {
             image: self,
             loader: self.debug.as_ref().map(open).transpose()?,
-            texts: HashMap::new(),
-            files: HashMap::new(),
+            texts: FxHashMap::default(),
+            files: FxHashMap::default(),
         })
     }
 
@@ -247,9 +247,9 @@ pub struct Symbolizer<'a> {
     image: &'a Image,
     loader: Option<Loader>,
     /// Names, each once.
-    texts: HashMap<Box<str>, Arc<str>>,
+    texts: FxHashMap<Box<str>, Arc<str>>,
     /// Paths, each once, by their text.
-    files: HashMap<Box<str>, Arc<OsStr>>,
+    files: FxHashMap<Box<str>, Arc<OsStr>>,
 }
 
 impl Symbolizer<'_> {
@@ -311,7 +311,7 @@ impl Symbolizer<'_> {
     }
 }
 
-fn shared<T: ?Sized>(texts: &mut HashMap<Box<str>, Arc<T>>, text: &str) -> Arc<T>
+fn shared<T: ?Sized>(texts: &mut FxHashMap<Box<str>, Arc<T>>, text: &str) -> Arc<T>
 where
     str: AsRef<T>,
     Arc<T>: for<'a> From<&'a T>,
