@@ -6,7 +6,8 @@
 const $ = (q, at = document) => at.querySelector(q);
 const $$ = (q, at = document) => [...at.querySelectorAll(q)];
 const esc = s => String(s).replace(/[&<>"']/g, c => ({'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;'}[c]));
-const num = n => n.toLocaleString('en-US');
+const digits = new Intl.NumberFormat('en-US');
+const num = n => digits.format(n);
 const many = (n, one) => num(n) + ' ' + one + (n === 1 ? '' : 's');
 const MISSED = 0, RAN = 1, UNKNOWN = 2, ELSEWHERE = 3;
 const SIGN = ['−', '+', '?', ''], CLASS = ['m', 'r', 'u', 'e'], WORD = ['did not run', 'ran', 'unknown', 'ran elsewhere'];
@@ -330,16 +331,20 @@ function leaf(f, level, name) {
   const functions = f.functions().filter(n => n.sum.fa && !(settings.hide && n.sum.fr && full(n.sum)));
   for (const fn of order(functions)) rows.push({node: fn, level: level + 1, name: fn.name, leaf: true, href: link({file: f.path, line: fn.line})});
 }
-// Functions of a file with the sums of their lines.
+// Functions of a file with the sums of their lines, which are sorted.
 function inner(data, file) {
+  const from = line => {
+    let low = 0, high = data.lines.length;
+    while (low < high) { const mid = low + high >> 1; if (data.lines[mid][0] < line) low = mid + 1; else high = mid; }
+    return low;
+  };
   return data.f.map(([name, first, last, pair, count]) => {
     const s = blank(), is = seen[pair];
     s.partial = !file.c || now.only;
     s.fa = is === RAN || (is === MISSED || is === UNKNOWN) && !s.partial ? 1 : 0;
     s.fr = is === RAN ? 1 : 0;
-    for (const [line, p] of data.lines) {
-      if (line < first || line > last) continue;
-      const l = seen[p];
+    for (let i = from(first); i < data.lines.length && data.lines[i][0] <= last; i++) {
+      const l = seen[data.lines[i][1]];
       if (l === RAN) s.lr++; else if (l === UNKNOWN) s.un++;
       if (l === RAN || (l === MISSED || l === UNKNOWN) && !s.partial) s.la++;
     }
@@ -580,7 +585,14 @@ function map() {
   const draw = canvas.getContext('2d'), colour = [style.getPropertyValue('--m'), style.getPropertyValue('--r'), style.getPropertyValue('--u')];
   for (const kind of [RAN, UNKNOWN, MISSED]) {
     draw.fillStyle = colour[kind];
-    for (const [line, has] of open.of) if (has.is === kind) draw.fillRect(kind === RAN ? 8 : kind === UNKNOWN ? 5 : 0, (line - 1) * height / open.last, kind === MISSED ? 12 : 4, Math.max(1.5, height / open.last));
+    // Lines of one row of the screen look as one does.
+    let drawn = -1;
+    for (const [line, has] of open.of) {
+      const y = (line - 1) * height / open.last;
+      if (has.is !== kind || y < drawn + 0.5) continue;
+      drawn = y;
+      draw.fillRect(kind === RAN ? 8 : kind === UNKNOWN ? 5 : 0, y, kind === MISSED ? 12 : 4, Math.max(1.5, height / open.last));
+    }
   }
   canvas.onclick = e => show(Math.max(1, Math.ceil(e.offsetY / height * open.last)), true);
 }
