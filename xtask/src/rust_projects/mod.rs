@@ -25,6 +25,9 @@ pub struct Args {
     /// Print this many lines of each kind of difference that nothing explains
     #[arg(long, value_name = "N", default_value_t = 20)]
     show: usize,
+    /// Only unpack the workspaces, and print their folders
+    #[arg(long)]
+    fetch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -42,9 +45,20 @@ enum Name {
 /// # Errors
 /// A project cannot be fetched, built or run, or what is reported is not what ran.
 pub fn run(args: &Args) -> Result<(), Error> {
+    let wanted = |name| args.projects.is_empty() || args.projects.contains(&name);
+    let workspaces = [
+        (Name::Regex, workspace::REGEX),
+        (Name::Arrow, workspace::ARROW),
+    ];
+    let workspaces = workspaces.into_iter().filter(|(name, _)| wanted(*name));
+    if args.fetch {
+        for (_, workspace) in workspaces {
+            println!("{}", workspace.unpacked()?.1.display());
+        }
+        return Ok(());
+    }
     // Each test of a documentation is a program of its own, whose debug information is read.
     let cargo_rkcov = demo::build_command("cargo-rkcov", "release")?;
-    let wanted = |name| args.projects.is_empty() || args.projects.contains(&name);
     if wanted(Name::MiniRedis) {
         mini_redis::run(&cargo_rkcov)?;
     }
@@ -52,13 +66,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         write: args.write,
         show: args.show,
     };
-    for (name, workspace) in [
-        (Name::Regex, workspace::REGEX),
-        (Name::Arrow, workspace::ARROW),
-    ] {
-        if wanted(name) {
-            workspace.run(&cargo_rkcov, &comparison)?;
-        }
+    for (_, workspace) in workspaces {
+        workspace.run(&cargo_rkcov, &comparison)?;
     }
     Ok(())
 }

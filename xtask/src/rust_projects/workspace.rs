@@ -81,7 +81,12 @@ pub(super) struct Wanted {
 
 impl Workspace {
     pub(super) fn run(&self, cargo_rkcov: &Path, wanted: &Wanted) -> Result<(), Error> {
-        let project = self.unpacked(cargo_rkcov)?;
+        let (source, folder) = self.unpacked()?;
+        let project = Project {
+            cargo_rkcov: cargo_rkcov.to_owned(),
+            source,
+            folder,
+        };
         let lines = count_lines(&project.folder)?;
         println!("{lines} lines of Rust");
         if lines < LEAST_LINES {
@@ -142,9 +147,9 @@ impl Workspace {
         }
     }
 
-    /// The packages as they came, and in the root's manifest the lines of its repository that make
-    /// them a workspace.
-    fn unpacked(&self, cargo_rkcov: &Path) -> Result<Project, Error> {
+    /// The folder of the root's package as it came, and that of all packages, with the lines of the
+    /// repository in the root's manifest that make them a workspace.
+    pub(super) fn unpacked(&self) -> Result<(PathBuf, PathBuf), Error> {
         let source = sources::crates_io(self.root.0, self.root.1)?;
         let folder = work_dir("rust-projects").join(self.name);
         if !folder.is_dir() {
@@ -163,11 +168,7 @@ impl Workspace {
             fs::write(partial.join("Cargo.toml"), manifest)?;
             fs::rename(&partial, &folder)?;
         }
-        Ok(Project {
-            cargo_rkcov: cargo_rkcov.to_owned(),
-            source,
-            folder,
-        })
+        Ok((source, folder))
     }
 
     /// What both halves say to `cargo test`.

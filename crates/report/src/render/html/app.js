@@ -430,8 +430,8 @@ function people() {
   const count = new Float64Array(ix.pairs.length / 2);
   ix.files.forEach(f => { for (let i = 0; i < f.l.length; i += 2) count[f.l[i]] += f.l[i + 1]; });
   count.forEach((n, pair) => {
-    const at = new Set(members(ran(pair)).map(i => mine[i]));
-    at.forEach(g => { list[g].lines += n; if (at.size === 1) list[g].only += n; });
+    const all = members(ran(pair)), known = recorded(ran(pair)), at = new Set(known.map(i => mine[i]));
+    at.forEach(g => { list[g].lines += n; if (at.size === 1 && all.length === known.length) list[g].only += n; });
   });
   list.sort((a, b) => b.lines - a.lines);
   const most = Math.max(1, list[0].lines), cut = settings.people ? list.length : 8;
@@ -566,8 +566,9 @@ const changes = line => {
 };
 function neighbour(by) {
   const list = rowsOfFiles();
-  const i = list.indexOf(open ? open.path : null);
-  const to = list[open ? i + by : by > 0 ? 0 : list.length - 1];
+  // Not `open`: the file that was asked for last may still be loading.
+  const here = now.file !== null && now.file.startsWith(base) ? now.file.slice(base.length) : now.file;
+  const to = list[here !== null ? list.indexOf(here) + by : by > 0 ? 0 : list.length - 1];
   if (to) go({file: to}); else say('no more files');
 }
 function rowsOfFiles() {
