@@ -4,6 +4,7 @@
 //! [`Coverage::new`] turns traces into this model. Renderers, and whatever else wants to know what
 //! ran (an editor, a test runner), take it from here; nothing here knows how it will be shown.
 
+mod alarms;
 mod comparisons;
 mod gather;
 mod guards;
@@ -30,6 +31,7 @@ use crate::sources::Filter;
 use crate::trace::{
     BuildId, Context, Drops, Info, Loss, Mode, Process, Scope, Stream, StreamInfo, Trace,
 };
+pub use alarms::Alarm;
 pub use comparisons::{Operands, Pair};
 pub(crate) use gather::{ImageKey, Places};
 pub(crate) use guards::Guards;

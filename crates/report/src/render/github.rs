@@ -108,7 +108,7 @@ pub(super) fn share(totals: Totals) -> String {
 pub fn markdown(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
     let root = root(view);
     writeln!(to, "### Coverage: {}\n", sentence(view))?;
-    let alarms = super::text::alarms(view);
+    let alarms = super::alarms::alarms(view);
     for alarm in &alarms {
         writeln!(to, "> {}\n", cell(alarm))?;
     }

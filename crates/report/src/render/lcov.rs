@@ -54,7 +54,7 @@ fn losses(view: &View<'_>, to: &mut dyn Write) -> io::Result<()> {
     for loss in view.coverage.losses(&view.selection) {
         writeln!(to, "# rkcov: {}", harmless(&loss.to_string()))?;
     }
-    if let Some(excluded) = super::text::excluded(view) {
+    if let Some(excluded) = super::alarms::excluded(view) {
         writeln!(to, "# rkcov: {excluded}")?;
     }
     Ok(())

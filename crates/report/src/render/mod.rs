@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports: what a view or a trace looks like to people and to other tools.
 
+mod alarms;
 mod badge;
 mod cobertura;
 mod diff;

@@ -16,8 +16,10 @@
 
 mod ahead;
 mod callees;
+mod dominators;
 mod graph;
 mod held;
+mod possible;
 mod x86;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,8 +31,9 @@ use rayon::prelude::*;
 use super::elf::{ElfFile, Function};
 pub(crate) use ahead::{Ahead, Position, Site};
 use callees::{Callee, Callees};
-use graph::{Graph, Marks, Possible, Records};
-pub(crate) use graph::{Shortcut, Weight};
+use graph::Graph;
+use possible::{Marks, Possible, Records};
+pub(crate) use possible::{Shortcut, Weight};
 use x86::{Branch, Plain, Scan};
 
 /// The instrumented code of an image.

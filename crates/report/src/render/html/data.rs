@@ -12,8 +12,8 @@ use std::path::Path;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use super::super::alarms::{alarms, excluded};
 use super::super::style::{self, number, plural};
-use super::super::text::{alarms, excluded};
 use super::super::tree::crate_of;
 use crate::coverage::{Coverage, Hits, Selection, SourceFile, StreamSet, StreamSummary, View};
 use crate::sources::{Filter, Verdict};
