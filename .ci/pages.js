@@ -28,6 +28,7 @@ const SUBJECTS = [
     file: 'regex-automata/src/nfa/thompson/compiler.rs',
     search: [['unicodeclassreverse', 'regex_automata::nfa::thompson::compiler::Compiler::c_unicode_class_reverse_with_suffix'], ['literaltrie', /literal_trie/]],
     parts: [],
+    short: ['regex_automata::nfa::thompson::compiler::Compiler::c_concat', 'Compiler::c_concat'],
     contexts: [['hir::literal', 'regex-literal.json'], ['nfa::thompson', 'regex-thompson.json']],
     folders: 8,
     looks: [['light', 1360], ['dark', 1360], ['dark', 390]],
@@ -123,6 +124,7 @@ async function main() {
       const signs = await page.$$eval('.l', rows => rows.map(r => [Number(r.id.slice(1)), r.className]).filter(([, c]) => / [rmu]/.test(c)).map(([l, c]) => l + c.trim().slice(1)));
       const expect = [...file.lines.map(l => [l.line, l.count ? ' r' : ' m']), ...file.unknown.map(l => [l, ' u'])].sort((a, b) => a[0] - b[0]).map(([l, c]) => l + c);
       assert.deepStrictEqual(signs, expect);
+      if (subject.short) assert.strictEqual(await text(page, 'a[title="' + subject.short[0] + '"] .fname'), subject.short[1]);
       await done(page);
     });
     await check(name('tree, by hand and by keys'), async () => {

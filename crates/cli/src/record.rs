@@ -120,19 +120,24 @@ pub enum Found {
     Strangers,
 }
 
-/// Runs `command` and writes the trace file `output`. `directory` is what the paths in reports are
-/// relative to. Of the `programs` all is in the report, although none of them may have run.
+/// Runs `command`, which is shown as `typed`, and writes the trace file `output`. `directory` is what the paths
+/// in reports are relative to. Of the `programs` all is in the report, although none of them may have run.
 ///
 /// # Errors
 /// The program cannot be started, or the trace cannot be written.
 pub fn record(
     command: &mut Command,
+    typed: Vec<OsString>,
     what: What,
     output: &Path,
     directory: PathBuf,
     programs: &[PathBuf],
 ) -> Result<Recorded, Error> {
-    record_work(command, &Work::default(), what, output, directory, programs)
+    let work = Work {
+        typed: Some(typed),
+        ..Work::default()
+    };
+    record_work(command, &work, what, output, directory, programs)
 }
 
 /// How a program's work is named.
@@ -140,6 +145,8 @@ pub fn record(
 pub struct Work {
     /// All that is in no other context is in one of this name.
     pub context: Option<OsString>,
+    /// What is shown as the command line, if it is another one.
+    pub typed: Option<Vec<OsString>>,
     /// The program is run for each of these.
     pub inputs: Option<Vec<OsString>>,
 }
@@ -162,7 +169,7 @@ pub fn record_work(
         source,
     };
     let mut info = Info::new(collect::mode_of(what.mode.recording()));
-    info.command = each::shown(command);
+    info.command = work.typed.clone().unwrap_or_else(|| each::shown(command));
     info.directory = directory;
     let mut writer = Writer::create(output, &info).map_err(|source| match output.parent() {
         Some(folder) if source.kind() == io::ErrorKind::NotFound && !folder.exists() => {

@@ -53,6 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let work = Work {
         context: args.context.clone(),
         inputs: args.each.all()?,
+        typed: None,
     };
     let recorded = record_work(&mut command, &work, args.what, &output, directory, &[])?;
     say(summary(args, &output, &recorded).trim_end());

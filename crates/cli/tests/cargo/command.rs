@@ -40,7 +40,11 @@ fn one_run_has_several_reports() {
 
     let output = project.run("run --format json --format lcov=out.info");
     let json = String::from_utf8(output.stdout.clone()).unwrap();
-    assert!(json.starts_with('{'), "{json}");
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let typed = "cargo rkcov run --format json --format lcov=out.info";
+    let shown = report["runs"][0]["command"].as_array().unwrap();
+    let shown: Vec<&str> = shown.iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(shown.join(" "), typed);
     assert!(said(&output).contains("said"), "{}", said(&output));
 }
 

@@ -109,6 +109,10 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     if args.get(1).is_some_and(|arg| arg == "rkcov") {
         args.remove(1);
     }
+    let typed: Vec<OsString> = ["cargo".into(), "rkcov".into()]
+        .into_iter()
+        .chain(args.iter().skip(1).cloned())
+        .collect();
     let cli = command();
     let name = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     let alone = ALONE.contains(&name);
@@ -138,10 +142,10 @@ fn run(mut args: Vec<OsString>) -> Result<ExitCode, Error> {
     let done = match command {
         Sub::Build(args) => build(&args),
         Sub::Env(args) => print_variables(&args),
-        Sub::Run(args) => collect("run", with_format(*args)),
-        Sub::Test(args) => collect("test", with_format((*args).into())),
-        Sub::Bench(args) => collect("bench", with_format(*args)),
-        Sub::Nextest(args) => collect("nextest", with_format((*args).into())),
+        Sub::Run(args) => collect("run", typed, with_format(*args)),
+        Sub::Test(args) => collect("test", typed, with_format((*args).into())),
+        Sub::Bench(args) => collect("bench", typed, with_format(*args)),
+        Sub::Nextest(args) => collect("nextest", typed, with_format((*args).into())),
         Sub::Report(again) => {
             let Again {
                 packages,
@@ -263,7 +267,9 @@ fn print_variables(args: &Build) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn collect(subcommand: &str, mut args: Collect) -> Result<ExitCode, Error> {
+/// Runs cargo's subcommand and reports. `typed` is our command line: cargo's own has options that nobody
+/// typed.
+fn collect(subcommand: &str, typed: Vec<OsString>, mut args: Collect) -> Result<ExitCode, Error> {
     let mut words = vec![subcommand];
     if subcommand == "nextest" {
         words.push("run");
@@ -312,6 +318,7 @@ fn collect(subcommand: &str, mut args: Collect) -> Result<ExitCode, Error> {
     }
     let recorded = record(
         &mut cargo,
+        typed,
         args.what,
         trace,
         place.project.workspace_root.clone(),

@@ -444,6 +444,19 @@ function people() {
 }
 
 // ---- a file
+// The functions of a file share the path of its module, or of most of it. Without it they can be told apart in a narrow
+// list.
+function shortened(all) {
+  const paths = all.filter(name => !name.startsWith('<')).map(name => name.replace(/[<(].*/, '').split('::').slice(0, -1));
+  let shared = paths.length ? paths[0] : [];
+  for (const path of paths) {
+    const end = shared.findIndex((part, i) => part !== path[i]);
+    if (end >= 0) shared = shared.slice(0, end);
+  }
+  if (!shared.length) return name => name;
+  const prefix = new RegExp('(^|[^\\w:])' + shared.join('::').replace(/[^\w:]/g, '\\$&') + '::', 'g');
+  return name => name.replace(prefix, '$1');
+}
 const KEYWORDS = new Set(('auto break case const continue default do else enum extern for goto if inline register restrict return sizeof static struct switch typedef union volatile while ' +
   'asm class constexpr delete explicit friend namespace new noexcept nullptr operator private protected public template this throw try catch typename using virtual override final ' +
   'as async await crate dyn fn impl in let loop match mod move mut pub ref self Self super trait type unsafe use where true false NULL ' +
@@ -481,7 +494,8 @@ function source(at, data) {
   open = {at, data, of, text, last, path, functions, line: 0, chunks: []};
   const counts = ix.mode === 'trace' && now.who === null && !now.only, people = ix.who.length > 1;
   const crumbs = path.split('/');
-  const list = functions.map(f => '<li><a href="' + esc(link({file: path, line: f.line})) + '"><span class="fs ' + CLASS[f.is] + '" aria-hidden="true">' + (SIGN[f.is] || '·') + '</span><span class="fname">' + esc(f.name) +
+  const short = shortened(functions.map(f => f.name));
+  const list = functions.map(f => '<li><a title="' + esc(f.name) + '" href="' + esc(link({file: path, line: f.line})) + '"><span class="fs ' + CLASS[f.is] + '" aria-hidden="true">' + (SIGN[f.is] || '·') + '</span><span class="fname">' + esc(short(f.name)) +
     '</span><span class="quiet">, ' + WORD[f.is] + '</span>' + '<span class="n">' + ratio(f.sum.lr, f.sum.la, f.sum.partial) + '</span></a></li>').join('');
   $('#main').innerHTML = '<div class="filehead"><nav aria-label="Path"><a href="' + esc(link({file: null})) + '">all files</a> <span class="of">/</span> ' +
     crumbs.slice(0, -1).map(c => '<span class="of">' + esc(c) + ' /</span> ').join('') + '<h1>' + esc(crumbs[crumbs.length - 1]) + '</h1></nav>' +

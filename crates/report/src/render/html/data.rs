@@ -6,6 +6,7 @@
 //! say the sums for any choice of streams.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -230,14 +231,18 @@ fn title(view: &View<'_>) -> String {
     let coverage = view.coverage;
     match coverage.runs.as_slice() {
         [run] => match run.info.command.first() {
-            Some(program) => {
-                let name = Path::new(program).file_name().unwrap_or(program);
-                name.to_string_lossy().into_owned()
-            }
+            // A project has the name of its folder.
+            Some(program) if program == "cargo" => file_name(run.info.directory.as_os_str()),
+            Some(program) => file_name(program),
             None => run.name.clone(),
         },
         runs => plural(runs.len() as u64, "trace"),
     }
+}
+
+fn file_name(path: &OsStr) -> String {
+    let name = Path::new(path).file_name().unwrap_or(path);
+    name.to_string_lossy().into_owned()
 }
 
 fn run(run: &crate::coverage::Run) -> Run {
