@@ -39,7 +39,35 @@ pub struct Line {
 /// Results of one host, by case.
 pub type Results = BTreeMap<String, Verdict>;
 
-/// Results as lines, in the order of their cases.
+/// Characters of a reason that lines have of each of its ends. It may name all words of a buffer.
+const END: usize = 200;
+
+/// A reason, without its middle if it is long.
+fn brief(why: &str) -> String {
+    let long = why.chars().count();
+    if long <= 2 * END {
+        return why.to_owned();
+    }
+    let first: String = why.chars().take(END).collect();
+    let last: String = why.chars().skip(long - END).collect();
+    format!("{first} … {last}")
+}
+
+impl Verdict {
+    /// The same, with a short reason.
+    fn brief(&self) -> Self {
+        match self {
+            Self::Pass => Self::Pass,
+            Self::Short(why) => Self::Short(brief(why)),
+            Self::Differs(why) => Self::Differs(brief(why)),
+            Self::Harms(why) => Self::Harms(brief(why)),
+            Self::Fail(why) => Self::Fail(brief(why)),
+            Self::Skip(why) => Self::Skip(brief(why)),
+        }
+    }
+}
+
+/// Results as lines, in the order of their cases. Of long reasons they have the ends only.
 #[must_use]
 pub fn print(host: &str, results: &Results) -> String {
     let mut text = String::new();
@@ -47,7 +75,7 @@ pub fn print(host: &str, results: &Results) -> String {
         let line = Line {
             host: host.into(),
             case: case.clone(),
-            verdict: verdict.clone(),
+            verdict: verdict.brief(),
         };
         // A map of strings is always JSON.
         let _ = writeln!(text, "{}", serde_json::to_string(&line).unwrap_or_default());
@@ -74,6 +102,15 @@ pub fn parse(text: &str) -> BTreeMap<String, Results> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_reason_keeps_its_ends() {
+        let why = format!("m0: recorded [{}], not [0 1]", "0x1 ".repeat(10_000));
+        let kept = brief(&why);
+        assert!(kept.starts_with("m0: recorded [0x1 ") && kept.ends_with("], not [0 1]"));
+        assert_eq!(kept.chars().count(), 2 * END + 3);
+        assert_eq!(brief(&kept[..300]), kept[..300]);
+    }
 
     #[test]
     fn lines_are_read_as_they_were_printed_and_others_skipped() {

@@ -16,7 +16,7 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use rkcov_abi::{ioctl, Command};
+use rkcov_abi::ioctl;
 use rkcov_conformance::bytes;
 use rkcov_model::host::Site;
 use rkcov_model::{
@@ -396,19 +396,8 @@ impl Process {
             }
             Act::Ioctl(name, call) | Act::Ioctl32(name, call) => {
                 let (fd, _) = file(name)?;
-                let init = match act {
-                    Act::Ioctl32(..) => ioctl::KCOV_INIT_TRACE_32,
-                    _ => ioctl::KCOV_INIT_TRACE,
-                };
-                let (number, argument) = match call {
-                    Call::Init(words) => (init, *words),
-                    Call::Enable(mode) => (Command::Enable.number(), *mode),
-                    Call::Disable(arg) => (Command::Disable.number(), *arg),
-                    Call::Remote(call) => (Command::RemoteEnable.number(), lay_out(call)),
-                    Call::Unique(words) => (Command::UniqueEnable.number(), *words),
-                    Call::Reset(arg) => (Command::ResetTrace.number(), *arg),
-                    Call::Raw { number, arg } => (*number, *arg),
-                };
+                let of_32_bits = matches!(act, Act::Ioctl32(..));
+                let (number, argument) = call.request(of_32_bits, lay_out);
                 self.call(task, Word::Ioctl(fd, number, argument))?;
                 if matches!(number, ioctl::KCOV_INIT_TRACE | ioctl::KCOV_INIT_TRACE_32) {
                     self.files.insert(*name, (fd, argument as usize));

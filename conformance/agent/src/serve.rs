@@ -365,26 +365,26 @@ impl<D: Device> Agent<D> {
         let Some(fd) = self.fd(file) else {
             return Ok(Outcome::Absent);
         };
-        let (number, arg) = match call {
-            Call::Init(words) => (ioctl::KCOV_INIT_TRACE, *words),
-            Call::Enable(mode) => (ioctl::KCOV_ENABLE, *mode),
-            Call::Disable(arg) => (ioctl::KCOV_DISABLE, *arg),
-            Call::Remote(call) => {
-                let argument = Argument::new(call).map_err(Trouble::Broken)?;
-                let address = argument.address();
-                let remote = || ioctl(fd, ioctl::KCOV_REMOTE_ENABLE, address);
-                return match call.then {
-                    None => Ok(outcome(self.failing(remote)??)),
-                    Some(then) => race(call, then, &argument, remote, || {
-                        ioctl(fd, ioctl::KCOV_DISABLE, 0)
-                    }),
-                };
-            }
-            Call::Unique(words) => (ioctl::KCOV_UNIQUE_ENABLE, *words),
-            Call::Reset(arg) => (ioctl::KCOV_RESET_TRACE, *arg),
-            Call::Raw { number, arg } => (*number, *arg),
+        let argument = match call {
+            Call::Remote(call) => Some(Argument::new(call).map_err(Trouble::Broken)?),
+            _ => None,
         };
-        Ok(outcome(self.failing(|| ioctl(fd, number, arg as usize))??))
+        let address = argument.as_ref().map_or(0, Argument::address);
+        let (number, arg) = call.request(false, |_| address as u64);
+        let ask = || ioctl(fd, number, arg as usize);
+        match (call, &argument) {
+            (
+                Call::Remote(
+                    call @ RemoteCall {
+                        then: Some(then), ..
+                    },
+                ),
+                Some(argument),
+            ) => race(call, *then, argument, ask, || {
+                ioctl(fd, ioctl::KCOV_DISABLE, 0)
+            }),
+            _ => Ok(outcome(self.failing(ask)??)),
+        }
     }
 
     /// Does something, with the allocation failing that was asked for.

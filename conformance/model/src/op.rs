@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use rkcov_abi::{Command, RemoteArg};
+use rkcov_abi::{ioctl, Command, RemoteArg};
 
 use crate::host::{Need, Outcome};
 
@@ -236,6 +236,25 @@ impl Call {
             Self::Reset(_) => Command::ResetTrace,
             Self::Raw { .. } => return None,
         })
+    }
+
+    /// The number and the argument of the `ioctl()`, by a client of 32 bits or another. `remote` puts the argument
+    /// of `KCOV_REMOTE_ENABLE` into memory, and answers where it is.
+    pub fn request(&self, of_32_bits: bool, remote: impl FnOnce(&RemoteCall) -> u64) -> (u32, u64) {
+        let argument = match self {
+            Self::Raw { number, arg } => return (*number, *arg),
+            Self::Remote(call) => remote(call),
+            Self::Init(argument)
+            | Self::Enable(argument)
+            | Self::Disable(argument)
+            | Self::Unique(argument)
+            | Self::Reset(argument) => *argument,
+        };
+        let number = match self.command() {
+            Some(Command::InitTrace) if of_32_bits => ioctl::KCOV_INIT_TRACE_32,
+            command => command.map_or(0, Command::number),
+        };
+        (number, argument)
     }
 }
 

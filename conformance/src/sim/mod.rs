@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::mem::{size_of, MaybeUninit};
 use std::ptr;
 
-use rkcov_abi::{ioctl, CmpType, Command, Comparison, Errno, RemoteArg};
+use rkcov_abi::{CmpType, Comparison, Errno, RemoteArg};
 use rkcov_core::append::{append_cmp, append_pc, append_unique, Appended};
 use rkcov_core::hot::{MODE_BITS, SOFTIRQ};
 use rkcov_core::sync::{Ordering, Word};
@@ -349,23 +349,10 @@ impl<K: Kind> Simulated<K> {
 
     fn call(&self, player: &Player<K>, opened: &Opened<K>, call: &Call, as32: bool) -> Outcome {
         self.machine().state().opener = opened.number;
-        let init = if as32 {
-            ioctl::KCOV_INIT_TRACE_32
-        } else {
-            ioctl::KCOV_INIT_TRACE
-        };
-        let (number, argument) = match call {
-            Call::Init(words) => (init, *words),
-            Call::Enable(mode) => (Command::Enable.number(), *mode),
-            Call::Disable(arg) => (Command::Disable.number(), *arg),
-            Call::Remote(call) => {
-                self.machine().state().argument = lay_out(call);
-                (Command::RemoteEnable.number(), ARGUMENT as u64)
-            }
-            Call::Unique(words) => (Command::UniqueEnable.number(), *words),
-            Call::Reset(arg) => (Command::ResetTrace.number(), *arg),
-            Call::Raw { number, arg } => (*number, *arg),
-        };
+        let (number, argument) = call.request(as32, |call| {
+            self.machine().state().argument = lay_out(call);
+            ARGUMENT as u64
+        });
         let answer = self
             .kcov
             .ioctl(&opened.descriptor, &player.task, number, argument as usize);
