@@ -11,6 +11,7 @@ mod per_test;
 mod plots;
 mod programs;
 mod questions;
+mod reports;
 mod rows;
 mod sections;
 mod subjects;
@@ -33,7 +34,7 @@ struct Args {
     /// How often SQLite is compiled in each way
     #[arg(long, default_value_t = 3)]
     compiles: usize,
-    /// Only this bench (programs, trace, threads, sites, sections, callbacks, per-test, instructions, compile,
+    /// Only this bench (programs, trace, threads, sites, sections, callbacks, per-test, reports, instructions, compile,
     /// questions), or programs in it: BENCH/NAME. Their rows take the place of the old ones of the same names
     #[arg(long)]
     only: Vec<String>,
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 /// The benches, by name: those that are run in rounds, and what is measured then.
-const ROUNDS: [(&str, Candidates); 7] = [
+const ROUNDS: [(&str, Candidates); 8] = [
     ("programs", benches::whole_programs),
     ("trace", benches::traces),
     ("threads", benches::threads),
@@ -61,6 +62,7 @@ const ROUNDS: [(&str, Candidates); 7] = [
     ("sections", sections::candidates),
     ("callbacks", callbacks::candidates),
     ("per-test", per_test::candidates),
+    ("reports", reports::candidates),
 ];
 
 type Candidates = fn(&Bench, &dyn Fn(&str) -> bool) -> Result<Vec<Candidate>, Error>;

@@ -29,7 +29,7 @@ const OF_PER_TEST: [(&str, &str, Table); 3] = [
     ("questions", "questions", tables::questions),
 ];
 
-const OF_PERFORMANCE: [(&str, &str, Table); 13] = [
+const OF_PERFORMANCE: [(&str, &str, Table); 15] = [
     ("programs", "programs", tables::programs),
     (
         "programs from start to end",
@@ -46,6 +46,8 @@ const OF_PERFORMANCE: [(&str, &str, Table); 13] = [
     ("compile", "compile", tables::compile),
     ("sections", "sections", tables::sections),
     ("callbacks", "callbacks", tables::callbacks),
+    ("addresses", "reports", tables::addresses),
+    ("reports", "reports", tables::reports),
     ("sites", "sites", |rows| format!("{}.\n", rows.machine)),
 ];
 

@@ -179,6 +179,18 @@ impl Rows {
         programs
     }
 
+    /// The variants of a program, in the order in which they were measured.
+    #[must_use]
+    pub(crate) fn variants(&self, program: &str) -> Vec<&str> {
+        let mut variants: Vec<&str> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.program == program) {
+            if !variants.contains(&row.variant.as_str()) {
+                variants.push(&row.variant);
+            }
+        }
+        variants
+    }
+
     /// One figure of a variant in each round.
     #[must_use]
     pub(crate) fn of(

@@ -2,6 +2,7 @@
 //! The tables of the pages, made from the raw rows and nothing else.
 
 use crate::benches::THREADS;
+use crate::reports;
 use crate::rows::{Rows, Spent};
 use crate::sections;
 use std::fmt::Write;
@@ -464,9 +465,76 @@ pub(crate) fn questions(rows: &Rows) -> String {
     text
 }
 
+/// Looking addresses up.
+pub(crate) fn addresses(rows: &Rows) -> String {
+    let of = [
+        (reports::ALL, "all sites"),
+        (reports::SOME, "a tenth of them"),
+    ];
+    let mut text = spent("addresses", "by", rows, &of);
+    foot(&mut text, rows);
+    text
+}
+
+/// Whole reports.
+pub(crate) fn reports(rows: &Rows) -> String {
+    let of = [
+        (reports::KERNEL, "the kernel"),
+        (reports::GENERATED, "1,000,000 sites"),
+    ];
+    spent("of", "format", rows, &of)
+}
+
+/// What each variant of these programs took.
+fn spent(program: &str, variant: &str, rows: &Rows, of: &[(&str, &str)]) -> String {
+    let mut text = head(&[
+        program,
+        variant,
+        "processor time, s",
+        "start to end, s",
+        "MiB at its peak",
+    ]);
+    for (program, name) in of {
+        for variant in rows.variants(program) {
+            let figures = |figure: Figure, unit: f64| {
+                let found = rows.quartiles(program, variant, figure);
+                found.map(|figures| figures.map(|figure| figure / unit))
+            };
+            let seconds = |figure| match figures(figure, 1e9) {
+                Some([low, median, high]) => format!("**{median:.2}** ({low:.2}-{high:.2})"),
+                None => String::new(),
+            };
+            let memory = figures(kib, 1024.0).map_or(String::new(), |mib| format!("{:.0}", mib[1]));
+            let cells = [
+                (*name).to_owned(),
+                variant.to_owned(),
+                seconds(work),
+                seconds(wall),
+                memory,
+            ];
+            row(&mut text, &cells);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_are_told_in_seconds_and_mebibytes() {
+        let mut rows = Rows::default();
+        let spent = Spent::parse("1500000000 500000000 1250000000 2048").unwrap();
+        rows.push(0, reports::KERNEL, "json", spent);
+        assert!(
+            reports(&rows).ends_with(
+                "| the kernel | json | **2.00** (2.00-2.00) | **1.25** (1.25-1.25) | 2 |\n"
+            ),
+            "{}",
+            reports(&rows)
+        );
+    }
 
     #[test]
     fn a_table_has_a_row_for_what_was_measured() {

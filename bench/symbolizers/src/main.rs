@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looks addresses up, as `addr2line -fi` does, by one of several libraries.
+//!
+//! `rkcov-bench-symbolizers LIBRARY FILE < ADDRESSES` prints of each address the functions that it is in,
+//! innermost first, and of each function its file and line.
+
+use blazesym::symbolize::{self, source, Input, Symbolized};
+use rayon::prelude::*;
+use rkcov_report::image::{build_id_of, Image, Search};
+use std::error::Error;
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, library, file] = &arguments[..] else {
+        return Err("LIBRARY FILE < ADDRESSES".into());
+    };
+    let mut list = String::new();
+    io::stdin().read_to_string(&mut list)?;
+    let number = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16);
+    let addresses: Vec<u64> = list
+        .split_whitespace()
+        .map(number)
+        .collect::<std::result::Result<_, _>>()?;
+    let file = Path::new(file);
+    match &library[..] {
+        "rkcov" => by_rkcov(file, &addresses),
+        "addr2line" => by_addr2line(file, &addresses),
+        "blazesym" => by_blazesym(file, &addresses),
+        _ => Err(format!("no library {library}").into()),
+    }
+}
+
+/// As reports do it: portions on all processors.
+fn by_rkcov(file: &Path, addresses: &[u64]) -> Result<()> {
+    let id = build_id_of(file).ok_or("not a linked file")?;
+    let image = Image::find(file, &id, &Search::default());
+    let portion = addresses.len().div_ceil(2 * rayon::current_num_threads());
+    let found: Vec<Vec<u8>> = addresses
+        .par_chunks(portion.max(8192))
+        .map(|addresses| {
+            let mut text = Vec::new();
+            let mut symbolizer = image.symbolizer()?;
+            for address in addresses {
+                for frame in symbolizer.frames(*address) {
+                    let symbol = frame.symbol.as_deref();
+                    print(&mut text, symbol, frame.file.as_deref(), frame.line)?;
+                }
+            }
+            Ok(text)
+        })
+        .collect::<Result<_>>()?;
+    let mut to = io::stdout().lock();
+    Ok(found.iter().try_for_each(|text| to.write_all(text))?)
+}
+
+fn by_addr2line(file: &Path, addresses: &[u64]) -> Result<()> {
+    let wrong = |error: Box<dyn Error>| error.to_string();
+    let loader = addr2line::Loader::new(file).map_err(wrong)?;
+    let mut to = io::BufWriter::new(io::stdout().lock());
+    for address in addresses {
+        let mut frames = loader.find_frames(*address).map_err(wrong)?;
+        while let Some(frame) = frames.next()? {
+            let symbol = frame.function.as_ref().map(|name| name.raw_name());
+            let symbol = symbol.transpose()?;
+            let place = frame.location;
+            let path = place.as_ref().and_then(|place| place.file);
+            let line = place.as_ref().and_then(|place| place.line);
+            print(&mut to, symbol.as_deref(), path.map(OsStr::new), line)?;
+        }
+    }
+    Ok(to.flush()?)
+}
+
+fn by_blazesym(file: &Path, addresses: &[u64]) -> Result<()> {
+    let symbolizer = symbolize::Symbolizer::builder()
+        .enable_demangling(false)
+        .build();
+    let source = source::Source::Elf(source::Elf::new(file));
+    let found = symbolizer.symbolize(&source, Input::VirtOffset(addresses))?;
+    let mut to = io::BufWriter::new(io::stdout().lock());
+    let mut write = |name: &str, place: Option<&symbolize::CodeInfo<'_>>| {
+        let path = place.map(symbolize::CodeInfo::to_path);
+        let path = path.as_deref().map(Path::as_os_str);
+        print(
+            &mut to,
+            Some(name),
+            path,
+            place.and_then(|place| place.line),
+        )
+    };
+    for symbol in &found {
+        let Symbolized::Sym(symbol) = symbol else {
+            continue;
+        };
+        for frame in symbol.inlined.iter().rev() {
+            write(&frame.name, frame.code_info.as_ref())?;
+        }
+        write(&symbol.name, symbol.code_info.as_deref())?;
+    }
+    Ok(to.flush()?)
+}
+
+fn print(
+    to: &mut impl Write,
+    symbol: Option<&str>,
+    path: Option<&OsStr>,
+    line: Option<u32>,
+) -> io::Result<()> {
+    let symbol = symbol.unwrap_or("??");
+    let path = path.map_or("??".into(), OsStr::to_string_lossy);
+    writeln!(to, "{symbol}\n{path}:{}", line.unwrap_or(0))
+}
