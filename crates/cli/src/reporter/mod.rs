@@ -200,15 +200,15 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
         .map(|(name, trace)| Named { name, trace })
         .collect();
     let shown = Shown::new(request.quiet);
-    let coverage = if wanted.iter().all(|wanted| wanted.format.is_of_pcs()) {
+    let covered = if wanted.iter().all(|wanted| wanted.format.is_of_pcs()) {
         None
     } else {
         Some(coverage(request, &named, shown.progress())?)
     };
-    if let Some(coverage) = &coverage {
-        warn_of_filters(&asked, coverage);
+    if let Some(covered) = &covered {
+        warn_of_filters(&asked, &covered.coverage);
     }
-    let reporter = Reporter::new(request, &named, coverage.as_ref())?;
+    let reporter = Reporter::new(request, &named, covered.as_ref())?;
     let mut shown = Some(shown);
     for Wanted { format, path } in &wanted {
         if let Some(folder) = folder(*format, path.as_deref()) {
@@ -317,23 +317,30 @@ fn search(request: &Request) -> Search {
     search
 }
 
+/// What ran, and which sources are shown.
+struct Covered {
+    coverage: Coverage,
+    filter: Filter,
+}
+
 /// What the traces say of sources, under the names that the user gives them.
 fn coverage(
     request: &Request,
     traces: &[Named<'_>],
     progress: &Progress,
-) -> Result<Coverage, Error> {
+) -> Result<Covered, Error> {
     let mut coverage = Coverage::watched(traces, &search(request), progress)?;
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         warn(problem);
     }
+    let filter = filter(request, &coverage);
     if !request.options.no_exclusions {
-        coverage.exclude(&filter(request, &coverage));
+        coverage.exclude(&filter);
     }
     for misplaced in &coverage.excluded.misplaced {
         warn(misplaced);
     }
-    Ok(coverage)
+    Ok(Covered { coverage, filter })
 }
 
 /// Says which patterns no source matches.
@@ -398,7 +405,7 @@ impl<'a> Reporter<'a> {
     fn new(
         request: &'a Request,
         traces: &'a [Named<'a>],
-        coverage: Option<&'a Coverage>,
+        covered: Option<&'a Covered>,
     ) -> Result<Self, Error> {
         let mut reporter = Self {
             request,
@@ -410,27 +417,26 @@ impl<'a> Reporter<'a> {
             filter: Filter::default(),
             changes: None,
         };
-        let Some(coverage) = coverage else {
+        let Some(Covered { coverage, filter }) = covered else {
             return Ok(reporter);
         };
-        let filter = filter(request, coverage);
         let options = &request.options;
         let contexts = options.contexts.selection(coverage)?;
         let selection = together(coverage, contexts, &options.thread, options.exclusive)?;
-        let mut view = View::new(coverage, selection, &filter);
+        let mut view = View::new(coverage, selection, filter);
         if let Some(rev) = &request.options.since {
             let changes = Changes::since(rev)?;
             changes.restrict(&mut view);
             reporter.changes = Some(changes);
         }
         if request.options.by_thread {
-            reporter.threads = view.by_thread(&filter);
+            reporter.threads = view.by_thread(filter);
         }
         if request.options.contexts.by.is_some() {
-            reporter.contexts = Some(Contexts::of(coverage, &filter)?);
+            reporter.contexts = Some(Contexts::of(coverage, filter)?);
         }
         reporter.view = Some(view);
-        reporter.filter = filter;
+        reporter.filter = filter.clone();
         Ok(reporter)
     }
 
