@@ -26,6 +26,7 @@ struct Kcov {
     object: &'static str,
     idle: &'static [bool],
     records: &'static [bool],
+    full: &'static [bool],
 }
 
 const C: Kcov = Kcov {
@@ -34,13 +35,15 @@ const C: Kcov = Kcov {
     object: "kernel/kcov.o",
     idle: &[true, true],
     records: &[true, false, false],
+    full: &[true, false, true],
 };
 const RUST: Kcov = Kcov {
     name: "Rust",
     word: "rust",
     object: "kernel/rkcov/kcov_rust.o",
     idle: &[false, true],
-    records: &[true, false, false],
+    records: &[true, true, false],
+    full: &[true, true, true],
 };
 
 /// Builds both x86-64 kernels if they are not there, counts, and compares.
@@ -57,7 +60,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     } else {
         print!("{page}");
     }
-    if rust.idle > c.idle || rust.records > c.records {
+    if rust.idle > c.idle || rust.records > c.records || rust.full > c.full {
         return Err("the Rust kcov's hot path is longer than the C kcov's".into());
     }
     Ok(())
@@ -68,6 +71,7 @@ struct Measured {
     code: Vec<Instruction>,
     idle: usize,
     records: usize,
+    full: usize,
 }
 
 fn measure(kcov: &Kcov) -> Result<Measured, Error> {
@@ -79,15 +83,22 @@ fn measure(kcov: &Kcov) -> Result<Measured, Error> {
     }
     let idle = walk(&code, kcov.idle).ok_or_else(|| shape("no way for a task that is idle"))?;
     let records = walk(&code, kcov.records).ok_or_else(|| shape("no way for a record"))?;
-    // A record is a store behind the count, and who is idle stores nothing.
+    let full = walk(&code, kcov.full).ok_or_else(|| shape("no way for a full buffer"))?;
+    // A record is a store behind the count, and nobody else stores that. Whether there is room is the
+    // last question, and an unsigned comparison.
     let stores = |way: &[&Instruction]| way.iter().any(|i| i.text.ends_with(",8)"));
-    if stores(&idle) || !stores(&records) {
+    let asks_for_room = |way: &[&Instruction]| {
+        let last = way.iter().rfind(|i| i.target.is_some());
+        last.is_some_and(|i| i.text.starts_with("jae"))
+    };
+    if stores(&idle) || !stores(&records) || stores(&full) || !asks_for_room(&full) {
         return Err(shape("the ways lead elsewhere").into());
     }
-    let (idle, records) = (idle.len(), records.len());
+    let (idle, records, full) = (idle.len(), records.len(), full.len());
     Ok(Measured {
         idle,
         records,
+        full,
         code,
     })
 }
@@ -196,8 +207,9 @@ fn page(c: &Measured, rust: &Measured) -> Result<String, Error> {
          | | C | Rust |\n\
          | --- | --- | --- |\n\
          | the task collects nothing | {} | {} |\n\
-         | a PC is recorded | {} | {} |\n",
-        c.idle, rust.idle, c.records, rust.records
+         | a PC is recorded | {} | {} |\n\
+         | the buffer is full (the Rust kcov counts the loss) | {} | {} |\n",
+        c.idle, rust.idle, c.records, rust.records, c.full, rust.full
     );
     for (kcov, measured) in [(&RUST, rust), (&C, c)] {
         write!(page, "\n{}:\n\n```text\n", kcov.name)?;

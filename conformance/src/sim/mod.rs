@@ -448,7 +448,8 @@ fn trace_pc<K: Kind>(player: &Player<K>, context: core::Context, marker: u32) {
         return;
     };
     if appended == Appended::Full {
-        task.count_full();
+        // SAFETY: it just tried to record, and every sink here has a counter.
+        unsafe { task.count_full() };
     }
 }
 
@@ -463,7 +464,8 @@ fn trace_cmp<K: Kind>(player: &Player<K>, context: core::Context, cmp: Compariso
     );
     // SAFETY: while the mode is set, the rules keep `area` valid for `limit` records.
     if unsafe { append_cmp(area, limit, cmp) } == Appended::Full {
-        task.count_full();
+        // SAFETY: it just tried to record, and every sink here has a counter.
+        unsafe { task.count_full() };
     }
 }
 

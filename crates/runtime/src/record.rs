@@ -54,7 +54,10 @@ fn append(tls: &Tls, to: To, put: impl Fn(*mut Word, u32, u64) -> Appended) {
     }
     if did == Appended::Full {
         match to {
-            To::Client => tls.task.count_full(),
+            // The collector's tape has no counter if the thread has no slot.
+            To::Client if tls.task.full.load(Ordering::Relaxed).is_null() => {}
+            // SAFETY: it just tried to record, into a sink with a counter.
+            To::Client => unsafe { tls.task.count_full() },
             To::Collector => run::count_full(tls),
         }
     }

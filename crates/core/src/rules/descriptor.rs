@@ -28,8 +28,8 @@ pub(crate) enum Phase<H: Host> {
         owner: H::Owner,
         /// Words of the buffer that are a bitmap; 0 unless in unique mode.
         bitmap: Words,
-        /// The descriptor's [`Drops::full`] when it began: callbacks count there directly.
-        full_before: u64,
+        /// The descriptor's [`Drops::local`] when it began: callbacks count there directly.
+        local_before: u64,
     },
     /// Sections collect.
     Remote(Listener<H>),
@@ -248,14 +248,15 @@ impl<H: Host> Descriptor<H> {
     /// Ends a local collection: "stop and release" for `KCOV_DISABLE` and the end of a task.
     pub(crate) fn release_local(&self) {
         let mut state = self.state.lock();
-        let full_before = match *state.phase() {
-            Phase::Local { full_before, .. } => full_before,
+        let local_before = match *state.phase() {
+            Phase::Local { local_before, .. } => local_before,
             _ => return,
         };
+        // Before the next collection may begin, which counts in the same place.
+        let local = self.drops.local.load(Ordering::Relaxed);
         state.go(Phase::Ready);
         drop(state);
-        let full = self.drops.full.load(Ordering::Relaxed);
-        drops::add(&self.kcov.drops().full, full.wrapping_sub(full_before));
+        drops::add(&self.kcov.drops().full, local.wrapping_sub(local_before));
     }
 
     /// Ends a remote collection, likewise. Also takes back an enable that failed half-way. Answers

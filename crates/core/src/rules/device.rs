@@ -108,11 +108,11 @@ impl<H: Host> Kcov<H> {
                 return Err(Errno::Busy);
             }
             let (mode, bitmap) = choose(memory)?;
-            let full_before = descriptor.drops().full.load(Ordering::Relaxed);
+            let local_before = descriptor.drops().local.load(Ordering::Relaxed);
             state.go(Phase::Local {
                 owner,
                 bitmap,
-                full_before,
+                local_before,
             });
             Ok((memory, mode, bitmap))
         })?;

@@ -18,6 +18,10 @@ pub struct Drops {
     pub no_area: AtomicU64,
     /// Sections nested deeper than a task has frames for.
     pub deep: AtomicU64,
+    /// Of a descriptor: records of the task that collects from itself, for which the buffer had no
+    /// room. Only that task adds here, without a lock: sections of an earlier collection may still
+    /// add to `full`.
+    pub(crate) local: AtomicU64,
 }
 
 impl Drops {
@@ -29,13 +33,22 @@ impl Drops {
             stale: zero(),
             no_area: zero(),
             deep: zero(),
+            local: zero(),
         }
     }
 
     /// Reads the counters one after another: full, stale, no area, deep.
     #[must_use]
     pub fn read(&self) -> [u64; 4] {
-        [&self.full, &self.stale, &self.no_area, &self.deep].map(|n| n.load(Ordering::Relaxed))
+        let [full, stale, no_area, deep, local] = [
+            &self.full,
+            &self.stale,
+            &self.no_area,
+            &self.deep,
+            &self.local,
+        ]
+        .map(|n| n.load(Ordering::Relaxed));
+        [full.wrapping_add(local), stale, no_area, deep]
     }
 }
 

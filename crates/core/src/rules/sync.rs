@@ -70,6 +70,26 @@ fn add_one(word: &Word) -> u64 {
     return word.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Adds 1 to a counter that only one task adds to, and interrupts on top of it.
+///
+/// In one instruction without a lock prefix, where that is known: other processors only read it.
+/// With the feature `signals` a process that was forked by a bare system call may add to the
+/// counter of the thread that it was copied from, so it is locked there.
+#[inline(always)]
+pub fn count_one(counter: &AtomicU64) {
+    #[cfg(all(target_arch = "x86_64", not(any(feature = "signals", loom, miri))))]
+    // SAFETY: adds to a word that is valid by its reference.
+    unsafe {
+        core::arch::asm!(
+            "inc qword ptr [{counter}]",
+            counter = in(reg) counter.as_ptr(),
+            options(nostack),
+        );
+    }
+    #[cfg(any(not(target_arch = "x86_64"), feature = "signals", loom, miri))]
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Sets bits of `word`. With the feature `signals` nothing on this task comes in between.
 #[inline(always)]
 pub fn set_bits(word: &Word, bits: u64) {

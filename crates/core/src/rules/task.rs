@@ -6,7 +6,7 @@ use crate::rules::area::{AreaBox, Source};
 use crate::rules::descriptor::{Memory, Ref};
 use crate::rules::host::{Buffer, Context, Host};
 use crate::rules::hot::{Mode, MODE_BITS, SOFTIRQ};
-use crate::rules::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, Word};
+use crate::rules::sync::{count_one, AtomicPtr, AtomicU32, AtomicU64, Ordering, Word};
 use core::cell::UnsafeCell;
 use core::mem::replace;
 use core::ptr;
@@ -34,11 +34,11 @@ impl Sink {
 
     /// Into `base`: there `bitmap` words of a bitmap ([`Mode::Unique`] only, elsewhere it is 0),
     /// and behind them `trace` words, the count word first. Records that find no room are counted
-    /// in `full`.
+    /// in `full`, unless it is null.
     ///
     /// # Safety
-    /// As long as a task may record there, `full` and all those words are valid, and `trace` is not
-    /// 0.
+    /// As long as a task may record there, all those words are valid, `trace` is not 0, and `full` is
+    /// null or valid and nobody else adds to it.
     #[must_use]
     pub unsafe fn new(
         mode: Mode,
@@ -225,14 +225,14 @@ impl<H: Host> Task<H> {
     }
 
     /// A callback found no room for a record. Inlined, since a kernel's callbacks must not call.
+    ///
+    /// # Safety
+    /// The caller is a callback that tried to record for this task, into a sink with a counter.
     #[inline(always)]
-    pub fn count_full(&self) {
-        let full = self.full.load(Ordering::Relaxed);
-        if !full.is_null() {
-            // SAFETY: `apply` set it together with the mode, which is not `Off` in a callback that
-            // tried to record: the counter lives as long as the task records there.
-            unsafe { (*full).fetch_add(1, Ordering::Relaxed) };
-        }
+    pub unsafe fn count_full(&self) {
+        // SAFETY: `apply` set it together with the mode, which is not `Off` in a callback that
+        // tried to record: the counter lives as long as the task records there.
+        count_one(unsafe { &*self.full.load(Ordering::Relaxed) });
     }
 
     /// Runs `f` on what is the task's own, with nothing in between.
@@ -278,7 +278,7 @@ impl<H: Host> Task<H> {
         memory: &Memory<H::Buffer>,
         bitmap: Words,
     ) {
-        let full = ptr::from_ref(&descriptor.drops().full);
+        let full = ptr::from_ref(&descriptor.drops().local);
         let trace = memory.words.saturating_sub(bitmap);
         // SAFETY: the task keeps the descriptor, and so its buffer and counters, while it collects.
         let sink = unsafe { Sink::new(mode, memory.buffer.base(), bitmap, trace, full) };

@@ -109,10 +109,16 @@ fn the_totals_hold_what_each_descriptor_dropped() {
     task.section(USB1, 0..5); // 4 fit the area, 2 of them the buffer
     assert_eq!(device.drops().read(), [3, 0, 0, 0]);
     assert_eq!(world.kcov.drops().read(), [8 + 3, 0, 0, 0]);
+    client.disable(&device).unwrap();
+    task.enable(&device, 0).unwrap();
+    task.trace(8);
+    assert_eq!(device.drops().read(), [4, 0, 0, 0]);
+    task.disable(&device).unwrap();
+    assert_eq!(world.kcov.drops().read(), [12, 0, 0, 0]);
     task.enable(&own, 0).unwrap();
     task.trace(9);
     task.exit();
-    assert_eq!(world.kcov.drops().read(), [12, 0, 0, 0]);
+    assert_eq!(world.kcov.drops().read(), [13, 0, 0, 0]);
 }
 
 #[test]
