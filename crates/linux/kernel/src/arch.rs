@@ -4,9 +4,13 @@
 //! Everything here is inlined into the callbacks. User memory may be open around them, and
 //! `objtool` then allows no further call.
 
-pub(crate) use crate::release::current;
-use crate::release::preempt_count;
+#[cfg(CONFIG_UML)]
+use crate::release as place;
+#[cfg(not(CONFIG_UML))]
+use crate::x86 as place;
 use kernel::bindings;
+pub(crate) use place::current;
+use place::preempt_count;
 
 /// Serving a softirq.
 const SOFTIRQ: u32 = bindings::RKCOV_SOFTIRQ_OFFSET as u32;

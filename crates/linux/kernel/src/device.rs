@@ -132,8 +132,9 @@ pub(crate) extern "C" fn rkcov_init() -> c_int {
     let Some(kcov) = kcov() else { return 0 };
     let drops = kcov.drops();
     let counters = [&drops.full, &drops.stale, &drops.no_area, &drops.deep].map(ptr::from_ref);
+    let operations = ptr::from_ref(&OPERATIONS.0).cast();
     // SAFETY: the operations and the counters live for ever.
-    unsafe { shim::rkcov_create_files(&OPERATIONS.0, counters.as_ptr().cast()) };
+    unsafe { shim::rkcov_create_files(operations, counters.as_ptr().cast()) };
     #[cfg(CONFIG_KCOV_SELFTEST)]
     crate::selftest::run();
     0

@@ -24,6 +24,8 @@ mod shim;
 mod task;
 #[cfg(CONFIG_KCOV_SELFTEST)]
 mod selftest;
+#[cfg(not(CONFIG_UML))]
+mod x86;
 
 /// What the kernel's `pr_info!` begins its lines with.
 const __LOG_PREFIX: &[u8] = b"kcov\0";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! What is particular to Linux 6.12.
 
+#[cfg(CONFIG_UML)]
 use core::arch::asm;
 use kernel::bindings;
 
@@ -12,41 +13,20 @@ pub(crate) fn common_handle(handle: u64) -> CommonHandle {
     handle
 }
 
-/// The current task's `task_struct`.
+/// What x86-64 calls its per-CPU variables.
 #[cfg(not(CONFIG_UML))]
-#[inline(always)]
-pub(crate) fn current() -> *mut u8 {
-    let task;
-    // SAFETY: reads the per-CPU variable that holds the current task. For code that a task runs it
-    // never changes: the scheduler switches the variable and the stack together.
-    unsafe {
-        #[cfg(CONFIG_SMP)]
-        asm!("mov {}, gs:[rip + pcpu_hot]", out(reg) task,
-            options(pure, nomem, nostack, preserves_flags));
-        #[cfg(not(CONFIG_SMP))]
-        asm!("mov {}, [rip + pcpu_hot]", out(reg) task,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    task
+macro_rules! per_cpu {
+    (current_task) => {
+        "pcpu_hot"
+    };
+    (preempt_count) => {
+        "pcpu_hot + 8"
+    };
 }
-
 #[cfg(not(CONFIG_UML))]
-#[inline(always)]
-pub(crate) fn preempt_count() -> u32 {
-    let count;
-    // SAFETY: reads the per-CPU variable that holds the preempt count, 8 bytes behind the current
-    // task (asserted below).
-    unsafe {
-        #[cfg(CONFIG_SMP)]
-        asm!("mov {:e}, gs:[rip + pcpu_hot + 8]", out(reg) count,
-            options(readonly, nostack, preserves_flags));
-        #[cfg(not(CONFIG_SMP))]
-        asm!("mov {:e}, [rip + pcpu_hot + 8]", out(reg) count,
-            options(readonly, nostack, preserves_flags));
-    }
-    count
-}
+pub(crate) use per_cpu;
 
+// They are where the names above say.
 #[cfg(not(CONFIG_UML))]
 const _: () = {
     type Hot = bindings::pcpu_hot__bindgen_ty_1__bindgen_ty_1;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! What is particular to Linux 7.
 
-#[cfg(not(CONFIG_UML))]
-use core::arch::asm;
 use kernel::bindings;
 
 /// What `kcov_common_handle()` returns.
@@ -13,40 +11,18 @@ pub(crate) fn common_handle(val: u64) -> CommonHandle {
     bindings::kcov_common_handle_id { val }
 }
 
-/// The current task's `task_struct`.
+/// What x86-64 calls its per-CPU variables.
 #[cfg(not(CONFIG_UML))]
-#[inline(always)]
-pub(crate) fn current() -> *mut u8 {
-    let task;
-    // SAFETY: reads the per-CPU variable that holds the current task. For code that a task runs it
-    // never changes: the scheduler switches the variable and the stack together.
-    unsafe {
-        #[cfg(CONFIG_SMP)]
-        asm!("mov {}, gs:[rip + current_task]", out(reg) task,
-            options(pure, nomem, nostack, preserves_flags));
-        #[cfg(not(CONFIG_SMP))]
-        asm!("mov {}, [rip + current_task]", out(reg) task,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    task
+macro_rules! per_cpu {
+    (current_task) => {
+        "current_task"
+    };
+    (preempt_count) => {
+        "__preempt_count"
+    };
 }
-
-/// The low half of the preempt count, which has all fields of contexts.
 #[cfg(not(CONFIG_UML))]
-#[inline(always)]
-pub(crate) fn preempt_count() -> u32 {
-    let count;
-    // SAFETY: reads the per-CPU variable that holds the preempt count.
-    unsafe {
-        #[cfg(CONFIG_SMP)]
-        asm!("mov {:e}, gs:[rip + __preempt_count]", out(reg) count,
-            options(readonly, nostack, preserves_flags));
-        #[cfg(not(CONFIG_SMP))]
-        asm!("mov {:e}, [rip + __preempt_count]", out(reg) count,
-            options(readonly, nostack, preserves_flags));
-    }
-    count
-}
+pub(crate) use per_cpu;
 
 #[cfg(CONFIG_UML)]
 extern "C" {

@@ -27,8 +27,7 @@ extern "C" {
     pub(crate) fn rkcov_buffer(bytes: usize) -> *mut c_void;
     pub(crate) fn rkcov_warn(message: *const c_char);
     pub(crate) fn rkcov_random() -> u64;
-    pub(crate) fn rkcov_create_files(
-        device: *const bindings::file_operations,
-        drops: *const c_void,
-    ) -> c_int;
+    /// `device` is a `struct file_operations`, which no longer passes for a type of C in Linux 7: it
+    /// has an empty structure in it.
+    pub(crate) fn rkcov_create_files(device: *const c_void, drops: *const c_void) -> c_int;
 }
