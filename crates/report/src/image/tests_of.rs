@@ -8,12 +8,14 @@
 //!
 //! rustdoc makes a program of each example in documentation, or one of libtest's of many.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
 use memchr::memmem;
 use object::{Object, ObjectSection, ObjectSegment, RelocationTarget};
+use rustc_hash::FxHashSet;
 
 use super::elf::{self, ElfFile};
 use super::harness;
@@ -341,17 +343,39 @@ impl<'a> Memory<'a> {
         let Some((layout, _)) = most else {
             return Vec::new();
         };
-        let test = |(word, entry): &(u64, &Range<u64>)| {
+        let record = |(word, entry): &(u64, &Range<u64>)| {
             let text = |by: i64| self.text(word.checked_add_signed(by)?);
             let name = text(layout.name).filter(|text| is_name(text))?;
             text(layout.source).filter(|text| is_source(text))?;
-            Some(Test {
+            let test = Test {
                 name: name.to_owned(),
                 entry: (*entry).clone(),
                 guards: Vec::new(),
-            })
+            };
+            Some((*word, test))
         };
-        called.iter().filter_map(test).collect()
+        let mut records: Vec<(u64, Test)> = called.iter().filter_map(record).collect();
+        self.keep_listed(&mut records);
+        records.into_iter().map(|(_, test)| test).collect()
+    }
+
+    /// The harness has a list of the addresses of all records. Other data may look like a record, but is not in
+    /// it. The records of examples in documentation are in no list: all are kept if most have no address in common.
+    fn keep_listed(&self, records: &mut Vec<(u64, Test)>) {
+        let targets: FxHashSet<u64> = self.pointers.iter().map(|(_, target)| *target).collect();
+        let is_listed = |word: u64, by: u64| {
+            let begin = word.checked_sub(by);
+            begin.is_some_and(|begin| targets.contains(&begin))
+        };
+        let listed = |by: u64| records.iter().filter(|(w, _)| is_listed(*w, by)).count();
+        // Records of one size behind one another seem to begin where the one before does, too.
+        let distances = (0..=NEAR).step_by(8).map(|by| (listed(by), by));
+        let most = distances.max_by_key(|(count, by)| (*count, Reverse(*by)));
+        if let Some((count, by)) = most.filter(|(count, _)| 2 * count > records.len()) {
+            if count < records.len() {
+                records.retain(|(word, _)| is_listed(*word, by));
+            }
+        }
     }
 }
 
@@ -390,6 +414,44 @@ mod tests {
         ] {
             assert_eq!(is_name(text), expected, "{text}");
         }
+    }
+
+    /// Three records, of which the harness lists two, and data that looks like one and has no place in the list.
+    #[test]
+    fn data_that_looks_like_a_record_is_none() {
+        let mut memory = Memory {
+            segments: Vec::new(),
+            pointers: Vec::new(),
+        };
+        let mut data = vec![0_u8; 0x400];
+        let texts: &[(usize, &str)] = &[
+            (0x300, "adds"),
+            (0x310, "cuts"),
+            (0x320, "input"),
+            (0x330, "src/lib.rs"),
+        ];
+        for (at, text) in texts {
+            data[*at..at + text.len()].copy_from_slice(text.as_bytes());
+        }
+        // The name, the source, the code.
+        for (record, name, code) in [(0x100, 0, 0x9000), (0x140, 1, 0x9100), (0x180, 2, 0x9200)] {
+            for (field, (target, text)) in [(0, texts[name]), (0x10, texts[3])] {
+                let at = record + field;
+                data[at + 8..at + 16].copy_from_slice(&(text.len() as u64).to_le_bytes());
+                memory.pointers.push((at as u64, target as u64));
+            }
+            memory.pointers.push((record as u64 + 0x20, code));
+        }
+        memory.pointers.extend([(0x200, 0x100), (0x208, 0x140)]);
+        memory.segments.push((0, &data));
+        let closures = [0x9000..0x9010, 0x9100..0x9110, 0x9200..0x9210];
+        let names = |memory: &Memory<'_>| {
+            let tests = memory.tests(&closures);
+            tests.into_iter().map(|test| test.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&memory), ["adds", "cuts"]);
+        memory.pointers.truncate(memory.pointers.len() - 2);
+        assert_eq!(names(&memory), ["adds", "cuts", "input"]);
     }
 
     #[test]
