@@ -210,14 +210,15 @@ pub fn run_all_apart(
         -1 => Err(io::Error::last_os_error()),
         0 => {
             drop(theirs);
-            // SAFETY: touches no memory.
-            unsafe { libc::setpgid(0, 0) };
+            leave_group(0);
             let ended = told(ours, &mut tick);
             join_parent();
             ended
         }
         child => {
             drop(ours);
+            // Here too: the child may not have run yet when the program gets the terminal's first interrupt.
+            leave_group(child);
             // Until the end: the key that ends the program may reach us after the program has ended.
             let mask = Mask::block(&passed_on());
             adopt_orphans();
@@ -237,6 +238,12 @@ pub fn run_all_apart(
             unsafe { libc::_exit(status) }
         }
     }
+}
+
+/// Gives a child, or this process (0), a process group of its own. The second of two such calls changes nothing.
+fn leave_group(process: libc::pid_t) {
+    // SAFETY: touches no memory.
+    unsafe { libc::setpgid(process, 0) };
 }
 
 /// From now on a descendant whose parent has ended is a child of this process.

@@ -191,12 +191,13 @@ fn terminal() -> (File, OwnedFd) {
     (ours.into(), theirs.into())
 }
 
-/// The first program of a terminal.
-fn on_terminal(mut command: Command, terminal: OwnedFd) -> Command {
+/// The first program of a terminal. The caller keeps `terminal`: once nobody has it open, Linux may answer a read at
+/// our end with `EIO` before the last words are read.
+fn on_terminal(mut command: Command, terminal: &OwnedFd) -> Command {
     command
         .stdin(terminal.try_clone().unwrap())
         .stdout(terminal.try_clone().unwrap())
-        .stderr(terminal);
+        .stderr(terminal.try_clone().unwrap());
     // SAFETY: both may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
@@ -230,7 +231,7 @@ fn what_ran_before_a_ctrl_c_is_in_the_trace() {
     let trace = lab.path("trace.rkcov");
     let (mut keyboard, theirs) = terminal();
     let script = "\"$1\" run -o \"$2\" \"$3\" 3; echo ended $?";
-    let mut bash = on_terminal(Command::new("bash"), theirs)
+    let mut bash = on_terminal(Command::new("bash"), &theirs)
         .args(["--norc", "-m", "-c", script, "bash", RKCOV])
         .args([&trace, &program])
         .spawn()
@@ -255,7 +256,7 @@ fn the_keys_of_a_terminal_work_as_without_us() {
     let trace = lab.path("trace.rkcov");
     let (mut keyboard, theirs) = terminal();
     let script = "\"$1\" run -o \"$2\" \"$3\"; echo stopped $?; fg; echo ended $?";
-    let mut bash = on_terminal(Command::new("bash"), theirs)
+    let mut bash = on_terminal(Command::new("bash"), &theirs)
         .args(["--norc", "-m", "-c", script, "bash", RKCOV])
         .args([&trace, &program])
         .spawn()

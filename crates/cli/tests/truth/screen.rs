@@ -148,11 +148,16 @@ fn shown_on(mut command: Command, rows: u16, pager: &str) -> String {
         .stderr(theirs);
     let mut child = command.spawn().unwrap();
     drop(command);
-    // All other ends of the terminal are closed when the program ends: reading fails then.
+    // All other ends of the terminal are closed when the program ends: reading fails then. It may fail once before
+    // the last words are read.
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = ours.read(&mut buffer) {
-        text.extend_from_slice(&buffer[..count]);
+    let mut failed = 0;
+    while failed < 2 {
+        match ours.read(&mut buffer) {
+            Ok(count @ 1..) => text.extend_from_slice(&buffer[..count]),
+            _ => failed += 1,
+        }
     }
     assert!(child.wait().unwrap().success());
     String::from_utf8(text).unwrap().replace("\r\n", "\n")
