@@ -580,8 +580,8 @@ const changes = line => {
 };
 function neighbour(by) {
   const list = rowsOfFiles();
-  // Not `open`: the file that was asked for last may still be loading.
-  const here = now.file !== null && now.file.startsWith(base) ? now.file.slice(base.length) : now.file;
+  // Not `open` nor `now`: the file that was asked for last may still be loading, or the browser is about to tell us of it.
+  const { file } = read(), here = file !== null && file.startsWith(base) ? file.slice(base.length) : file;
   const to = list[here !== null ? list.indexOf(here) + by : by > 0 ? 0 : list.length - 1];
   if (to) go({file: to}); else say('no more files');
 }
