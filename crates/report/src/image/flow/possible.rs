@@ -643,6 +643,50 @@ mod tests {
         !seen[node]
     }
 
+    /// What a run does with a block.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Step {
+        Runs,
+        /// Control goes on behind it.
+        Ends,
+    }
+
+    /// Runs the routine a few times, each time until it leaves or the choices end. Whether nothing ended where
+    /// control stays in the routine.
+    fn run_by_chance(
+        ways: &Ways,
+        choices: &[prop::sample::Index],
+        mut does: impl FnMut(usize, Step),
+    ) -> bool {
+        let mut choices = choices.iter();
+        // Where an exception may go on.
+        let mut thrown = false;
+        while let Some(choice) = choices.next() {
+            let pads = ways.pads.iter().filter(|_| thrown);
+            let starts: Vec<usize> = ways.entries.iter().chain(pads).copied().collect();
+            let mut at = starts[choice.index(starts.len())];
+            loop {
+                does(at, Step::Runs);
+                let next = &ways.successors[at];
+                let ways_on = next.len() + usize::from(ways.exits[at] != Exit::Stays);
+                // A loop without a way out, or no choices any more.
+                if ways_on == 0 {
+                    return true;
+                }
+                let Some(choice) = choices.next() else {
+                    return ways.exits[at] != Exit::Stays;
+                };
+                does(at, Step::Ends);
+                match next.get(choice.index(ways_on)) {
+                    Some(to) => at = *to,
+                    None => break,
+                }
+            }
+            thrown |= ways.exits[at] == Exit::Away;
+        }
+        true
+    }
+
     prop_compose! {
         fn any_graph()(
             blocks in 1..9_usize,
@@ -685,33 +729,10 @@ mod tests {
         ) {
             let mut graph = graph;
             graph.with_sites((0..graph.len()).filter(|block| sited[*block]), false);
-            let ways = &graph.ways;
             let mut ran = vec![0_u64; graph.len()];
-            let mut choices = choices.iter();
-            // Where an exception may go on.
-            let mut thrown = false;
-            let mut complete = true;
-            'runs: while let Some(choice) = choices.next() {
-                let pads = ways.pads.iter().filter(|_| thrown);
-                let starts: Vec<usize> = ways.entries.iter().chain(pads).copied().collect();
-                let mut at = starts[choice.index(starts.len())];
-                loop {
-                    ran[at] += 1;
-                    let next = &ways.successors[at];
-                    let ways_on = next.len() + usize::from(ways.exits[at] != Exit::Stays);
-                    // A loop without a way out, or no choices any more.
-                    if ways_on == 0 { break 'runs }
-                    let Some(choice) = choices.next() else {
-                        complete = ways.exits[at] != Exit::Stays;
-                        break 'runs;
-                    };
-                    match next.get(choice.index(ways_on)) {
-                        Some(to) => at = *to,
-                        None => break,
-                    }
-                }
-                thrown |= ways.exits[at] == Exit::Away;
-            }
+            let complete = run_by_chance(&graph.ways, &choices, |at, step| {
+                ran[at] += u64::from(step == Step::Runs);
+            });
             // What ends nowhere is not taken into account.
             prop_assume!(complete);
             let mut weights: Vec<Count> = ran
@@ -746,36 +767,18 @@ mod tests {
             }
             let ways = &graph.ways;
             let mut ran = vec![Set(0); graph.len()];
-            let mut choices = choices.iter();
-            let mut complete = true;
             let mut stream = 1_u8;
-            let mut thrown = false;
             let mut ever_hidden = false;
-            'runs: while let Some(choice) = choices.next() {
-                let pads = ways.pads.iter().filter(|_| thrown);
-                let starts: Vec<usize> = ways.entries.iter().chain(pads).copied().collect();
-                let mut at = starts[choice.index(starts.len())];
-                loop {
-                    ran[at].0 |= stream;
-                    let next = &ways.successors[at];
-                    let ways_on = next.len() + usize::from(ways.exits[at] != Exit::Stays);
-                    if ways_on == 0 { break 'runs }
-                    let Some(choice) = choices.next() else {
-                        complete = ways.exits[at] != Exit::Stays;
-                        break 'runs;
-                    };
+            let complete = run_by_chance(ways, &choices, |at, step| match step {
+                Step::Runs => ran[at].0 |= stream,
+                Step::Ends => {
                     let by_surprise = ways.exits[at] == Exit::Away && hidden[at];
                     ever_hidden |= by_surprise;
                     if ways.turns[at] || by_surprise {
                         stream ^= 3;
                     }
-                    match next.get(choice.index(ways_on)) {
-                        Some(to) => at = *to,
-                        None => break,
-                    }
                 }
-                thrown |= ways.exits[at] == Exit::Away;
-            }
+            });
             prop_assume!(complete);
             let mut weights: Vec<Set> = ran
                 .iter()
