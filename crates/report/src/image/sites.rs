@@ -94,12 +94,7 @@ impl Sites {
             if !p_flags.contains(object::elf::PF_X) {
                 continue;
             }
-            // As `sites::find()`, which searches byte by byte.
-            let begins = memchr::memchr_iter(sites::PREFIX, code);
-            let found = begins.filter_map(|at| {
-                sites::at(code.get(at..)?, segment.address().wrapping_add(at as u64))
-            });
-            for site in found {
+            for site in sites::find_by(code, segment.address(), memchr::memchr) {
                 match site {
                     _ if !all.sections.has(&site) => {}
                     Site::Check(check) => all.cold.push(check.cold),

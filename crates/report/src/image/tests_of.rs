@@ -113,9 +113,10 @@ pub enum Tested {
 pub fn tested_by(path: &Path, build_id: &BuildId) -> Option<Tested> {
     let found = locate::locate(path, build_id, &Search::default());
     let file = found.binary?;
-    let symbols = Symbols::of(&file.object()?);
+    let object = file.object()?;
+    let symbols = Symbols::of(&object);
     if symbols.has_harness {
-        return Some(Tested::Tests(read(&file, &symbols.closures)));
+        return Some(Tested::Tests(read(&file, &object, &symbols.closures)));
     }
     symbols.example.map(Tested::Example)
 }
@@ -204,11 +205,8 @@ impl<'a> Example<'a> {
     }
 }
 
-fn read(file: &ElfFile, closures: &[Range<u64>]) -> Tests {
-    let Some(object) = file.object() else {
-        return Tests::default();
-    };
-    let mut tests = Memory::new(&object).tests(closures);
+fn read(file: &ElfFile, object: &object::File<'_>, closures: &[Range<u64>]) -> Tests {
+    let mut tests = Memory::new(object).tests(closures);
     let stores = Sites::new(file).sole_stores();
     for test in &mut tests {
         let first = stores.partition_point(|(pc, _)| *pc <= test.entry.start);
