@@ -235,12 +235,13 @@ function route() {
   who.classList.toggle('on', now.who !== null || now.only);
   who.setAttribute('aria-label', 'Who ran it: ' + chosen());
   if (now.file === null) { open = null; overview(); return; }
-  const at = ix.files.findIndex(f => f.p === base + now.file || f.p === now.file);
+  const at = fileAt(now.file);
   if (at < 0) { $('#main').innerHTML = '<p class="wait">There is no file <code>' + esc(now.file) + '</code> in this report. <a href="' + link({file: null}) + '">All files</a></p>'; return; }
   if (open && open.at === at && !filter) { if (now.line) show(now.line, true); return; }
   const top = open && open.at === at && !now.line ? scrollY : 0;
   load(at, data => { source(at, data); if (!now.line) scrollTo(0, top); });
 }
+const fileAt = path => ix.files.findIndex(f => f.p === base + path || f.p === path);
 const shown = at => ix.files[at].p.startsWith(base) ? ix.files[at].p.slice(base.length) : ix.files[at].p;
 
 // ---- data of files
@@ -430,8 +431,8 @@ function people() {
   const count = new Float64Array(ix.pairs.length / 2);
   ix.files.forEach(f => { for (let i = 0; i < f.l.length; i += 2) count[f.l[i]] += f.l[i + 1]; });
   count.forEach((n, pair) => {
-    const all = members(ran(pair)), known = recorded(ran(pair)), at = new Set(known.map(i => mine[i]));
-    at.forEach(g => { list[g].lines += n; if (at.size === 1 && all.length === known.length) list[g].only += n; });
+    const set = ran(pair), known = recorded(set), at = new Set(known.map(i => mine[i]));
+    at.forEach(g => { list[g].lines += n; if (at.size === 1 && known.length === members(set).length) list[g].only += n; });
   });
   list.sort((a, b) => b.lines - a.lines);
   const most = Math.max(1, list[0].lines), cut = settings.people ? list.length : 8;
@@ -581,8 +582,8 @@ const changes = line => {
 function neighbour(by) {
   const list = rowsOfFiles();
   // Not `open` nor `now`: the file that was asked for last may still be loading, or the browser is about to tell us of it.
-  const { file } = read(), here = file !== null && file.startsWith(base) ? file.slice(base.length) : file;
-  const to = list[here !== null ? list.indexOf(here) + by : by > 0 ? 0 : list.length - 1];
+  const { file } = read(), at = fileAt(file);
+  const to = list[file !== null ? list.indexOf(at < 0 ? file : shown(at)) + by : by > 0 ? 0 : list.length - 1];
   if (to) go({file: to}); else say('no more files');
 }
 function rowsOfFiles() {
