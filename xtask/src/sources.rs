@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
 /// # Errors
 /// As of [`debian`].
 pub fn linux(package: &str, suite: &str) -> Result<PathBuf, Error> {
-    let dir = work_dir("sources").join(package);
+    let dir = folder(package);
     let _turn = take_turn()?;
     if dir.is_dir() {
         return Ok(dir);
@@ -148,7 +148,7 @@ fn take_turn() -> Result<fs::File, Error> {
 /// Cargo cannot fetch it.
 pub fn crates_io(package: &str, version: &str) -> Result<PathBuf, Error> {
     let name = format!("{package}-{version}");
-    let dir = work_dir("sources").join(&name);
+    let dir = folder(&name);
     let _turn = take_turn()?;
     if dir.is_dir() {
         return Ok(dir);
@@ -187,7 +187,7 @@ pub fn cargo_home() -> PathBuf {
 /// pip cannot fetch it.
 pub fn pypi(package: &str, version: &str) -> Result<PathBuf, Error> {
     let name = format!("pypi-{package}-{version}");
-    let dir = work_dir("sources").join(&name);
+    let dir = folder(&name);
     let _turn = take_turn()?;
     if dir.is_dir() {
         return Ok(dir);
