@@ -86,7 +86,8 @@ async function main() {
     const bad = violations.filter(v => v.impact === 'serious' || v.impact === 'critical');
     assert.deepStrictEqual(bad.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html + ' ' + n.failureSummary).join('\n')), []);
   };
-  const text = (page, selector) => page.$eval(selector, e => e.textContent);
+  // A link's target is drawn when the browser says that the address has changed: after the click, not in it.
+  const text = async (page, selector) => (await page.waitForSelector(selector, { state: 'attached' })).textContent();
   const done = page => page.context().close();
 
   // Numbers of every file, and sums of folders, by the page and by JSON.
@@ -329,6 +330,7 @@ async function main() {
     const { totals } = json('delete.json');
     assert(new RegExp('^' + totals.lines.ran + ' of ').test(await text(page, '.cards .small')));
     await page.goto((await page.evaluate(() => location.href)).replace(/#.*/, '#who=all'));
+    await page.waitForSelector('table.people');
     const rows = await page.$$eval('table.people tbody th', list => list.map(e => e.textContent));
     assert.deepStrictEqual(rows.sort(), ['DELETE /users/8', 'GET /users/7', 'mail', 'no context']);
     const source = fs.readFileSync('examples/contexts.c', 'utf8').split('\n');
