@@ -49,31 +49,49 @@ pub fn mode_of(recording: Recording) -> Mode {
     }
 }
 
-/// Writes all that `collector` holds. `ended` is the process that was waited for, by its id, and
-/// how it ended; `running` are those that have not, and how many more that are not known yet. With
-/// `per_test`, each test of libtest has a context, and what ran for it is in it.
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Until<'a> {
+    /// It goes on. Each PC is written once, whatever is recorded.
+    Now,
+    /// It is over.
+    End {
+        /// The process that was waited for, by its id, and how it ended.
+        ended: (u32, Outcome),
+        /// Those that have not ended, and how many more that are not known yet.
+        running: &'a (Vec<Process>, usize),
+    },
+}
+
+/// Writes all that `collector` holds. With `per_test`, each test of libtest has a context, and what ran
+/// for it is in it.
 ///
 /// # Errors
 /// Those of the output, and of mapping the collector's memory.
 pub fn write<W: Write>(
     collector: &Collector,
     writer: &mut Writer<W>,
-    ended: (u32, Outcome),
-    (running, others): &(Vec<Process>, usize),
+    until: Until<'_>,
     per_test: bool,
 ) -> io::Result<Totals> {
     let processes: Vec<_> = collector.processes().collect();
     let modules: Vec<_> = collector.modules().collect();
     let pids: BTreeMap<_, _> = processes.iter().map(|p| (p.index, p.pid)).collect();
     let mut ids = BTreeMap::new();
-    let last_image = processes.iter().rfind(|process| process.pid == ended.0);
+    let nobody = (Vec::new(), 0);
+    let (ended, (running, others)) = match until {
+        Until::Now => (None, &nobody),
+        Until::End { ended, running } => (Some(ended), running),
+    };
+    let last_image = ended.and_then(|(pid, outcome)| {
+        let last = processes.iter().rfind(|process| process.pid == pid)?;
+        Some((last.index, outcome))
+    });
     let inheritance = Inheritance::new(&processes, &modules);
     for process in &processes {
-        let is_last = last_image.is_some_and(|last| last.index == process.index);
-        let exit = if is_last {
-            exit_of(ended.1)
-        } else {
-            Exit::Unknown
+        let exit = match last_image {
+            Some((index, outcome)) if index == process.index => exit_of(outcome),
+            _ => Exit::Unknown,
         };
         let id = writer.process(&describe(process, exit))?;
         ids.insert(process.index, id);
@@ -150,7 +168,9 @@ pub fn write<W: Write>(
         }
         // The thread of a test stays one for itself.
         let is_made = work.as_ref().is_some_and(|work| !work.is_of_test(from));
-        if !each_once || work.is_none() && info.context.is_none() {
+        if ended.is_none() {
+            writer.set(&info, stream.words())?;
+        } else if !each_once || work.is_none() && info.context.is_none() {
             writer.stream(&info, stream.words())?;
         } else if !is_made || !crowds.keep(&info, stream.words()) {
             writer.set(&info, stream.words())?;

@@ -22,6 +22,7 @@ mod crowds;
 pub mod each;
 pub mod error;
 pub mod install;
+mod live;
 pub mod look;
 pub mod manual;
 mod pager;

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs a program with a collector at its side, and writes what it recorded into a trace file.
 
-use crate::collect::{self, Totals};
+use crate::collect::{self, Totals, Until};
 use crate::each;
 use crate::error::Error;
+use crate::live::Server;
 use clap::ValueEnum;
 use rkcov::collector::{Bounds, Collector, Options, Process, Recording, MOST_BUFFER_WORDS};
 use rkcov::program::{self, Outcome};
 use rkcov_report::contexts::ended_early;
-use rkcov_report::trace::{ContextKind, DropReason, Info, Writer};
+use rkcov_report::trace::{self, ContextKind, DropReason, Info, Writer};
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -201,18 +203,21 @@ pub fn record_work(
         Some(inputs) => each::run_all(command, inputs, &collector, run),
         None => run(command),
     };
-    let ended = program::run_all_apart(all, || {
+    let mut server = Server::new(output);
+    let mut tick = |collector: &mut Collector| {
         // A disk that is full may have room again the next time. It says nothing to the program's
         // user, in the middle of the program's output; nothing is lost by it.
-        let _ = collector.borrow_mut().relieve();
-    })
-    .map_err(|source| not_run(command.get_program(), source))?;
+        let _ = collector.relieve();
+        server.tick(|to| write_snapshot(collector, &info, what.per_test, to));
+    };
+    let ended = program::run_all_apart(all, || tick(&mut collector.borrow_mut()))
+        .map_err(|source| not_run(command.get_program(), source))?;
     let mut collector = collector.into_inner();
     let patience = match what.wait {
         None => Some(PATIENCE),
         Some(seconds) => seconds.map(Duration::from_secs),
     };
-    let running = wait_for_all(&mut collector, patience);
+    let running = wait_for_all(&mut collector, patience, tick);
     collector.close();
     if let Some(context) = named {
         collector.end_context(context);
@@ -223,16 +228,32 @@ pub fn record_work(
         outcome: ended.1,
         source,
     };
-    let totals =
-        collect::write(&collector, &mut writer, ended, &running, what.per_test).map_err(lost)?;
+    let until = Until::End {
+        ended,
+        running: &running,
+    };
+    let totals = collect::write(&collector, &mut writer, until, what.per_test).map_err(lost)?;
     for path in programs {
         collect::write_program(path, &mut writer).map_err(lost)?;
     }
     writer.save().map_err(lost)?;
+    server.saved();
     Ok(Recorded {
         outcome: ended.1,
         totals,
     })
+}
+
+/// Writes what was recorded until now, for a report while the program runs.
+fn write_snapshot(collector: &Collector, info: &Info, per_test: bool, to: &File) -> io::Result<()> {
+    let mut info = info.clone();
+    if info.mode == trace::Mode::Trace {
+        // A report of lines needs each PC once.
+        info.mode = trace::Mode::Unique;
+    }
+    let mut writer = Writer::new(BufWriter::new(to), &info)?;
+    collect::write(collector, &mut writer, Until::Now, per_test)?;
+    writer.finish().map(drop)
 }
 
 /// Why a program cannot be run, and what may be meant.
@@ -260,10 +281,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits until all processes that record have ended, for `patience` if that is said; gives those that
 /// have not.
-fn wait_for_all(collector: &mut Collector, patience: Option<Duration>) -> (Vec<Process>, usize) {
+fn wait_for_all(
+    collector: &mut Collector,
+    patience: Option<Duration>,
+    mut tick: impl FnMut(&mut Collector),
+) -> (Vec<Process>, usize) {
     let mut running = Default::default();
     program::wait_until(patience, || {
-        let _ = collector.relieve();
+        tick(collector);
         running = collector.running();
         let (known, others) = &running;
         known.is_empty() && *others == 0

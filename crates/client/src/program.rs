@@ -357,10 +357,10 @@ fn status_of(child: libc::pid_t) -> Outcome {
 }
 
 /// Calls `done` about every [`TICK`] until it returns `true`, `patience` is over, or a signal asks this
-/// process to end. Other signals wait meanwhile.
+/// process to end; returns that signal. Other signals wait meanwhile.
 ///
-/// Call it in the only thread of a process.
-pub fn wait_until(patience: Option<Duration>, mut done: impl FnMut() -> bool) {
+/// Call it in the only thread of a process. Threads that `done` starts get no signals.
+pub fn wait_until(patience: Option<Duration>, mut done: impl FnMut() -> bool) -> Option<i32> {
     let _mask = Mask::block(&passed_on());
     let began = Instant::now();
     let timeout = libc::timespec {
@@ -379,9 +379,10 @@ pub fn wait_until(patience: Option<Duration>, mut done: impl FnMut() -> bool) {
             libc::sigtimedwait(&set, ptr::null_mut(), &timeout)
         };
         if signal > 0 {
-            return;
+            return Some(signal);
         }
     }
+    None
 }
 
 /// Checks the state of the child; returns the outcome if it has ended.

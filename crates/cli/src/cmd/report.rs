@@ -50,6 +50,10 @@ pub struct Args {
     /// Report the valid part of a truncated or damaged trace
     #[arg(long)]
     salvage: bool,
+    /// While `rkcov run` writes this trace: show what it has covered so far, again and again. At its end,
+    /// print the report. Waits for the run if there is no trace yet
+    #[arg(long, conflicts_with_all = ["pcs", "salvage"])]
+    watch: bool,
     /// What to show.
     #[command(flatten)]
     options: Options,
@@ -82,7 +86,12 @@ pub fn run(args: Args) -> Result<ExitCode, reporter::Error> {
         image,
         offset: args.load_offset.unwrap_or(0),
     });
-    reporter::write(Request {
+    let report = if args.watch {
+        reporter::watch
+    } else {
+        reporter::write
+    };
+    report(Request {
         files: args.files,
         list,
         salvage: args.salvage,

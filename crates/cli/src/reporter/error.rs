@@ -164,6 +164,26 @@ pub enum Error {
     /// The pages show whole files.
     #[error("--since does not work with --format html, which shows whole files")]
     SinceHtml,
+    /// There is no run that could be watched.
+    #[error("--watch shows the run of one trace: name one file")]
+    WatchOne,
+    /// What is redrawn is text on standard output.
+    #[error("--watch shows text on standard output: leave out --format and --output")]
+    WatchFormat,
+    /// The socket of a run cannot be reached.
+    #[error("cannot watch the run of {}", path.display())]
+    Watch {
+        /// The trace.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A run that left no trace.
+    #[error(
+        "the run ended without a trace: it was killed, or could not write {}; above is what it had covered \
+         when it was last asked", .0.display()
+    )]
+    NoTrace(PathBuf),
     /// The report cannot be written.
     #[error("cannot write {}", path.display())]
     Write {

@@ -10,6 +10,7 @@ mod list;
 mod options;
 mod percent;
 mod runs;
+mod watch;
 
 pub use error::Error;
 pub(crate) use format::{flagged, flags};
@@ -19,6 +20,7 @@ pub use list::List;
 pub use options::Options;
 pub(crate) use options::{together, Remap};
 pub(crate) use percent::Percent;
+pub use watch::watch;
 
 use crate::config::{self, Choice};
 use crate::error::{say, Chain, CLOSED_PIPE};
@@ -103,6 +105,15 @@ impl Request {
         }
     }
 
+    /// Reads the configuration and completes the request by it. Returns the filters that were asked for: those
+    /// of the configuration are for other reports, too.
+    fn prepare(&mut self) -> Result<Vec<Pattern>, Error> {
+        let config = self.choice.read()?;
+        let asked = self.options.filter.clone();
+        self.complete(config.report);
+        Ok(asked)
+    }
+
     /// Completes it by what the configuration says. Options win over it. Its thresholds are for what it says
     /// itself: not for a part that options choose.
     fn complete(&mut self, config: config::Report) {
@@ -145,11 +156,12 @@ impl Request {
 /// # Errors
 /// A trace cannot be read, or a report cannot be written.
 pub fn write(mut request: Request) -> Result<ExitCode, Error> {
-    let config = request.choice.read()?;
-    // Those of the configuration are for other reports, too.
-    let asked = request.options.filter.clone();
-    request.complete(config.report);
-    let request = &request;
+    let asked = request.prepare()?;
+    write_prepared(&request, &asked)
+}
+
+/// [`write()`] for a request that is complete. `asked` are the filters that the user asked for.
+fn write_prepared(request: &Request, asked: &[Pattern]) -> Result<ExitCode, Error> {
     if request.options.exclusive && request.options.thread.is_empty() && !request.options.by_thread
     {
         return Err(Error::Exclusive);
@@ -203,10 +215,18 @@ pub fn write(mut request: Request) -> Result<ExitCode, Error> {
     let covered = if wanted.iter().all(|wanted| wanted.format.is_of_pcs()) {
         None
     } else {
-        Some(coverage(request, &named, shown.progress())?)
+        let covered = coverage(request, &named, shown.progress())?;
+        let images = covered.coverage.images.iter();
+        for problem in images.flat_map(|image| &image.problems) {
+            warn(problem);
+        }
+        for misplaced in &covered.coverage.excluded.misplaced {
+            warn(misplaced);
+        }
+        Some(covered)
     };
     if let Some(covered) = &covered {
-        warn_of_filters(&asked, &covered.coverage);
+        warn_of_filters(asked, &covered.coverage);
     }
     let reporter = Reporter::new(request, &named, covered.as_ref())?;
     let mut shown = Some(shown);
@@ -330,15 +350,9 @@ fn coverage(
     progress: &Progress,
 ) -> Result<Covered, Error> {
     let mut coverage = Coverage::watched(traces, &search(request), progress)?;
-    for problem in coverage.images.iter().flat_map(|image| &image.problems) {
-        warn(problem);
-    }
     let filter = filter(request, &coverage);
     if !request.options.no_exclusions {
         coverage.exclude(&filter);
-    }
-    for misplaced in &coverage.excluded.misplaced {
-        warn(misplaced);
     }
     Ok(Covered { coverage, filter })
 }

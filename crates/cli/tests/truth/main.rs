@@ -21,6 +21,7 @@ mod screen;
 mod show;
 mod small;
 mod story;
+mod watch;
 mod words;
 
 use here::has;

@@ -119,7 +119,7 @@ fn a_report_fits_the_screen() {
 }
 
 /// A terminal of some rows: our end and the programs'.
-fn terminal(rows: u16) -> (File, OwnedFd) {
+pub(crate) fn terminal(rows: u16) -> (File, OwnedFd) {
     use rustix::pty::{grantpt, openpt, ptsname, unlockpt, OpenptFlags};
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
@@ -127,14 +127,20 @@ fn terminal(rows: u16) -> (File, OwnedFd) {
     let name = ptsname(&ours, Vec::new()).unwrap();
     let mut options = OpenOptions::new();
     let theirs = options.read(true).write(true).open(name.to_str().unwrap());
+    let ours = File::from(ours);
+    resize(&ours, rows);
+    (ours, theirs.unwrap().into())
+}
+
+/// Gives a terminal so many rows.
+pub(crate) fn resize(terminal: &File, rows: u16) {
     let size = rustix::termios::Winsize {
         ws_row: rows,
         ws_col: 90,
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    rustix::termios::tcsetwinsize(&ours, size).unwrap();
-    (ours.into(), theirs.unwrap().into())
+    rustix::termios::tcsetwinsize(terminal, size).unwrap();
 }
 
 /// What a program shows on a terminal of some rows, with `PAGER` set.
