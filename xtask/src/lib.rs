@@ -5,6 +5,7 @@
 //! demonstration.
 
 pub mod affected;
+pub mod book;
 mod choice;
 pub mod compare;
 pub mod demo;

@@ -22,6 +22,8 @@ enum Command {
     PerTestCpp(xtask::per_test::cpp::Args),
     /// The same for tests of pytest in packages from PyPI with extension modules
     PerTestPython(xtask::per_test::python::Args),
+    /// Build the book of the documentation, in target/book, and check its links
+    Book(xtask::book::Args),
     /// Run each test of a program alone: for per-test
     #[command(hide = true)]
     PerTestAlone(xtask::per_test::alone::Args),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::PerTest(args) => xtask::per_test::run(&args).map(succeeded),
         Command::PerTestCpp(args) => xtask::per_test::cpp::run(&args).map(succeeded),
         Command::PerTestPython(args) => xtask::per_test::python::run(&args).map(succeeded),
+        Command::Book(args) => xtask::book::run(&args).map(succeeded),
         Command::PerTestAlone(args) => xtask::per_test::alone::run(&args).map(succeeded),
         Command::Affected(args) => xtask::affected::run(&args).map(succeeded),
         Command::Sources(args) => xtask::sources::run(&args).map(succeeded),

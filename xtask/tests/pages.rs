@@ -47,7 +47,7 @@ fn what_is_installed_is_this_version() {
     let action = read("action.yml");
     assert!(action.contains(&format!("default: {version}\n")));
     assert!(read("CHANGELOG.md").contains(&format!("\n## {version}")));
-    let page = read("docs/install.md");
+    let page = read("docs/install.md") + &read("docs/ci.md");
     for (before, after) in [
         ("rkcov_", "-1_"),
         ("rkcov-", "-x86"),
