@@ -37,6 +37,8 @@ const TOOLS: &[Tool] = &[
     tool("xmllint", "libxml2-utils", "reports in XML"),
     tool("dwz", "dwz", "shared debug information"),
     tool("man", "man-db", "the manual pages"),
+    tool("fish", "fish", "its completions"),
+    tool("zsh", "zsh", "its completions"),
     tool("bwrap", "bubblewrap", "programs in other namespaces"),
     tool("node", "nodejs", "the program of reports for browsers"),
     tool("valgrind", "valgrind", "leaks"),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `rkcov install`: what is built with what it put there, by pkg-config alone, runs.
 
+#[path = "here/mod.rs"]
+mod here;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -153,7 +156,7 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
         let version = succeed(Command::new(command).arg("--version"));
         assert!(version.starts_with(says), "{version}");
     }
-    // Man reads each page without a complaint, and bash its completions.
+    // Man reads each page without a complaint, and shells their completions.
     for page in fs::read_dir(folder.path().join("usr/share/man/man1")).unwrap() {
         let page = page.unwrap().path();
         let mut man = Command::new("man");
@@ -173,6 +176,23 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-c", script]).arg(&completions);
     assert_eq!(succeed(&mut bash), "report\n");
+    let share = folder.path().join("usr/share");
+    if here::has("fish") {
+        let script = "source $argv[1]; complete -C 'rkcov rep' | cut -f 1; complete -C 'rkcov report --wat' | cut -f 1";
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "-c", script])
+            .arg(share.join("fish/vendor_completions.d/rkcov.fish"));
+        assert_eq!(succeed(&mut fish), "report\n--watch\n");
+    }
+    if here::has("zsh") {
+        // It finds the function by the name of its file, and can load it.
+        let script = "fpath=($0 $fpath); autoload -U compinit; compinit -u -D; \
+                      print $_comps[rkcov]; autoload +X _rkcov && print ${functions[_rkcov]:+loaded}";
+        let mut zsh = Command::new("zsh");
+        zsh.args(["-f", "-c", script])
+            .arg(share.join("zsh/site-functions"));
+        assert_eq!(succeed(&mut zsh), "_rkcov\nloaded\n");
+    }
 
     // Into another folder of libraries: the one before is cleared.
     let mut again = Command::new(RKCOV);
