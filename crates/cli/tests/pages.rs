@@ -104,6 +104,11 @@ fn are_like(printed: &[&str], said: &[&str]) -> bool {
 
 /// Does all that a page says, in a folder of its own.
 fn follow(name: &str) {
+    follow_in(name, |_| {});
+}
+
+/// [`follow`], in a folder that has what the page supposes.
+fn follow_in(name: &str, prepare: impl FnOnce(&Path)) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = fs::read_to_string(root.join("docs").join(name)).unwrap();
     let kept = std::env::var_os("PAGES_DIR").map(PathBuf::from);
@@ -114,6 +119,7 @@ fn follow(name: &str) {
     };
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
+    prepare(&folder);
     let mut path = OsString::from(Path::new(RKCOV).parent().unwrap());
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap());
@@ -138,13 +144,22 @@ fn follow(name: &str) {
         }
     }
     assert!(!steps.is_empty(), "{name}");
-    let output = Command::new("bash")
+    let mut bash = Command::new("bash");
+    for (name, _) in std::env::vars_os() {
+        // Of the cargo that runs us.
+        let name = name.to_string_lossy().into_owned();
+        let kept = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+        let foreign = ["CARGO", "RUST", "RKCOV_", "NEXTEST", "CC", "CXX", "CFLAGS"];
+        if foreign.iter().any(|start| name.starts_with(start)) && !kept.contains(&&*name) {
+            bash.env_remove(name);
+        }
+    }
+    let output = bash
         .args(["-c", &script])
         .current_dir(&folder)
         .env("PATH", path)
         .env("TERM", "dumb")
-        .env_remove("CC")
-        .env_remove("CXX")
+        .env("GITHUB_STEP_SUMMARY", folder.join("summary.md"))
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
@@ -183,6 +198,49 @@ fn fuzzers() {
 #[test]
 fn continuous_integration() {
     follow("ci.md");
+}
+
+/// A shell's commands in a folder.
+fn shell(folder: &Path, line: &str) {
+    let done = Command::new("sh")
+        .args(["-ec", line])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{line}: {said}");
+}
+
+#[test]
+fn cargo_projects() {
+    const LIBRARY: &str = "pub fn twice(n: u32) -> u32 {\n    2 * n\n}\n\n\
+        #[test]\nfn doubles() {\n    let two = twice(1);\n    assert_eq!(two, 2);\n}\n";
+    follow_in("cargo.md", |folder| {
+        fs::create_dir_all(folder.join("src/bin")).unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        let manifest = "[package]\nname = \"shop\"\nedition = \"2021\"\n[workspace]\n";
+        write("Cargo.toml", manifest);
+        write("src/lib.rs", LIBRARY);
+        write("src/bin/server.rs", "fn main() {}\n");
+        write(".gitignore", "/target\nCargo.lock\n");
+        shell(
+            folder,
+            "git init -q; git add .; git -c user.name=a -c user.email=a@example.org commit -qm a
+             git update-ref refs/remotes/origin/main HEAD",
+        );
+        // What a pull request changes.
+        write("src/lib.rs", &LIBRARY.replace("2 * n", "n + n"));
+    });
+}
+
+#[test]
+fn reports_in_a_browser() {
+    follow_in("html.md", |folder| {
+        fs::write(folder.join("program.c"), "int main(void) { return 0; }\n").unwrap();
+        let rkcov = format!("'{RKCOV}'");
+        let build = format!("{rkcov} cc gcc -g program.c -o program; {rkcov} run -- ./program");
+        shell(folder, &build);
+    });
 }
 
 #[test]
