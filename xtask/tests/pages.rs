@@ -41,6 +41,21 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn the_book_has_every_page() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let all: Vec<&str> = links(&summary).collect();
+    let docs = pages().into_iter().filter_map(|page| {
+        let name = page.file_name()?.to_str()?.to_owned();
+        let is_page = page.starts_with(root().join("docs")) && name != "SUMMARY.md";
+        is_page.then_some(name)
+    });
+    for page in docs {
+        let times = all.iter().filter(|link| **link == page).count();
+        assert_eq!(times, 1, "docs/SUMMARY.md: {page}");
+    }
+}
+
+#[test]
 fn what_is_installed_is_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pages of the book that a reader follows from top to bottom: every command is run, in the order of the page.
+//! The README and the pages of the book that a reader follows from top to bottom: every command is run, in the
+//! order of the page.
 //!
 //! In a page, `<!-- file: NAME -->` before a block of code makes it a file. Commands stand behind `$ ` in blocks of
 //! `console`; `> ` continues one. What follows a command is what it prints: `…` stands for any text, a line `⋮`
@@ -114,7 +115,7 @@ fn follow_in(name: &str, prepare: impl FnOnce(&Path)) {
     let kept = std::env::var_os("PAGES_DIR").map(PathBuf::from);
     let temporary = tempfile::tempdir().unwrap();
     let folder = match &kept {
-        Some(kept) => kept.join(name.trim_end_matches(".md")),
+        Some(kept) => kept.join(name.trim_start_matches("../").trim_end_matches(".md")),
         None => temporary.path().join("work"),
     };
     let _ = fs::remove_dir_all(&folder);
@@ -211,17 +212,37 @@ fn shell(folder: &Path, line: &str) {
     assert!(done.status.success(), "{line}: {said}");
 }
 
+/// A package with a test and a program.
+fn package(folder: &Path) {
+    fs::create_dir_all(folder.join("src/bin")).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    let manifest = "[package]\nname = \"shop\"\nedition = \"2021\"\n[workspace]\n";
+    write("Cargo.toml", manifest);
+    write("src/lib.rs", LIBRARY);
+    write("src/bin/server.rs", "fn main() {}\n");
+}
+
+const LIBRARY: &str = "pub fn twice(n: u32) -> u32 {\n    2 * n\n}\n\n\
+    #[test]\nfn doubles() {\n    let two = twice(1);\n    assert_eq!(two, 2);\n}\n";
+
+#[test]
+fn readme() {
+    follow_in("../README.md", |folder| {
+        package(folder);
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write("program.c", "int main(void) { return 0; }\n");
+        let configure =
+            "printf 'program: program.c\\n\\t%s -g -o $@ $^\\n' \"${CC:?}\" >Makefile\n";
+        write("configure", &format!("#!/bin/sh\n{configure}"));
+        shell(folder, "chmod +x configure");
+    });
+}
+
 #[test]
 fn cargo_projects() {
-    const LIBRARY: &str = "pub fn twice(n: u32) -> u32 {\n    2 * n\n}\n\n\
-        #[test]\nfn doubles() {\n    let two = twice(1);\n    assert_eq!(two, 2);\n}\n";
     follow_in("cargo.md", |folder| {
-        fs::create_dir_all(folder.join("src/bin")).unwrap();
+        package(folder);
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
-        let manifest = "[package]\nname = \"shop\"\nedition = \"2021\"\n[workspace]\n";
-        write("Cargo.toml", manifest);
-        write("src/lib.rs", LIBRARY);
-        write("src/bin/server.rs", "fn main() {}\n");
         write(".gitignore", "/target\nCargo.lock\n");
         shell(
             folder,
