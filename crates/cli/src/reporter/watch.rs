@@ -10,8 +10,10 @@ use rkcov_report::coverage::Named;
 use rkcov_report::progress::Progress;
 use rkcov_report::trace::Trace;
 use std::io::{self, Write};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 /// How often a run is asked, at most.
@@ -38,29 +40,25 @@ pub fn watch(mut request: Request) -> Result<ExitCode, Error> {
     if request.output.is_some() || !request.formats.iter().all(is_text) {
         return Err(Error::WatchFormat);
     }
-    let mut watch = Watch {
-        request: &request,
-        trace,
-        state: State::Looking {
-            since: Instant::now(),
-            said: false,
-        },
-        shown: None,
-        screen: Screen::new(request.screen.look()),
-        end: None,
-    };
-    let signal = wait_until(None, || watch.step());
-    let Watch {
-        mut screen,
-        shown,
-        end,
-        trace,
-        ..
-    } = watch;
-    screen.leave();
-    if let Some(signal) = signal {
-        return Ok(ExitCode::from(128_u8.wrapping_add(signal as u8)));
-    }
+    let (end, shown, screen) = thread::scope(|scope| {
+        let mut watch = Watch {
+            scope,
+            request: &request,
+            trace: &trace,
+            state: State::looking(),
+            making: None,
+            shown: None,
+            screen: Screen::new(request.screen.look()),
+            end: None,
+        };
+        let signal = wait_until(None, || watch.step());
+        watch.screen.leave();
+        if let Some(signal) = signal {
+            // Nobody waits for a picture that is being made.
+            std::process::exit(128 + signal);
+        }
+        (watch.end, watch.shown, watch.screen)
+    });
     match end {
         None | Some(End::Trace) => write_prepared(&request, &asked),
         Some(End::NoTrace) => {
@@ -76,15 +74,21 @@ pub fn watch(mut request: Request) -> Result<ExitCode, Error> {
     }
 }
 
-struct Watch<'r> {
+struct Watch<'scope, 'r> {
+    scope: &'scope Scope<'scope, 'r>,
     request: &'r Request,
-    trace: PathBuf,
+    trace: &'r Path,
     state: State,
+    /// The picture that is being made, in a thread of its own: the keyboard and the screen do not wait for it.
+    making: Option<ScopedJoinHandle<'scope, Made>>,
     /// What was last shown.
     shown: Option<Picture>,
     screen: Screen,
     end: Option<End>,
 }
+
+/// A picture, unless it would be what is shown already, and how long it took.
+type Made = (Result<Option<Picture>, Error>, Duration);
 
 /// Why there is nothing more to watch.
 enum End {
@@ -111,21 +115,27 @@ enum State {
     },
 }
 
-impl Watch<'_> {
+impl State {
+    fn looking() -> Self {
+        Self::Looking {
+            since: Instant::now(),
+            said: false,
+        }
+    }
+}
+
+impl Watch<'_, '_> {
     /// Whether that was all.
     fn step(&mut self) -> bool {
-        match self.look() {
-            Ok(end) => self.end = end,
-            Err(error) => self.end = Some(End::Failed(error)),
-        }
+        self.end = self.look().unwrap_or_else(|error| Some(End::Failed(error)));
         self.end.is_some()
     }
 
     fn look(&mut self) -> Result<Option<End>, Error> {
         match &mut self.state {
             State::Looking { since, said } => {
-                let run = Run::find(&self.trace).map_err(|source| Error::Watch {
-                    path: self.trace.clone(),
+                let run = Run::find(self.trace).map_err(|source| Error::Watch {
+                    path: self.trace.to_owned(),
                     source,
                 })?;
                 if let Some(run) = run {
@@ -147,12 +157,23 @@ impl Watch<'_> {
                     *said = true;
                 }
             }
+            State::Watching { next, .. } if self.making.is_some() => {
+                let done = |making: &mut ScopedJoinHandle<'_, Made>| making.is_finished();
+                if let Some(making) = self.making.take_if(done) {
+                    let (picture, took) =
+                        making.join().unwrap_or_else(|panic| resume_unwind(panic));
+                    *next = Instant::now() + PAUSE.max(took * REST);
+                    if let Some(picture) = picture? {
+                        self.shown = Some(picture);
+                        self.screen.stale = true;
+                    }
+                }
+            }
             State::Watching { run, asked, next } => {
                 if !*asked && *next <= Instant::now() {
                     run.ask();
                     *asked = true;
                 }
-                let began = Instant::now();
                 match run.answer(PATIENCE) {
                     Answer::None => {}
                     Answer::Failed => {
@@ -160,58 +181,23 @@ impl Watch<'_> {
                         *next = Instant::now() + PAUSE;
                     }
                     Answer::Snapshot(bytes) => {
-                        if let Some(picture) = self.new_picture(bytes)? {
-                            self.shown = Some(picture);
-                            self.screen.stale = true;
-                        }
-                        if let State::Watching { asked, next, .. } = &mut self.state {
-                            *asked = false;
-                            *next = Instant::now() + PAUSE.max(began.elapsed() * REST);
-                        }
+                        *asked = false;
+                        let (request, trace) = (self.request, self.trace);
+                        let shown = self.shown.as_ref().map(|shown| shown.extent);
+                        self.making = Some(self.scope.spawn(move || {
+                            let began = Instant::now();
+                            let picture = picture(request, trace, shown, bytes);
+                            (picture, began.elapsed())
+                        }));
                     }
                     Answer::Saved => return Ok(Some(End::Trace)),
                     Answer::Gone if self.shown.is_some() => return Ok(Some(End::NoTrace)),
                     // It ended when we came.
-                    Answer::Gone => {
-                        self.state = State::Looking {
-                            since: Instant::now(),
-                            said: false,
-                        };
-                    }
+                    Answer::Gone => self.state = State::looking(),
                 }
             }
         }
         Ok(self.draw())
-    }
-
-    /// What a snapshot says, unless it says what is shown already.
-    fn new_picture(&self, bytes: Vec<u8>) -> Result<Option<Picture>, Error> {
-        let Some((trace, extent)) = read(&bytes) else {
-            return Ok(None);
-        };
-        if self
-            .shown
-            .as_ref()
-            .is_some_and(|shown| shown.extent == extent)
-        {
-            return Ok(None);
-        }
-        let covered = if extent.records == 0 {
-            None
-        } else {
-            let name = self.trace.display().to_string();
-            let named = Named {
-                name: &name,
-                trace: &trace,
-            };
-            Some(coverage(self.request, &[named], &Progress::default())?)
-        };
-        drop(trace);
-        Ok(Some(Picture {
-            bytes,
-            covered,
-            extent,
-        }))
     }
 
     /// Draws if there is something new, or a screen of another size.
@@ -221,9 +207,37 @@ impl Watch<'_> {
         if !self.screen.stale && !self.screen.is_other(&look) {
             return None;
         }
-        let text = shown.text(self.request, look, &self.trace);
+        let text = shown.text(self.request, look, self.trace);
         self.screen.draw(look, &text).err().map(|_| End::Unread)
     }
+}
+
+/// What a snapshot says, unless it says what is shown already.
+fn picture(
+    request: &Request,
+    path: &Path,
+    shown: Option<Extent>,
+    bytes: Vec<u8>,
+) -> Result<Option<Picture>, Error> {
+    let Some((trace, extent)) = read(&bytes).filter(|(_, extent)| shown != Some(*extent)) else {
+        return Ok(None);
+    };
+    let covered = if extent.records == 0 {
+        None
+    } else {
+        let name = path.display().to_string();
+        let named = Named {
+            name: &name,
+            trace: &trace,
+        };
+        Some(coverage(request, &[named], &Progress::default())?)
+    };
+    drop(trace);
+    Ok(Some(Picture {
+        bytes,
+        covered,
+        extent,
+    }))
 }
 
 /// How much a run has recorded. If it is the same, so is the rest.
