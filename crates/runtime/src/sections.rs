@@ -24,13 +24,12 @@ pub(crate) fn task() -> &'static Task<Userspace> {
     &tls.task
 }
 
-/// Begins a section of a handle. Says how many sections the thread is in then.
-pub(crate) fn begin(handle: u64) -> u32 {
-    let Some(kcov) = device::kcov() else { return 0 };
-    threads::announce_end(tls::current());
-    let task = task();
-    kcov.start(task, handle);
-    task.sections(&Userspace)
+/// Begins a section of a handle.
+pub(crate) fn begin(handle: u64) {
+    if let Some(kcov) = device::kcov() {
+        threads::announce_end(tls::current());
+        kcov.start(task(), handle);
+    }
 }
 
 /// Ends the innermost section, if there is one.
@@ -81,9 +80,9 @@ pub(crate) fn enter(tls: &'static Tls, context: u64) {
     }
     let _signals = sys::SignalsBlocked::new();
     let interrupted = contexts::interrupt(tls);
-    let sections = begin(context);
+    begin(context);
     if let Some(interrupted) = interrupted {
-        contexts::enter(tls, context, interrupted, sections);
+        contexts::enter(tls, context, interrupted, device::sections(tls));
     }
 }
 

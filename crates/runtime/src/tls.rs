@@ -39,6 +39,8 @@ pub(crate) struct Tape {
     pub(crate) area: AtomicPtr<Word>,
     /// Bits of the bitmap before it.
     pub(crate) bits: AtomicU64,
+    /// Not 0 while more of the slot can be mapped, as far as is known.
+    pub(crate) may_grow: AtomicU32,
 }
 
 impl Tape {
@@ -128,13 +130,14 @@ core::arch::global_asm!(
 pub(crate) fn current() -> &'static Tls {
     let tls: *const Tls;
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: reads the block's offset and the thread pointer, which points to itself.
+    // SAFETY: reads the block's offset and the thread pointer, which points to itself. Both stay as
+    // they are as long as the thread lives, so the compiler may take what it has read before.
     unsafe {
         core::arch::asm!(
             "mov {0}, qword ptr [rip + rkcov_tls@GOTTPOFF]",
             "add {0}, qword ptr fs:[0]",
             out(reg) tls,
-            options(pure, readonly, nostack),
+            options(pure, nomem, nostack),
         );
     }
     #[cfg(target_arch = "aarch64")]
@@ -147,7 +150,7 @@ pub(crate) fn current() -> &'static Tls {
             "add {0}, {0}, {1}",
             out(reg) tls,
             out(reg) _,
-            options(pure, readonly, nostack),
+            options(pure, nomem, nostack),
         );
     }
     // SAFETY: the block is as large and as aligned as `Tls`; zeros and the image are values of it.

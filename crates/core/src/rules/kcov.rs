@@ -88,8 +88,7 @@ impl<H: Host> Kcov<H> {
         let Some(section) = self.find_listener(context, handle) else {
             return;
         };
-        if let Err(Recording::Section(section)) = task.push(&self.host, Recording::Section(section))
-        {
+        if let Err(section) = task.push(&self.host, section) {
             // Two frames are all that can be needed here; a host with fewer loses the section.
             drops::add(&section.descriptor.drops().deep, 1);
             self.finish(section);
@@ -98,14 +97,12 @@ impl<H: Host> Kcov<H> {
 
     fn start_suspending(&self, task: &Task<H>, context: Context, handle: u64) {
         // First of all stop recording for whoever was interrupted.
-        let pushed = task.push(&self.host, Recording::Unattributed);
-        if pushed.is_err() {
+        if !task.suspend(&self.host) {
             drops::add(&self.drops.deep, 1);
             return;
         }
-        if let Some(section) = self.find_listener(context, handle) {
-            task.attribute(&self.host, section);
-        }
+        let section = self.find_listener(context, handle);
+        task.resume(&self.host, section);
     }
 
     /// The descriptor that listens to this handle, and an area for a section.

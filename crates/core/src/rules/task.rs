@@ -318,36 +318,56 @@ impl<H: Host> Task<H> {
         })
     }
 
-    /// Suspends what is recorded and goes on with `inner`. Without a free frame the depth alone is
-    /// counted, nothing is recorded, and `inner` comes back.
-    pub(crate) fn push(&self, host: &H, inner: Recording<H>) -> Result<(), Recording<H>> {
+    /// Goes on with a section. Without a free frame the depth alone is counted, nothing is recorded,
+    /// and the section comes back.
+    pub(crate) fn push(&self, host: &H, section: Section<H>) -> Result<(), Section<H>> {
         self.pinned(host, |own| {
-            if own.deep == 0 {
-                if let Some(slot) = own.frames.slots().get_mut(own.depth as usize) {
-                    *slot = replace(&mut own.current, inner);
-                    own.depth = own.depth.wrapping_add(1);
-                    if Self::in_softirq_section(own) {
-                        // What the interrupted code does (a context switch) is not the section's.
-                        let mode = &host.hot(self).mode;
-                        own.flags = mode.load(Ordering::Relaxed) & !MODE_BITS;
-                        mode.store(mode.load(Ordering::Relaxed) & MODE_BITS, Ordering::Relaxed);
-                    }
-                    self.apply(host, own);
-                    return Ok(());
-                }
+            if !self.put_aside(host, own) {
+                return Err(section);
             }
-            own.deep = own.deep.saturating_add(1);
-            self.apply(host, own);
-            Err(inner)
+            self.go_on(host, own, Some(section));
+            Ok(())
         })
     }
 
-    /// Makes the innermost section, begun unattributed, that of a listener.
-    pub(crate) fn attribute(&self, host: &H, section: Section<H>) {
-        self.pinned(host, |own| {
+    /// The first half of [`Task::push`], before it is known whose section it is: what was recorded
+    /// until now is put aside, and nothing is recorded. `false` without a free frame: there is no
+    /// second half.
+    pub(crate) fn suspend(&self, host: &H) -> bool {
+        self.pinned(host, |own| self.put_aside(host, own))
+    }
+
+    /// The second half: goes on with the section, or with one to which nobody listens.
+    pub(crate) fn resume(&self, host: &H, section: Option<Section<H>>) {
+        self.pinned(host, |own| self.go_on(host, own, section));
+    }
+
+    fn put_aside(&self, host: &H, own: &mut Own<H>) -> bool {
+        if own.deep == 0 {
+            if let Some(slot) = own.frames.slots().get_mut(own.depth as usize) {
+                *slot = replace(&mut own.current, Recording::Unattributed);
+                own.depth = own.depth.wrapping_add(1);
+                host.hot(self).stop();
+                return true;
+            }
+        }
+        own.deep = own.deep.saturating_add(1);
+        self.apply(host, own);
+        false
+    }
+
+    fn go_on(&self, host: &H, own: &mut Own<H>, section: Option<Section<H>>) {
+        if let Some(section) = section {
             own.current = Recording::Section(section);
-            self.apply(host, own);
-        });
+            if Self::in_softirq_section(own) {
+                // What the interrupted code does (a context switch) is not the section's.
+                let mode = &host.hot(self).mode;
+                let word = mode.load(Ordering::Relaxed);
+                own.flags = word & !MODE_BITS;
+                mode.store(word & MODE_BITS, Ordering::Relaxed);
+            }
+        }
+        self.apply(host, own);
     }
 
     /// Ends the innermost section and goes back to what it interrupted. `only` says in which

@@ -14,6 +14,7 @@ use crate::sys;
 use crate::tls::{self, Tls};
 use core::cell::UnsafeCell;
 use core::mem::{size_of, MaybeUninit};
+use core::num::NonZeroU32;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rkcov_core::sync::interrupt_fence;
@@ -91,20 +92,24 @@ unsafe fn node<'a>(link: usize) -> &'a Node {
     unsafe { &*ptr::with_exposed_provenance(at) }
 }
 
-/// The calling thread's head, if it is known where that is, and the thread's number.
+/// The calling thread's number, if its head is known, too.
 #[inline(always)]
-fn own_list(tls: &Tls) -> Option<(&'static Head, u32)> {
-    let distance = DISTANCE.load(Ordering::Relaxed);
-    let number = tls.number.load(Ordering::Relaxed);
+fn own_number(tls: &Tls) -> Option<NonZeroU32> {
+    // It is stored only where the distance is known.
+    let number = NonZeroU32::new(tls.number.load(Ordering::Relaxed))?;
     // A child that libc knows nothing of would use its parent's number.
-    if distance == 0 || number == 0 || Mark::Device.is_wiped() {
-        return None;
-    }
+    (!Mark::Device.is_wiped()).then_some(number)
+}
+
+/// The head of a thread whose number is known.
+#[inline(always)]
+fn own_list(tls: &Tls) -> &'static Head {
+    let distance = DISTANCE.load(Ordering::Relaxed);
     let at = ptr::from_ref(tls)
         .expose_provenance()
         .wrapping_add(distance);
     // SAFETY: `learn()` found it at this distance, which is the same in every thread.
-    Some((unsafe { &*ptr::with_exposed_provenance(at) }, number))
+    unsafe { &*ptr::with_exposed_provenance(at) }
 }
 
 impl Robust {
@@ -116,15 +121,17 @@ impl Robust {
     /// Takes it if it is free and libc is not needed for that.
     #[inline(always)]
     fn take(&self, tls: &Tls) -> bool {
-        let Some((head, number)) = own_list(tls) else {
+        let Some(number) = own_number(tls) else {
             return false;
         };
+        let head = own_list(tls);
         let mutex = self.mutex();
         head.pending.store(mutex.link(), Ordering::Relaxed);
         interrupt_fence();
-        let taken = mutex
-            .word
-            .compare_exchange(0, number, Ordering::Acquire, Ordering::Relaxed);
+        let taken =
+            mutex
+                .word
+                .compare_exchange(0, number.get(), Ordering::Acquire, Ordering::Relaxed);
         if taken.is_ok() {
             let next = head.next.load(Ordering::Relaxed);
             // SAFETY: of this thread's list.
@@ -203,12 +210,13 @@ unsafe impl RawLock for Robust {
     #[inline]
     unsafe fn unlock(&self, (): ()) {
         let tls = tls::current();
-        match own_list(tls) {
-            Some((head, _)) if self.mutex().owner.load(Ordering::Relaxed) == 0 => self.give(head),
+        if self.mutex().owner.load(Ordering::Relaxed) == 0 && own_number(tls).is_some() {
+            self.give(own_list(tls));
+        } else {
             // SAFETY: this thread holds it.
-            _ => unsafe {
+            unsafe {
                 libc::pthread_mutex_unlock(self.0.get());
-            },
+            }
         }
         tls.leave();
     }
