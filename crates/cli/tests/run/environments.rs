@@ -39,6 +39,19 @@ fn functions(trace: &Trace<'_>) -> BTreeSet<String> {
 }
 
 #[test]
+fn records_that_find_no_room_make_no_system_calls() {
+    let lab = Lab::new();
+    let program = build(&lab, "gcc", "sandbox", "sandbox", &["-pthread"]);
+    let mut run = lab.run(Mode::Trace);
+    run.command.args(["--buffer-words", "64"]);
+    let ran = run.of(&program, &["e"]);
+    assert_eq!(ran.stdout(), "3\n");
+    let lost = ran.stderr();
+    assert!(lost.contains("a thread's buffer was full"), "{lost}");
+    assert!(functions(&ran.exited(0)).contains("parse"));
+}
+
+#[test]
 fn a_sandbox_that_allows_no_more_than_libc_needs() {
     for compiler in compilers() {
         let lab = Lab::new();

@@ -22,3 +22,4 @@ mod python;
 mod sanitizers;
 mod support;
 mod threads;
+mod unwinding;

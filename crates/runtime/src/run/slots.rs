@@ -139,6 +139,8 @@ pub(super) fn tape(
     let limit = trace.records(record.record_words());
     tls.tape.limit.store(limit, Ordering::Relaxed);
     tls.tape.mode.store(mode as u32, Ordering::Relaxed);
+    let may_grow = u32::from(len < tape_bytes(&geometry));
+    tls.tape.may_grow.store(may_grow, Ordering::Relaxed);
     let full = full_counter(tls);
     // SAFETY: as many words are mapped, and stay so until `leave()`, which sets another sink first,
     // or until the tape is mapped anew, likewise. The counter is the slot's, or never used.
@@ -168,7 +170,9 @@ pub(crate) fn grow(tls: &Tls) -> bool {
         return false;
     };
     let (_, geometry) = what;
-    if tls.is_inside() || !tls.tape.is_there() {
+    // What is tried below takes system calls, too many for each record that finds no room.
+    let may_grow = &tls.tape.may_grow;
+    if tls.is_inside() || !tls.tape.is_there() || may_grow.load(Ordering::Relaxed) == 0 {
         return false;
     }
     let _signals = sys::SignalsBlocked::new();
@@ -180,6 +184,7 @@ pub(crate) fn grow(tls: &Tls) -> bool {
     let len = mapped.wrapping_sub(bits / 8);
     let longer = len.saturating_mul(4).min(tape_bytes(&geometry));
     if longer <= len || !sys::has_room(longer as usize) {
+        may_grow.store(0, Ordering::Relaxed);
         return false;
     }
     tls.set_idle(Sink::OFF);
@@ -190,6 +195,9 @@ pub(crate) fn grow(tls: &Tls) -> bool {
         Ok(at) => tape(tls, what, at, longer, bits),
         Err(_) => tape(tls, what, at, len, bits),
     };
+    if grown.is_err() {
+        may_grow.store(0, Ordering::Relaxed);
+    }
     tls.set_idle(sink);
     grown.is_ok()
 }
