@@ -19,7 +19,7 @@ pub(crate) const THREADS: [(u32, u32); 5] = [(1, 1), (2, 2), (8, 8), (64, 64), (
 pub(crate) const FUNCTIONS: [u32; 5] = [16, 256, 2_048, 8_192, 32_768];
 
 /// How often zlib works, for traces of several lengths.
-pub(crate) const LENGTHS: [u32; 5] = [1, 2, 4, 8, 16];
+pub(crate) const LENGTHS: [u32; 4] = [1, 2, 4, 8];
 
 /// Rounds of the threads' loop in a run.
 const LOOPS: &str = "10000000";
@@ -59,8 +59,7 @@ pub(crate) fn traces(bench: &Bench, wanted: Filter<'_>) -> Result<Vec<Candidate>
     let mut found = Vec::new();
     for program in all().filter(|program| wanted(program.name())) {
         let name = program.name();
-        let (_, repeat) = program.repeats();
-        let mut runs = vec![(name.to_owned(), program.arguments(bench, repeat))];
+        let mut runs = vec![(name.to_owned(), program.short(bench))];
         if program == Program::Zlib {
             let lengths = LENGTHS.iter();
             runs.extend(lengths.map(|&n| (format!("{name}-{n}"), program.arguments(bench, n))));
@@ -129,11 +128,10 @@ pub(crate) fn sites(bench: &Bench, wanted: Filter<'_>) -> Result<Vec<Candidate>,
 pub(crate) fn instructions(bench: &Bench, wanted: Filter<'_>) -> Result<Rows, Error> {
     let mut rows = Rows::of_this_machine();
     for program in all().filter(|program| wanted(program.name())) {
-        let (_, repeat) = program.repeats();
         let wanted = Wanted {
             program,
             ways: &["plain", "idle", "run", "peer", "atomic"],
-            runs: vec![(program.name().to_owned(), program.arguments(bench, repeat))],
+            runs: vec![(program.name().to_owned(), program.short(bench))],
         };
         // valgrind 3.19 cannot read the line tables that clang's code has here, and gives up.
         let readable = |candidate: &Candidate| !candidate.variant.starts_with("clang");
@@ -148,9 +146,13 @@ pub(crate) fn instructions(bench: &Bench, wanted: Filter<'_>) -> Result<Rows, Er
 /// Ways to compile SQLite.
 const COMPILES: &[(&str, &[&str])] = &[
     ("gcc-plain", &["gcc"]),
+    ("gcc-lines", &["gcc", "-g1"]),
+    ("gcc-calls", &["rkcov", "cc", "--calls", "gcc"]),
     ("gcc-run", &["rkcov", "cc", "gcc"]),
     ("gcc-peer", &["gcc", "--coverage"]),
     ("clang-plain", &[CLANG]),
+    ("clang-lines", &[CLANG, "-gline-tables-only"]),
+    ("clang-calls", &["rkcov", "cc", "--calls", CLANG]),
     ("clang-run", &["rkcov", "cc", CLANG]),
     (
         "clang-peer",

@@ -209,6 +209,16 @@ impl Program {
         }
     }
 
+    /// The arguments of a short run.
+    pub(crate) fn short(self, bench: &Bench) -> Vec<PathBuf> {
+        let mut line = self.arguments(bench, self.repeats().1);
+        if let (Self::CJson, Some(input)) = (self, line.first_mut()) {
+            // All of it is too much for the buffer.
+            *input = bench.input("few.json");
+        }
+        line
+    }
+
     /// The arguments of a run that works through the input so often.
     pub(crate) fn arguments(self, bench: &Bench, repeat: u32) -> Vec<PathBuf> {
         let driven = |input: &str| {

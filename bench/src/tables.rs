@@ -301,8 +301,12 @@ pub(crate) fn compile(rows: &Rows) -> String {
         "both and `.rodata`",
     ]);
     for (name, of, to) in [
+        ("gcc with line tables", "gcc-lines", "gcc-plain"),
+        ("`rkcov cc --calls gcc`", "gcc-calls", "gcc-plain"),
         ("`rkcov cc gcc`", "gcc-run", "gcc-plain"),
         ("gcov", "gcc-peer", "gcc-plain"),
+        ("clang with line tables", "clang-lines", "clang-plain"),
+        ("`rkcov cc --calls clang`", "clang-calls", "clang-plain"),
         ("`rkcov cc clang`", "clang-run", "clang-plain"),
         ("clang's source coverage", "clang-peer", "clang-plain"),
     ] {
