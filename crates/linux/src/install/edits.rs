@@ -10,6 +10,8 @@ pub(super) struct Edit {
     pub(super) path: &'static str,
     /// How it writes comments.
     pub(super) comment: Comment,
+    /// The first major version of Linux that needs the blocks.
+    pub(super) since: u32,
     /// In the order in which they stand there.
     pub(super) blocks: &'static [Block],
 }
@@ -25,10 +27,11 @@ pub(super) struct Block {
 }
 
 /// All files that get blocks.
-pub(super) const EDITS: [Edit; 8] = [
+pub(super) const EDITS: [Edit; 9] = [
     Edit {
         path: "include/linux/sched.h",
         comment: Comment::C,
+        since: 6,
         blocks: &[Block {
             anchor: "a block under CONFIG_KCOV with kcov_mode, kcov_size and kcov_area",
             find: task_fields,
@@ -44,6 +47,7 @@ pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "include/linux/kcov.h",
         comment: Comment::C,
+        since: 6,
         blocks: &[Block {
             anchor: "a line \"#endif\" at its end",
             find: end_of_header,
@@ -63,6 +67,7 @@ pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "kernel/sched/core.c",
         comment: Comment::C,
+        since: 6,
         blocks: &[
             Block {
                 anchor: "a call of kcov_finish_switch()",
@@ -90,6 +95,7 @@ pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "kernel/softirq.c",
         comment: Comment::C,
+        since: 6,
         blocks: &[
             Block {
                 anchor:
@@ -105,9 +111,42 @@ pub(super) const EDITS: [Edit; 8] = [
             },
         ],
     },
+    // Linux 7 sets the timer of the next interrupt only when it returns from one, which may be after the way out above.
+    Edit {
+        path: "kernel/time/hrtimer.c",
+        comment: Comment::C,
+        since: 7,
+        blocks: &[
+            Block {
+                anchor: "a function __hrtimer_rearm_deferred() that takes a lock",
+                find: head_of_rearm,
+                body: "#ifdef CONFIG_KCOV_RUST\n\
+                       __no_sanitize_coverage\n\
+                       #endif\n",
+            },
+            Block {
+                anchor: "a function __hrtimer_rearm_deferred() that takes a lock",
+                find: begin_of_rearm,
+                // With interrupts off. The way out above also calls this, and then the bit is set already.
+                body: "#ifdef CONFIG_KCOV_RUST\n\
+                       \tconst unsigned int rkcov_way_out = current->kcov_mode & 1U << 29;\n\n\
+                       \tcurrent->kcov_mode |= 1U << 29;\n\
+                       #endif\n",
+            },
+            Block {
+                anchor: "a function __hrtimer_rearm_deferred() that takes a lock",
+                find: end_of_rearm,
+                body: "#ifdef CONFIG_KCOV_RUST\n\
+                       \tif (!rkcov_way_out)\n\
+                       \t\tcurrent->kcov_mode &= ~(1U << 29);\n\
+                       #endif\n",
+            },
+        ],
+    },
     Edit {
         path: "lib/Kconfig.debug",
         comment: Comment::Hash,
+        since: 6,
         blocks: &[Block {
             anchor: "an entry \"config KCOV\"",
             find: after_config_kcov,
@@ -117,6 +156,7 @@ pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "kernel/Makefile",
         comment: Comment::Hash,
+        since: 6,
         blocks: &[Block {
             anchor: "a line that adds kcov.o to obj-$(CONFIG_KCOV)",
             find: after_kcov_object,
@@ -134,6 +174,7 @@ pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "rust/bindings/bindings_helper.h",
         comment: Comment::C,
+        since: 6,
         blocks: &[Block {
             anchor: "a constant named RUST_CONST_HELPER_...",
             find: end_of_bindings_helper,
@@ -143,6 +184,7 @@ pub(super) const EDITS: [Edit; 8] = [
     Edit {
         path: "lib/Makefile",
         comment: Comment::Hash,
+        since: 6,
         blocks: &[Block {
             anchor: "a line that adds to lib-y",
             find: end_of_lib_makefile,
@@ -221,6 +263,21 @@ fn after_hardirq(lines: &[&str]) -> Option<usize> {
 
 fn end_of_irq_exit(lines: &[&str]) -> Option<usize> {
     end_of_function(lines, after_hardirq(lines)?)
+}
+
+fn head_of_rearm(lines: &[&str]) -> Option<usize> {
+    lines
+        .iter()
+        .position(|l| *l == "void __hrtimer_rearm_deferred(void)")
+}
+
+fn begin_of_rearm(lines: &[&str]) -> Option<usize> {
+    let lock = "guard(raw_spinlock)(&cpu_base->lock);";
+    statement(lines, |l| l == "void __hrtimer_rearm_deferred(void)", lock)
+}
+
+fn end_of_rearm(lines: &[&str]) -> Option<usize> {
+    end_of_function(lines, begin_of_rearm(lines)?)
 }
 
 /// This statement of the function with this head.

@@ -211,7 +211,7 @@ pub fn state(tree: &Path) -> Result<State, Error> {
     }
     for edit in &EDITS {
         let path = tree.join(edit.path);
-        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+        let text = read_if_there(&path)?.unwrap_or_default();
         if strip(&path, &text, edit)? != text {
             return Ok(State::Stale);
         }
@@ -226,9 +226,12 @@ pub fn state(tree: &Path) -> Result<State, Error> {
 
 fn plan(tree: &Path) -> Result<Plan, Error> {
     check_tree(tree)?;
-    check_version(tree)?;
+    let version = check_version(tree)?;
     let mut files = Vec::new();
     for edit in &EDITS {
+        if version.major < edit.since {
+            continue;
+        }
         let path = tree.join(edit.path);
         let text = read_if_there(&path)?.unwrap_or_default();
         let text = strip(&path, &text, edit)?;
@@ -271,11 +274,11 @@ fn check_tree(tree: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_version(tree: &Path) -> Result<(), Error> {
+fn check_version(tree: &Path) -> Result<Version, Error> {
     let makefile = tree.join("Makefile");
     let text = fs::read_to_string(&makefile).map_err(io_error(&makefile))?;
     match Version::of(&text) {
-        Some(version) if SUPPORTED.contains(&version) => Ok(()),
+        Some(version) if SUPPORTED.contains(&version) => Ok(version),
         Some(version) => Err(Error::Unsupported {
             tree: tree.to_owned(),
             version,

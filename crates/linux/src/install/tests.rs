@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 /// A tree that has just what the edits look for.
-const TREE: [(&str, &str); 12] = [
+const TREE: [(&str, &str); 13] = [
     ("Kbuild", ""),
     ("Kconfig", ""),
     ("Makefile", MAKEFILE),
@@ -30,6 +30,11 @@ const TREE: [(&str, &str); 12] = [
         "static inline void __irq_exit_rcu(void)\n{\n\tpreempt_count_sub(HARDIRQ_OFFSET);\n\tif (a)\n\t\tb();\n}\n",
     ),
     (
+        "kernel/time/hrtimer.c",
+        "int a;\n\nvoid __hrtimer_rearm_deferred(void)\n{\n\tif (no)\n\t\treturn;\n\n\
+         \tguard(raw_spinlock)(&cpu_base->lock);\n\trearm();\n}\n",
+    ),
+    (
         "lib/Kconfig.debug",
         "config KCOV\n\tbool \"x\"\n\n\thelp\n\t  y\n\nconfig KCOV_NEXT\n\tbool\n",
     ),
@@ -47,11 +52,21 @@ const TREE: [(&str, &str); 12] = [
 
 const MAKEFILE: &str = "# SPDX\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\n";
 
+/// A tree of Linux 6.12.
 fn tree() -> TempDir {
     let tree = TempDir::new().unwrap();
     for (path, text) in TREE {
         write(tree.path(), path, text);
     }
+    tree
+}
+
+/// A tree of this version.
+fn tree_of(major: u32, minor: u32) -> TempDir {
+    let tree = tree();
+    let makefile = MAKEFILE.replace("= 6", &format!("= {major}"));
+    let makefile = makefile.replace("= 12", &format!("= {minor}"));
+    write(tree.path(), "Makefile", &makefile);
     tree
 }
 
@@ -88,7 +103,7 @@ fn contents(tree: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[test]
 fn uninstall_gives_back_every_byte() {
-    let tree = tree();
+    let tree = tree_of(7, 3);
     let before = snapshot(tree.path());
     assert_eq!(state(tree.path()).unwrap(), State::Absent);
     let changed = install(tree.path()).unwrap();
@@ -130,7 +145,7 @@ fn another_version_is_brought_up_to_this_one() {
 
 #[test]
 fn blocks_stand_where_they_should() {
-    let tree = tree();
+    let tree = tree_of(7, 3);
     install(tree.path()).unwrap();
     let read = |path| fs::read_to_string(tree.path().join(path)).unwrap();
     let sched = read("include/linux/sched.h");
@@ -165,12 +180,29 @@ fn blocks_stand_where_they_should() {
          \tcurrent->kcov_mode |= 1U << 29;\n\tif (a)\n\t\tb();\n\
          \tcurrent->kcov_mode &= ~(1U << 29);\n}"
     );
+    assert_eq!(
+        ours("kernel/time/hrtimer.c"),
+        "int a;\n\n__no_sanitize_coverage\nvoid __hrtimer_rearm_deferred(void)\n{\n\tif (no)\n\t\treturn;\n\n\
+         \tconst unsigned int rkcov_way_out = current->kcov_mode & 1U << 29;\n\n\
+         \tcurrent->kcov_mode |= 1U << 29;\n\tguard(raw_spinlock)(&cpu_base->lock);\n\trearm();\n\
+         \tif (!rkcov_way_out)\n\t\tcurrent->kcov_mode &= ~(1U << 29);\n}"
+    );
+}
+
+#[test]
+fn a_version_gets_only_the_blocks_that_it_needs() {
+    let tree = tree();
+    write(tree.path(), "kernel/time/hrtimer.c", "int other;\n");
+    install(tree.path()).unwrap();
+    assert_eq!(state(tree.path()).unwrap(), State::Current);
+    let text = fs::read_to_string(tree.path().join("kernel/time/hrtimer.c")).unwrap();
+    assert_eq!(text, "int other;\n");
 }
 
 #[test]
 fn trees_that_lack_a_place_are_named_and_left_alone() {
     for edit in &EDITS {
-        let tree = tree();
+        let tree = tree_of(7, 3);
         write(tree.path(), edit.path, "nothing of interest\n");
         let before = snapshot(tree.path());
         match install(tree.path()).unwrap_err() {
@@ -187,10 +219,7 @@ fn trees_that_lack_a_place_are_named_and_left_alone() {
 #[test]
 fn every_supported_version_is_accepted() {
     for (major, minor) in [(6, 12), (7, 3)] {
-        let tree = tree();
-        let makefile = MAKEFILE.replace("= 6", &format!("= {major}"));
-        let makefile = makefile.replace("= 12", &format!("= {minor}"));
-        write(tree.path(), "Makefile", &makefile);
+        let tree = tree_of(major, minor);
         assert_ne!(install(tree.path()).unwrap(), 0, "{major}.{minor}");
     }
 }
