@@ -96,7 +96,9 @@ pub(crate) fn candidates(
     }
     let mut report = |program: &str, of: Vec<PathBuf>| {
         for (variant, options) in REPORTS {
-            let mut line = vec![bench.command("rkcov"), "report".into()];
+            // What the round before has kept would be measured, else.
+            let mut line: Vec<PathBuf> = vec!["env".into(), "RKCOV_NO_CACHE=1".into()];
+            line.extend([bench.command("rkcov"), "report".into()]);
             line.extend(options.iter().map(PathBuf::from));
             line.push("-o".into());
             line.push(folder.join(if variant == "html" { "html" } else { "report" }));

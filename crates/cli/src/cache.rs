@@ -5,6 +5,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use rkcov_report::image::{Cache, Search};
+
+/// What reports keep of programs may take this much.
+const IMAGES: u64 = 1 << 30;
+
 /// The cache folder: `$RKCOV_CACHE_DIR`, `$XDG_CACHE_HOME/rkcov` or `~/.cache/rkcov`, whichever is
 /// set first. Where none can be made (package builds have no home) it is a folder of the user's
 /// own in the temporary folder.
@@ -34,6 +39,35 @@ pub fn runtime() -> io::Result<PathBuf> {
     let dir = dir()?.join("runtime").join(rkcov_artifacts::FINGERPRINT);
     rkcov_artifacts::install(&dir)?;
     Ok(dir)
+}
+
+/// Where the files of modules may be: beside the usual places in these folders of executables and libraries. What
+/// reports derive of them is kept in the cache folder, unless `$RKCOV_NO_CACHE` is set.
+#[must_use]
+pub fn search(binaries: &[PathBuf]) -> Search {
+    Search {
+        cache: images(),
+        ..Search::with_binaries(binaries)
+    }
+}
+
+fn images() -> Option<Cache> {
+    if env::var_os("RKCOV_NO_CACHE").is_some_and(|value| !value.is_empty()) {
+        return None;
+    }
+    // Another build may derive something else of the same file.
+    let program = env::current_exe().ok()?.metadata().ok()?;
+    let times = (program.mtime(), program.mtime_nsec(), program.ctime());
+    Some(Cache {
+        folder: dir().ok()?.join("images"),
+        build: format!(
+            "{} {} {} {times:?}",
+            env!("CARGO_PKG_VERSION"),
+            program.ino(),
+            program.len()
+        ),
+        limit: IMAGES,
+    })
 }
 
 /// A folder in the temporary folder that nobody else can write to: others could put objects into

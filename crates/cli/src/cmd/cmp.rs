@@ -2,11 +2,11 @@
 //! `rkcov cmp`: what a program compared, and what a fuzzer would try.
 
 use super::traces::{print, with_coverage};
+use crate::cache;
 use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
 use rkcov_report::coverage::{completed, Coverage, Named, Selection, View};
-use rkcov_report::image::Search;
 use rkcov_report::render::{Compared, OperandOptions};
 use rkcov_report::sources::{Filter, Pattern};
 use rkcov_report::trace::Mode;
@@ -59,7 +59,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read or has no comparisons, or they cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let search = Search::with_binaries(&args.binaries);
+    let search = cache::search(&args.binaries);
     let coverage = with_coverage(&args.files, &search, |coverage, traces| {
         has_comparisons(&coverage, traces)?;
         Ok::<_, Error>(coverage)

@@ -3,12 +3,12 @@
 
 use super::traces::{print, with_coverage};
 use crate::affected::{self, Answer};
+use crate::cache;
 use crate::error::say;
 use crate::reporter;
 use clap::ValueEnum;
 use rkcov_report::contexts::{self, Contexts};
 use rkcov_report::coverage::{completed, Coverage};
-use rkcov_report::image::Search;
 use rkcov_report::sources::{Filter, Pattern};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -152,7 +152,7 @@ impl Question {
 /// The traces cannot be read or have no contexts, or there is no such place.
 pub fn run(question: &Question) -> Result<ExitCode, Error> {
     let (files, how) = question.parts();
-    let mut search = Search::with_binaries(&how.binaries);
+    let mut search = cache::search(&how.binaries);
     search.moved.clone_from(&how.moved);
     with_coverage(files, &search, |coverage, _| {
         // What is missing was said; that no line is known follows from it.

@@ -2,12 +2,12 @@
 //! `rkcov diff`: the code that only one of two traces covered.
 
 use super::traces::{print, with_coverage};
+use crate::cache;
 use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
 use rkcov_report::contexts::{Contexts, Name};
 use rkcov_report::coverage::{completed, Coverage, Selection, View};
-use rkcov_report::image::Search;
 use rkcov_report::render::Difference;
 use rkcov_report::sources::{Filter, Pattern};
 use std::path::{Path, PathBuf};
@@ -106,6 +106,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 }
 
 fn coverage(args: &Args, path: &Path) -> Result<Coverage, Error> {
-    let search = Search::with_binaries(&args.binaries);
+    let search = cache::search(&args.binaries);
     with_coverage(&[path.to_owned()], &search, |coverage, _| Ok(coverage))
 }

@@ -2,10 +2,10 @@
 //! `rkcov show`: who ran a line or a function, and how they came there.
 
 use super::traces::{print, with_coverage};
+use crate::cache;
 use crate::look::Screen;
 use crate::reporter::Error;
 use clap::ValueEnum;
-use rkcov_report::image::Search;
 use rkcov_report::place::Place;
 use rkcov_report::render::{Answer, ShowOptions};
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read, there is no such place, or the answer cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let search = Search::with_binaries(&args.binaries);
+    let search = cache::search(&args.binaries);
     let answer = with_coverage(&args.files, &search, |coverage, traces| {
         // What is missing was said; that no line is known follows from it.
         if coverage.nothing_remains() {

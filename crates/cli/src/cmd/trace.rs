@@ -2,12 +2,12 @@
 //! `rkcov trace`: who called whom, in the order in which it happened.
 
 use super::traces::{print, with_coverage};
+use crate::cache;
 use crate::look::Screen;
 use crate::reporter::{together, Error};
 use clap::ValueEnum;
 use rkcov_report::contexts::{Contexts, Name};
 use rkcov_report::coverage::{Coverage, Named, Selection, Thread};
-use rkcov_report::image::Search;
 use rkcov_report::render::{story, story_json, StoryOptions};
 use rkcov_report::story::Story;
 use rkcov_report::trace::Mode;
@@ -56,7 +56,7 @@ pub struct Args {
 /// # Errors
 /// A trace cannot be read or has no order, there is no such thread, or the story cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let search = Search::with_binaries(&args.binaries);
+    let search = cache::search(&args.binaries);
     let (coverage, told) = with_coverage(&args.files, &search, |coverage, traces| {
         has_order(traces)?;
         let selection = selection(args, &coverage)?;

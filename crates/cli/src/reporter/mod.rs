@@ -22,6 +22,7 @@ pub(crate) use options::{together, Remap};
 pub(crate) use percent::Percent;
 pub use watch::watch;
 
+use crate::cache;
 use crate::config::{self, Choice};
 use crate::error::{say, Chain, CLOSED_PIPE};
 use crate::look::{Look, Screen};
@@ -322,7 +323,7 @@ fn places(request: &Request) -> Result<Vec<Wanted>, Error> {
 
 /// Where the files of modules may be.
 fn search(request: &Request) -> Search {
-    let mut search = Search::with_binaries(&request.binaries);
+    let mut search = cache::search(&request.binaries);
     let named = request
         .options
         .remap

@@ -2,6 +2,7 @@
 //! What a report says of lines is held against gcov, which counts them: no line is said to have run
 //! that did not, nor the other way round.
 
+mod cache;
 mod changes;
 mod clients;
 mod config;

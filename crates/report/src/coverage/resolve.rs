@@ -17,8 +17,8 @@ use super::losses::{Loaded, Lossy};
 use super::paths::place;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
 use crate::image::{
-    demangled, is_drop_glue, Doubt, FoldedRow, Image, Piece, Problem, Rows, Search, Shortcut,
-    Symbolizer, Weight,
+    demangled, is_drop_glue, Answers, Doubt, FoldedRow, Frames, Image, Learnt, Piece, Problem,
+    Rows, Search, Shortcut, Slot, Symbolizer, Weight,
 };
 use crate::progress::Progress;
 use crate::trace::Mode;
@@ -134,14 +134,19 @@ pub(super) fn resolve(
             };
             let all = known.loaded.of(&key);
             let (path, id) = key;
-            one(Image::find(&path, &id, search), hits, known, &lossy, &all)
+            let image = Image::find(&path, &id, search);
+            let slot = image.slot(search).filter(|_| known.mode != Mode::Cmp);
+            one(&image, slot.as_ref(), hits, known, &lossy, &all)
+                .map(|resolved| resolved.with(image.into_problems()))
         })
         .collect()
 }
 
-/// `None` if the image has nothing to do with what was recorded. `all` are the streams whose processes had it.
+/// `None` if the image has nothing to do with what was recorded. `slot` is where what is derived of it may be
+/// kept. `all` are the streams whose processes had it.
 fn one(
-    image: Image,
+    image: &Image,
+    slot: Option<&Slot<'_>>,
     mut hits: ImageHits,
     known: &Known<'_>,
     lossy: &Hits,
@@ -151,9 +156,10 @@ fn one(
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
     }
-    let flow = match known.mode {
-        Mode::Cmp => None,
-        Mode::Trace | Mode::Unique => image.flow(),
+    let (flow, rows, answers) = match slot.and_then(Slot::load) {
+        Some(kept) => (Some(kept.flow), Some(kept.rows), Some(kept.answers)),
+        None if known.mode == Mode::Cmp => (None, None, None),
+        None => (image.flow(), None, None),
     };
     // What the kernel maps has no path.
     let has_path = !image.path().as_os_str().is_empty();
@@ -174,14 +180,17 @@ fn one(
         functions: Vec::new(),
         unknown: 0,
     };
-    let rows = flow.as_ref().map(|flow| image.rows(flow));
+    let rows = rows.or_else(|| flow.as_ref().map(|flow| image.rows(flow)));
     let rows = rows.unwrap_or_default();
+    let slot = slot.filter(|_| flow.is_some());
     let someone = Hits {
         streams: std::iter::once(known.streams).collect(),
         count: 1,
         ..Hits::default()
     };
-    let pieces = flow.map(|flow| flow.spread(&mut hits.addresses, lossy, &someone));
+    let pieces = flow
+        .as_ref()
+        .map(|flow| flow.spread(&mut hits.addresses, lossy, &someone));
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
     let alone = hits.addresses.into_iter().map(|(pc, weight)| {
@@ -209,30 +218,44 @@ fn one(
         }
     }
     let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
-    let portions: Result<Vec<Portion>, _> = pieces
+    let none = Answers::default();
+    let symbolizer = || match slot {
+        Some(_) => Ok(image.learner(answers.as_ref().unwrap_or(&none))),
+        None => image.symbolizer(),
+    };
+    let portions: Result<Vec<(Portion, Option<Learnt>)>, _> = pieces
         .par_chunks(portion)
         .map(|portion| {
             let mut sources = Portion::default();
-            let mut symbolizer = image.symbolizer()?;
+            let mut symbolizer = symbolizer()?;
             for some in portion.chunks(WATCHED) {
                 for piece in some {
-                    sources.add_piece(piece, &image, &rows, &mut symbolizer);
+                    sources.add_piece(piece, image, &rows, &mut symbolizer);
                 }
                 known.progress.code_done(some.len());
             }
-            Ok(sources)
+            Ok((sources, symbolizer.learnt()?))
         })
         .collect();
+    drop(pieces);
+    let mut learnt: Vec<Learnt> = Vec::new();
     let mut sources = Sources::default();
     match portions {
-        Ok(portions) => portions
-            .into_iter()
-            .for_each(|portion| sources.merge(portion)),
+        Ok(portions) => portions.into_iter().for_each(|(portion, new)| {
+            sources.merge(portion);
+            learnt.extend(new);
+        }),
         Err(problem) => {
             summary.has_lines = false;
             summary.sites = None;
             summary.problems.push(problem);
             sources.unknown = summary.pcs;
+        }
+    }
+    if let (Some(slot), Some(flow), false) = (slot, &flow, learnt.is_empty()) {
+        let answers = answers.unwrap_or_default().merged(learnt, image.base());
+        if let Some(answers) = answers {
+            slot.store(flow, &rows, &answers);
         }
     }
     sources.doubt_dead_copies();
@@ -243,8 +266,14 @@ fn one(
         .map(|(s, _)| Arc::clone(s))
         .collect();
     sources.bare.retain(|symbol, _| !placed.contains(symbol));
-    summary.problems.extend(image.into_problems());
     Some(Resolved { summary, sources })
+}
+
+impl Resolved {
+    fn with(mut self, problems: Vec<Problem>) -> Self {
+        self.summary.problems.extend(problems);
+        self
+    }
 }
 
 /// How many addresses which streams recorded.
@@ -378,15 +407,18 @@ impl Portion {
         image: &Image,
         symbolizer: &mut Symbolizer<'_>,
     ) {
-        let mut frames = symbolizer.frames(address);
-        if frames.iter().any(|frame| !image.is_line_of(frame)) {
+        let mut found = symbolizer.look_up(address);
+        if found.iter().any(|frame| !image.is_line_of(frame)) {
+            let mut frames = found.into_vec();
             frames.retain(|frame| image.is_line_of(frame));
             if frames.is_empty() {
                 return;
             }
+            found = Frames::Found(frames);
         }
+        let frames = &found;
         let ran = !hits.streams.is_empty();
-        if frames.is_empty() && ran {
+        if frames.len() == 0 && ran {
             self.unknown += 1;
         }
         let mut placed = false;

@@ -4,10 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use gimli::{AttributeValue, DebuggingInformationEntry, Dwarf, Reader, Unit};
 
+use serde::{Deserialize, Serialize};
+
+use super::cache::shared_path;
 use super::elf::ElfFile;
 use super::names::paths_of;
 use super::rows::with_dwarf;
@@ -158,6 +162,65 @@ impl Folded {
                 })
             })
         })
+    }
+}
+
+/// [`Folded`] as it is stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredFolded {
+    files: Vec<Vec<u8>>,
+    functions: Vec<StoredFunction>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredFunction {
+    code: Range<u64>,
+    /// With the number of the file.
+    rows: Sequence,
+    symbol: Option<String>,
+}
+
+impl StoredFolded {
+    pub(super) fn of(folded: &Folded) -> Self {
+        let mut files: Vec<Vec<u8>> = Vec::new();
+        let mut numbers: HashMap<&OsStr, u64> = HashMap::new();
+        let mut number = |file| {
+            *numbers.entry(file).or_insert_with(|| {
+                files.push(file.as_bytes().to_vec());
+                files.len() as u64 - 1
+            })
+        };
+        let functions = folded.functions.iter().map(|one| StoredFunction {
+            code: one.code.clone(),
+            rows: one
+                .rows
+                .iter()
+                .map(|(address, file, line)| (*address, number(file), *line))
+                .collect(),
+            symbol: one.symbol.as_deref().map(str::to_owned),
+        });
+        let functions = functions.collect();
+        Self { files, functions }
+    }
+
+    /// `None` if a row has a file that is not there, or they are not sorted.
+    pub(super) fn into_folded(self) -> Option<Folded> {
+        let files = self.files.iter().map(|file| shared_path(file));
+        let files: Vec<Arc<OsStr>> = files.collect();
+        let functions = self.functions.into_iter().map(|one| {
+            let rows = one.rows.into_iter().map(|(address, file, line)| {
+                let file = files.get(usize::try_from(file).ok()?)?;
+                Some((address, Arc::clone(file), line))
+            });
+            Some(Function {
+                code: one.code,
+                rows: rows.collect::<Option<_>>()?,
+                symbol: one.symbol.map(Arc::from),
+            })
+        });
+        let functions: Vec<Function> = functions.collect::<Option<_>>()?;
+        let sorted = functions.is_sorted_by_key(|one| one.code.start);
+        sorted.then_some(Folded { functions })
     }
 }
 

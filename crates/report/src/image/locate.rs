@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use object::Object;
 
+use super::cache::Cache;
 use super::elf::{ElfError, ElfFile};
 use crate::trace::BuildId;
 
@@ -21,6 +22,8 @@ pub struct Search {
     pub ran: Vec<(BuildId, PathBuf)>,
     /// Folders that debug information has instead of others, in which the sources are.
     pub moved: Vec<(PathBuf, PathBuf)>,
+    /// Where what is derived of files is kept, if anywhere.
+    pub cache: Option<Cache>,
 }
 
 impl Search {
@@ -41,6 +44,7 @@ impl Default for Search {
             binaries: Vec::new(),
             ran: Vec::new(),
             moved: Vec::new(),
+            cache: None,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! are those in the file. [`Image::find`] looks for the file and its debug information and checks
 //! by build id that they are those that ran; what it cannot check or find becomes a [`Problem`].
 
+mod answers;
+mod cache;
 mod elf;
 mod flow;
 mod folded;
@@ -22,6 +24,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use addr2line::Loader;
+use answers::Cursor;
+pub(crate) use answers::{Answers, Frames, Learnt};
+pub use cache::Cache;
+pub(crate) use cache::Slot;
 use names::Names;
 use rustc_hash::FxHashMap;
 
@@ -210,6 +216,40 @@ impl Image {
     /// # Errors
     /// If the debug information cannot be read.
     pub fn symbolizer(&self) -> Result<Symbolizer<'_>, Problem> {
+        Ok(Symbolizer {
+            image: self,
+            loader: Debug::Open(self.open_debug()?.map(Box::new)),
+            texts: FxHashMap::default(),
+            files: FxHashMap::default(),
+            known: None,
+            learnt: None,
+        })
+    }
+
+    /// Looks addresses up, of which some answers are known. What it is asked besides, it learns.
+    pub(crate) fn learner<'a>(&'a self, known: &'a Answers) -> Symbolizer<'a> {
+        Symbolizer {
+            image: self,
+            loader: Debug::Closed,
+            texts: FxHashMap::default(),
+            files: FxHashMap::default(),
+            known: Some((known, Cursor::default())),
+            learnt: Some(Learnt::new(self.base())),
+        }
+    }
+
+    /// What addresses are stored as offsets from.
+    pub(crate) fn base(&self) -> u64 {
+        self.functions.first().map_or(0, |first| first.range.start)
+    }
+
+    /// Where this image is in a cache, if it can be there.
+    pub(crate) fn slot<'a>(&self, search: &'a Search) -> Option<Slot<'a>> {
+        search.cache.as_ref()?.slot(self)
+    }
+
+    /// Opens its debug information, if it has any.
+    fn open_debug(&self) -> Result<Option<Loader>, Problem> {
         let open = |debug: &PathBuf| {
             Loader::new_with_sup(debug, self.supplementary.as_ref()).map_err(|error| {
                 Problem::BadDebug {
@@ -218,12 +258,7 @@ impl Image {
                 }
             })
         };
-        Ok(Symbolizer {
-            image: self,
-            loader: self.debug.as_ref().map(open).transpose()?,
-            texts: FxHashMap::default(),
-            files: FxHashMap::default(),
-        })
+        self.debug.as_ref().map(open).transpose()
     }
 
     fn names(&self) -> &Names {
@@ -245,33 +280,95 @@ impl Image {
 /// Looks addresses of an [`Image`] up.
 pub struct Symbolizer<'a> {
     image: &'a Image,
-    loader: Option<Loader>,
+    loader: Debug,
     /// Names, each once.
     texts: FxHashMap<Box<str>, Arc<str>>,
     /// Paths, each once, by their text.
     files: FxHashMap<Box<str>, Arc<OsStr>>,
+    known: Option<(&'a Answers, Cursor)>,
+    learnt: Option<Learnt>,
 }
 
-impl Symbolizer<'_> {
+/// Debug information, if there is any.
+enum Debug {
+    /// It was not needed.
+    Closed,
+    Open(Option<Box<Loader>>),
+    Bad(Problem),
+}
+
+impl Debug {
+    fn loader(&mut self, image: &Image) -> Option<&Loader> {
+        if let Self::Closed = self {
+            *self = match image.open_debug() {
+                Ok(loader) => Self::Open(loader.map(Box::new)),
+                Err(problem) => Self::Bad(problem),
+            };
+        }
+        match self {
+            Self::Open(loader) => loader.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Symbolizer<'a> {
     /// The addresses in `range` at which the line tables say something new. What they said before
     /// does not count: code without a line of its own, such as that where two branches meet again,
     /// only seems to be of the line that happens to stand before it.
-    pub(crate) fn rows(&self, range: &Range<u64>) -> Vec<u64> {
+    pub(crate) fn rows(&mut self, range: &Range<u64>) -> Vec<u64> {
+        if let Some((known, cursor)) = &mut self.known {
+            if let Some(rows) = known.rows(range, cursor) {
+                return rows;
+            }
+        }
         let mut rows = Vec::new();
-        if let Some(loader) = &self.loader {
+        if let Some(loader) = self.loader.loader(self.image) {
             if let Ok(found) = loader.find_location_range(range.start, range.end) {
                 let addresses = found.map(|(address, _, _)| address);
                 rows.extend(addresses.filter(|address| range.contains(address)));
             }
         }
+        if let Some(learnt) = &mut self.learnt {
+            learnt.range(range, &rows);
+        }
         rows
+    }
+
+    /// What it was asked and did not know.
+    ///
+    /// # Errors
+    /// If debug information was needed and cannot be read.
+    pub(crate) fn learnt(self) -> Result<Option<Learnt>, Problem> {
+        match self.loader {
+            Debug::Bad(problem) => Err(problem),
+            _ => Ok(self.learnt.filter(|learnt| !learnt.is_empty())),
+        }
     }
 
     /// What the instruction at `address` belongs to: the innermost inlined function first, the
     /// function that was not inlined last. Empty if nothing is known of the address.
     pub fn frames(&mut self, address: u64) -> Vec<Frame> {
+        self.look_up(address).into_vec()
+    }
+
+    /// [`Symbolizer::frames`] without copies of those that are known.
+    pub(crate) fn look_up(&mut self, address: u64) -> Frames<'a> {
+        if let Some((known, cursor)) = &mut self.known {
+            if let Some(frames) = known.frames(address, cursor) {
+                return frames;
+            }
+        }
+        let found = self.find(address);
+        if let Some(learnt) = &mut self.learnt {
+            learnt.point(address, &found);
+        }
+        Frames::Found(found)
+    }
+
+    fn find(&mut self, address: u64) -> Vec<Frame> {
         let mut found = Vec::new();
-        if let Some(loader) = &self.loader {
+        if let Some(loader) = self.loader.loader(self.image) {
             if let Ok(mut frames) = loader.find_frames(address) {
                 while let Ok(Some(frame)) = frames.next() {
                     let symbol = frame

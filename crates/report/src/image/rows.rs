@@ -3,6 +3,9 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use gimli::{Dwarf, DwarfSections, EndianSlice, LittleEndian, Reader, Unit};
 use object::{Object, ObjectSection};
@@ -19,6 +22,8 @@ pub(crate) struct Rows {
     pub(crate) of_callbacks_alone: HashSet<u64>,
     /// Code of several functions.
     pub(crate) folded: Folded,
+    /// Files that hold more of the debug information, if they are there.
+    pub(super) split: Vec<PathBuf>,
 }
 
 impl Rows {
@@ -31,21 +36,31 @@ impl Rows {
     ) -> Self {
         let mut alone = HashSet::new();
         let mut starts = Starts::default();
+        let mut split = Vec::new();
         let read = with_dwarf(debug, |dwarf| {
             let mut units = dwarf.units();
             while let Some(header) = units.next()? {
                 // What cannot be read says nothing of other units.
                 if let Ok(unit) = dwarf.unit(header) {
+                    split.extend(split_from(dwarf, &unit));
                     let _ = of_unit(dwarf, &unit, calls, &mut alone, &mut starts);
                 }
             }
             Ok(())
         });
         match read {
-            Ok(()) => Self {
-                of_callbacks_alone: alone,
-                folded: starts.read(debug, is_start),
-            },
+            Ok(()) => {
+                if !split.is_empty() {
+                    let mut package = debug.path().as_os_str().to_owned();
+                    package.push(".dwp");
+                    split.push(package.into());
+                }
+                Self {
+                    of_callbacks_alone: alone,
+                    folded: starts.read(debug, is_start),
+                    split,
+                }
+            }
             Err(_) => Self::default(),
         }
     }
@@ -66,6 +81,19 @@ pub(super) fn with_dwarf(
     };
     let sections = DwarfSections::load(section)?;
     read(&sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian)))
+}
+
+/// The file with the rest of a unit.
+fn split_from<R: Reader>(dwarf: &Dwarf<R>, unit: &Unit<R>) -> Option<PathBuf> {
+    let name = dwarf.attr_string(unit, unit.dwo_name().ok()??).ok()?;
+    let folder = unit
+        .comp_dir
+        .as_ref()
+        .and_then(|folder| folder.to_slice().ok());
+    let folder = folder.unwrap_or_default();
+    let name = name.to_slice().ok()?;
+    let path = Path::new(OsStr::from_bytes(&folder)).join(OsStr::from_bytes(&name));
+    std::path::absolute(path).ok()
 }
 
 fn of_unit<R: Reader>(

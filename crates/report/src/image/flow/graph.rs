@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::callees::{Callee, Callees, Endless};
 use super::x86::{is_filler, Branch, Kind, Scan};
 
 /// The control flow of a routine.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Graph {
     /// Sorted; those that only filled space are empty.
     pub(super) blocks: Vec<Range<u64>>,
@@ -16,7 +18,7 @@ pub(crate) struct Graph {
 }
 
 /// How control gets from block to block.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ways {
     pub(super) successors: Vec<Vec<usize>>,
     pub(super) predecessors: Vec<Vec<usize>>,
@@ -41,7 +43,7 @@ pub(super) struct Ways {
 }
 
 /// How control may leave a routine at the end of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Exit {
     /// It does not.
     Stays,
@@ -350,6 +352,51 @@ impl Graph {
             let only = ways.predecessors[on] == [block] && !ways.entries.contains(&on);
             only.then_some((*entry, on))
         })
+    }
+
+    /// Whether all that refers to blocks refers to some of its own, and both directions of its ways tell the same:
+    /// what was read from a file may not.
+    pub(super) fn is_sound(&self) -> bool {
+        let ways = &self.ways;
+        let count = self.blocks.len();
+        let lengths = [
+            ways.successors.len(),
+            ways.predecessors.len(),
+            ways.exits.len(),
+            ways.sited.len(),
+            ways.turns.len(),
+            ways.closed.len(),
+            ways.jumps.len(),
+            ways.forks.len(),
+        ];
+        let successors = ways.successors.iter().flatten().copied();
+        let ends = ways.entries.iter().chain(&ways.pads).copied();
+        let jumps = ways.jumps.iter().flatten().map(|(_, to)| *to);
+        let forks = ways.forks.iter().flatten().flat_map(|(to, on)| [*to, *on]);
+        let closed = ways.closed.iter().flatten().copied();
+        let mut blocks = successors
+            .chain(ends)
+            .chain(jumps)
+            .chain(forks)
+            .chain(closed);
+        let within = lengths == [count; 8] && blocks.all(|block| block < count);
+        let sorted = self.blocks.is_sorted_by_key(|block| block.start);
+        if !within || !sorted || self.blocks.iter().any(|block| block.start > block.end) {
+            return false;
+        }
+        let mut backwards: Vec<Vec<usize>> = vec![Vec::new(); count];
+        for (from, successors) in ways.successors.iter().enumerate() {
+            successors.iter().for_each(|to| backwards[*to].push(from));
+        }
+        backwards
+            .iter_mut()
+            .zip(&ways.predecessors)
+            .all(|(expected, found)| {
+                expected.dedup();
+                let mut found = found.clone();
+                found.dedup();
+                *expected == found
+            })
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -20,6 +20,7 @@ mod dominators;
 mod graph;
 mod held;
 mod possible;
+mod stored;
 mod x86;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,6 +28,7 @@ use std::ops::Range;
 
 use object::{Architecture, Object};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::elf::{ElfFile, Function};
 pub(crate) use ahead::{Ahead, Position, Site};
@@ -49,14 +51,14 @@ pub(crate) struct Flow {
 }
 
 /// A function with all of its parts: compilers put what seldom runs elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Routine {
     entry: u64,
     graph: Graph,
 }
 
 /// Who calls whom.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Calls {
     /// By entry.
     numbers: HashMap<u64, usize>,
