@@ -17,6 +17,7 @@ fn checks_record_what_calls_record() {
         assert!(compared.records > 100, "{what}: {compared:?}");
         assert_eq!(compared.calls, 0, "{what}: {compared:?}");
         assert_eq!(compared.sites == 0, large, "{what}: {compared:?}");
+        assert!(compared.as_without, "{what}: {compared:?}");
     }
     assert!(compared.len() >= 8, "{compared:?}");
 }

@@ -26,7 +26,6 @@ const GCC: &[&str] = &[
     "-O2 -fPIE -static-pie",
     "-O2 -flto -ffat-lto-objects",
     "-O3 -flto -fno-fat-lto-objects",
-    "-O2 -flto -flto-partition=max",
     "-O2 -fcf-protection=full -freorder-blocks-and-partition",
     "-O2 -ffunction-sections -fdata-sections -Wl,--gc-sections",
     "-O2 -fuse-ld=gold -ffunction-sections -Wl,--gc-sections",

@@ -80,24 +80,30 @@ impl Build {
     }
 
     /// What `rkcov cc` asks the compiler for, by name, so that a change there is seen here.
-    fn calls(&self) -> &'static [&'static str] {
-        if self.cc.starts_with("clang") {
-            &[
-                "-Xclang",
-                "-fsanitize-coverage-type=3",
-                "-Xclang",
-                "-fsanitize-coverage-trace-pc",
-                "-fno-integrated-as",
-                "-fdebug-info-for-profiling",
-                "-gline-tables-only",
-            ]
+    fn calls(&self) -> Vec<&'static str> {
+        let has_lines = self.options().any(|option| option.starts_with("-g"));
+        let (calls, lines): (&[_], &[_]) = if self.cc.starts_with("clang") {
+            (
+                &[
+                    "-Xclang",
+                    "-fsanitize-coverage-type=3",
+                    "-Xclang",
+                    "-fsanitize-coverage-trace-pc",
+                    "-fno-integrated-as",
+                ],
+                &["-fdebug-info-for-profiling", "-gline-tables-only"],
+            )
         } else {
-            &[
-                "-fsanitize-coverage=trace-pc",
-                "-fno-optimize-sibling-calls",
-                "-g1",
-            ]
-        }
+            (
+                &[
+                    "-fsanitize-coverage=trace-pc",
+                    "-fno-optimize-sibling-calls",
+                ],
+                &["-g1"],
+            )
+        };
+        let lines = lines.iter().filter(|_| !has_lines);
+        calls.iter().chain(lines).copied().collect()
     }
 }
 
@@ -118,6 +124,8 @@ pub struct Compared {
     pub records: usize,
     /// Edges that ran.
     pub unique: usize,
+    /// It computes what it does without instrumentation.
+    pub as_without: bool,
 }
 
 /// Builds `subject` three times (without anything, with calls, and by `rkcov`), runs all, and compares.
@@ -132,17 +140,15 @@ pub fn compare(
 ) -> Result<Compared, Error> {
     fs::create_dir_all(folder)?;
     let recorder = folder.join("recorder.o");
-    if !recorder.is_file() {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/differential/recorder.c");
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-fPIC", "-c"]).arg(source).arg("-o");
-        shell::read(gcc.arg(&recorder))?;
-    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/differential/recorder.c");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O2", "-fPIC", "-c"]).arg(source).arg("-o");
+    shell::read(gcc.arg(&recorder))?;
 
     let plain = link(build, subject, folder, "plain", &recorder, |compiler| {
         Command::new(compiler)
     })?;
-    let expected = run(&plain, subject, None)?;
+    let plainly = run(&plain, subject, None)?;
     let called = link(build, subject, folder, "calls", &recorder, |compiler| {
         let mut command = Command::new(compiler);
         command.args(build.calls());
@@ -166,11 +172,18 @@ pub fn compare(
         .into());
     }
 
+    // clang's own instrumentation makes some generated programs compute something else, if there is also `-g`.
+    let expected = run(&called, subject, None)?;
+    let is_clang = build.cc.starts_with("clang");
+    if !is_clang {
+        same("what is printed", &plainly, &expected)?;
+    }
     let idle = run(&checked, subject, None)?;
     same("what is printed", &expected, &idle)?;
     let mut compared = Compared {
         sites: by_checks.checks,
         calls: by_checks.addresses.len() - by_checks.checks,
+        as_without: plainly == expected,
         ..Compared::default()
     };
     for mode in ["trace", "unique"] {

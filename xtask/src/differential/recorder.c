@@ -7,11 +7,13 @@
  * (the first time); otherwise nothing is recorded, and checks never call.
  */
 #define _GNU_SOURCE
+#include <asm/hwcap2.h>
 #include <asm/prctl.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,6 +40,15 @@ static void *memory(size_t size, int protection)
 	return at;
 }
 
+static void set_gs_base(unsigned long base)
+{
+	/* The system call refuses a base below 0, as for a static PIE, which lies above all other memory. */
+	if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
+		__asm__ volatile("wrgsbase %0" ::"r"(base));
+	else if (syscall(SYS_arch_prctl, ARCH_SET_GS, base))
+		abort();
+}
+
 __attribute__((constructor(101))) static void begin(void)
 {
 	const char *mode = getenv("MODE");
@@ -53,8 +64,7 @@ __attribute__((constructor(101))) static void begin(void)
 		unsigned char *map = memory(sites, PROT_READ | PROT_WRITE);
 
 		/* Zeros that nobody writes, or a map of the sites. */
-		if (syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)map - (unsigned long)__start_rkcov_sites))
-			abort();
+		set_gs_base((unsigned long)map - (unsigned long)__start_rkcov_sites);
 	}
 }
 
