@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Embeds what the installer puts into a kernel tree, so that the commands need nothing but
-//! themselves. It is the folder `kernel/src`. Two symbolic links there lead to the sources that
-//! `abi` and `core` share with the kernel; in the package of this crate they are folders.
+//! Embeds what the installer puts into a kernel tree, and what starts in guests of other machines, so
+//! that the commands need nothing but themselves. These are the folders `kernel/src` and `agent`.
+//! Symbolic links there lead to sources of `abi`, `core` and `guest`; in the package of this crate they
+//! are folders.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,14 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
-    let mut code = String::from("&[\n");
-    embed(&here.join("kernel/src"), "", &mut code)?;
-    code.push_str("]\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    fs::write(out.join("sources.rs"), code)
+    for (folder, list) in [("kernel/src", "sources.rs"), ("agent", "agent.rs")] {
+        let mut code = String::from("&[\n");
+        embed(&here.join(folder), "", &mut code)?;
+        code.push_str("]\n");
+        fs::write(out.join(list), code)?;
+    }
+    Ok(())
 }
 
 fn embed(folder: &Path, prefix: &str, code: &mut String) -> io::Result<()> {

@@ -23,8 +23,8 @@ const PARAMETERS: &str = "rcupdate.rcu_cpu_stall_suppress=1";
 /// Which kernel.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Kernel {
-    /// What it runs on: a PC under QEMU, or User Mode Linux
-    #[arg(long, value_name = "x86-64|uml", default_value = "x86-64")]
+    /// What it runs on: a PC or a board with arm64 processors under QEMU, or User Mode Linux
+    #[arg(long, value_name = "x86-64|arm64|uml", default_value = "x86-64")]
     pub(crate) arch: Arch,
     /// Which implementation of kcov it has
     #[arg(long, value_name = "rust|c", default_value = "rust")]

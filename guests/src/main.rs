@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Vhost(kernel) => subjects::vhost(&kernel),
         Command::Differential(differential) => differential::run(&differential),
         Command::Stress(stress) => stress::run(&stress),
-        Command::Linux { .. } => rkcov_linux::guest::main().map_err(Into::into),
+        Command::Linux { .. } => rkcov_guest::main().map_err(Into::into),
         Command::Inside(Inside::Documentation { program }) => documentation::inside(&program),
         Command::Inside(Inside::Usb) => subjects::usb_inside(),
         Command::Inside(Inside::Vhost) => subjects::vhost_inside(),

@@ -175,6 +175,16 @@ fn the_doctor_says_of_each_thing_whether_it_is_here_and_how_to_get_it() {
     named("KVM");
     assert!(part.contains("\"rkcov linux setup\""), "{part}");
     assert!(part.contains("cargo install --locked --root"), "{part}");
+    // Guests of another machine need more.
+    assert!(!part.contains("qemu-system-arm"), "{part}");
+    let arm64 = run(&["linux", "doctor", "--arch", "arm64"]);
+    let more = text(&arm64.stdout);
+    assert!(
+        more.contains("\"rkcov linux setup --arch arm64\""),
+        "{more}"
+    );
+    assert!(more.contains("qemu-system-arm"), "{more}");
+    assert!(more.contains("libc6-dev-arm64-cross"), "{more}");
     let kept = format!("cached in {}/linux", place.cache.path().display());
     assert!(part.contains(&kept) && part.contains("empty"), "{part}");
 }

@@ -6,16 +6,17 @@
 //! QEMU, a shared folder in User Mode Linux.
 
 use crate::console::complaint;
-use crate::cpio::{Next, Reader};
 use crate::error::{io_error, Error, Result};
 use crate::flavor::Arch;
-use crate::guest::OUT_PARAMETER;
+use crate::initramfs::write_initramfs;
 use crate::interrupt::Watch;
-use crate::job::{write_initramfs, Job, INIT};
 use crate::kernel::Image;
 use crate::kvm::{self, Kvm};
 use crate::setup::Workshop;
-use crate::vm::{qemu, Guest, PAUSE};
+use crate::vm::{qemu, Guest, Hardware, BOARD, PAUSE, PC};
+use rkcov_guest::cpio::{Next, Reader};
+use rkcov_guest::job::{Job, INIT};
+use rkcov_guest::OUT_PARAMETER;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -55,7 +56,7 @@ pub struct Machine<'a> {
 
 impl Machine<'_> {
     /// Boots, does the job with `files` at hand, and calls `answered` with each answer as it comes:
-    /// its name and data, see [`answer`](crate::job::answer).
+    /// its name and data, see [`answer`](rkcov_guest::answer).
     ///
     /// # Errors
     /// The guest could not be started, panicked, hung, or ended early; its console is named.
@@ -71,14 +72,15 @@ impl Machine<'_> {
             .tempdir()
             .map_err(io_error("the temporary folder"))?;
         let initramfs = folder.path().join("initramfs");
-        write_initramfs(&initramfs, job, files)?;
+        write_initramfs(&initramfs, job, files, self.image.init.as_deref())?;
         let out = folder.path().join("out");
         File::create(&out).map_err(io_error(&out))?;
 
         let name = format!("console-{}-{}.log", self.image.flavor, std::process::id());
         let console = self.workshop.logs()?.join(name);
         let mut command = match self.image.flavor.arch {
-            Arch::X86_64 => self.qemu(&initramfs, &out, &console)?,
+            Arch::X86_64 => self.qemu(PC, &initramfs, &out, &console)?,
+            Arch::Arm64 => self.qemu(BOARD, &initramfs, &out, &console)?,
             Arch::Uml => self.uml(&initramfs, &out, &console)?,
         };
         let guest = Guest::start(&mut command)?;
@@ -159,12 +161,20 @@ impl Machine<'_> {
         }
     }
 
-    fn qemu(&self, initramfs: &Path, out: &Path, console: &Path) -> Result<Command> {
-        let acceleration = match self.clock {
-            Clock::Host => self.acceleration()?,
-            Clock::Own => "tcg,thread=single",
+    fn qemu(
+        &self,
+        hardware: Hardware,
+        initramfs: &Path,
+        out: &Path,
+        console: &Path,
+    ) -> Result<Command> {
+        let acceleration = match (self.clock, self.image.flavor.arch) {
+            (Clock::Host, Arch::X86_64) => self.acceleration()?,
+            (Clock::Host, _) => "tcg,thread=multi",
+            (Clock::Own, _) => "tcg,thread=single",
         };
-        let mut command = qemu(acceleration, self.memory, &self.image.kernel, console);
+        let kernel = &self.image.kernel;
+        let mut command = qemu(hardware, acceleration, self.memory, kernel, console);
         if self.clock == Clock::Own {
             command.args([
                 "-smp",
@@ -183,8 +193,8 @@ impl Machine<'_> {
             .args(["-device", "virtserialport,chardev=out,name=rkcov"])
             .arg("-append")
             .arg(format!(
-                "console=ttyS0 panic=-1 {OUT_PARAMETER}/dev/vport0p1 {} rdinit={INIT} -- linux guest",
-                self.parameters
+                "console={} panic=-1 {OUT_PARAMETER}/dev/vport0p1 {} rdinit={INIT} -- linux guest",
+                hardware.console, self.parameters
             ));
         Ok(command)
     }
@@ -223,9 +233,9 @@ impl Machine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpio::{Kind, Writer};
     use crate::flavor::{Checks, Flavor, Kcov};
     use crate::interrupt::alone;
+    use rkcov_guest::cpio::{Kind, Writer};
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 

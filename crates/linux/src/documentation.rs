@@ -3,6 +3,7 @@
 //! source package when somebody wants to run them, and never kept.
 
 use crate::error::{io_error, Error, Result};
+use crate::flavor::Arch;
 use crate::hardware::UsbDevice;
 use crate::setup::SOURCE_PACKAGE;
 use std::io;
@@ -23,6 +24,7 @@ pub fn sources() -> Result<[String; 3]> {
     if !archive.is_file() {
         return Err(Error::Missing {
             missing: vec![format!("the package {SOURCE_PACKAGE}")],
+            arch: Arch::X86_64,
         });
     }
     let unpacked = Command::new("tar")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong between a source package and a program's last word in a guest.
 
-use crate::flavor::Kcov;
+use crate::flavor::{Arch, Kcov};
 use crate::install;
 use std::ffi::OsString;
 use std::io;
@@ -20,10 +20,16 @@ pub enum Error {
         source: io::Error,
     },
     /// Programs or packages are missing.
-    #[error("this machine lacks {}; \"rkcov linux setup\" installs what can be installed", missing.join(", "))]
+    #[error(
+        "this machine lacks {}; \"rkcov linux setup{}\" installs what can be installed",
+        missing.join(", "),
+        arch.option()
+    )]
     Missing {
         /// What is missing.
         missing: Vec<String>,
+        /// For what guests.
+        arch: Arch,
     },
     /// The kernel tree could not be changed.
     #[error(transparent)]

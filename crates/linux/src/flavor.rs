@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub enum Arch {
     /// A PC, under QEMU.
     X86_64,
+    /// A board with arm64 processors, emulated by QEMU.
+    Arm64,
     /// A process: User Mode Linux.
     Uml,
 }
@@ -52,8 +54,9 @@ impl FromStr for Arch {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "x86-64" => Ok(Self::X86_64),
+            "arm64" => Ok(Self::Arm64),
             "uml" => Ok(Self::Uml),
-            _ => Err("x86-64 or uml"),
+            _ => Err("x86-64, arm64 or uml"),
         }
     }
 }
@@ -85,10 +88,27 @@ impl FromStr for Checks {
 }
 
 impl Arch {
-    fn name(self) -> &'static str {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::X86_64, Self::Arm64, Self::Uml];
+
+    /// Its name in commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86-64",
+            Self::Arm64 => "arm64",
             Self::Uml => "uml",
+        }
+    }
+
+    /// The end of a command that is about it.
+    #[must_use]
+    pub fn option(self) -> &'static str {
+        match self {
+            // As commands take it by themselves.
+            Self::X86_64 => "",
+            Self::Arm64 => " --arch arm64",
+            Self::Uml => " --arch uml",
         }
     }
 }
@@ -113,7 +133,7 @@ impl Flavor {
     /// All there are.
     pub fn all() -> impl Iterator<Item = Self> {
         let checks = [Checks::Plain, Checks::Kasan, Checks::Kcsan, Checks::Rt];
-        [Arch::X86_64, Arch::Uml].into_iter().flat_map(move |arch| {
+        Arch::ALL.into_iter().flat_map(move |arch| {
             checks.into_iter().flat_map(move |checks| {
                 [Kcov::Rust, Kcov::C].map(|kcov| Self { arch, kcov, checks })
             })
@@ -150,12 +170,13 @@ impl Flavor {
     pub fn config(self) -> String {
         let arch = match self.arch {
             Arch::X86_64 => include_str!("../kernel/configs/x86-64.config"),
+            Arch::Arm64 => include_str!("../kernel/configs/arm64.config"),
             Arch::Uml => include_str!("../kernel/configs/uml.config"),
         };
         let kasan = include_str!("../kernel/configs/kasan.config");
         let checks = match (self.checks, self.arch) {
             (Checks::Plain, _) => ["", ""],
-            (Checks::Kasan, Arch::X86_64) => {
+            (Checks::Kasan, Arch::X86_64 | Arch::Arm64) => {
                 [kasan, include_str!("../kernel/configs/lockdep.config")]
             }
             (Checks::Kasan, Arch::Uml) => [kasan, ""],
@@ -171,12 +192,14 @@ impl Flavor {
         let clock = include_str!("../kernel/configs/clock.config");
         let hardware = include_str!("../kernel/configs/hardware.config");
         let (clients, bus) = (
-            include_str!("../kernel/configs/hardware-x86-64.config"),
+            include_str!("../kernel/configs/hardware-usb.config"),
             include_str!("../kernel/configs/hardware-uml.config"),
         );
         let more = match (self.arch, self.checks) {
-            (Arch::X86_64, Checks::Plain | Checks::Rt) => [selftest, hardware, clients],
-            (Arch::X86_64, _) => [selftest, "", ""],
+            (Arch::X86_64 | Arch::Arm64, Checks::Plain | Checks::Rt) => {
+                [selftest, hardware, clients]
+            }
+            (Arch::X86_64 | Arch::Arm64, _) => [selftest, "", ""],
             (Arch::Uml, Checks::Plain) => [clock, hardware, bus],
             (Arch::Uml, _) => [selftest, "", ""],
         };
@@ -224,7 +247,7 @@ mod tests {
 
     #[test]
     fn no_configuration_says_two_things_of_one_option() {
-        for arch in [Arch::X86_64, Arch::Uml] {
+        for arch in Arch::ALL {
             for checks in [Checks::Plain, Checks::Kasan, Checks::Kcsan, Checks::Rt] {
                 let config = Flavor {
                     arch,

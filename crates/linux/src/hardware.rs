@@ -3,7 +3,7 @@
 //! a device is plugged in (raw-gadget on dummy_hcd), and a vhost worker's, when a guest of its own
 //! would send a frame (vhost-net and a TAP interface).
 
-use crate::device::Device;
+use rkcov_guest::Device;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;

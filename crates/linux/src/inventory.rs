@@ -38,7 +38,7 @@ impl Workshop {
     /// # Errors
     /// What was found out cannot be kept.
     pub fn kvm(&self) -> Result<Kvm> {
-        let kernel = self.version_folder().ok().and_then(|folder| {
+        let kernel = self.version_folder(Arch::X86_64).ok().and_then(|folder| {
             let pcs = Flavor::all().filter(|f| f.arch == Arch::X86_64);
             let mut kernels = pcs.map(|flavor| Image::below(&folder, flavor).kernel);
             kernels.find(|kernel| kernel.is_file())
@@ -51,7 +51,7 @@ impl Workshop {
     /// # Errors
     /// A folder cannot be read.
     pub fn kept(&self) -> Result<Vec<Kept>> {
-        let now = self.version_folder().ok();
+        let now = self.version_folder(Arch::X86_64).ok();
         let mut kept = Vec::new();
         let mut versions = folders(self.root())?;
         versions.retain(|folder| !folder.ends_with("trees"));

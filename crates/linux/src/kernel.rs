@@ -27,7 +27,7 @@ use std::process::Command;
 use std::thread;
 
 /// Debian's rustc for the web browser, which is newer than its rustc.
-const RUSTC: &str = "/usr/bin/rustc";
+pub(crate) const RUSTC: &str = "/usr/bin/rustc";
 
 /// A kernel that was built.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Image {
     pub kernel: PathBuf,
     /// The same with symbols and debug information.
     pub vmlinux: PathBuf,
+    /// What starts in the guest, unless that is the very program which boots it.
+    pub init: Option<PathBuf>,
 }
 
 /// What a kernel is built from, and how.
@@ -103,13 +105,16 @@ impl Workshop {
         };
         let folder = match &tree {
             Some(tree) => self.root().join("trees").join(Recipe::folder_of(tree)),
-            None => self.version_folder()?,
+            None => self.version_folder(flavor.arch)?,
         };
-        let image = Image::below(&folder, flavor);
+        let image = Image {
+            init: self.init(flavor.arch, progress)?,
+            ..Image::below(&folder, flavor)
+        };
         if tree.is_none() && image.is_current(&recipe.config()) {
             return Ok(image);
         }
-        self.check()?;
+        self.check(flavor.arch)?;
         fs::create_dir_all(&folder).map_err(io_error(&folder))?;
         let source = {
             let _lock = Lock::take(&folder.join("lock"))?;
@@ -138,6 +143,7 @@ impl Workshop {
         build.configure(progress)?;
         let targets: &[&str] = match flavor.arch {
             Arch::X86_64 => &["bzImage", "vmlinux"],
+            Arch::Arm64 => &["Image", "vmlinux"],
             Arch::Uml => &["linux"],
         };
         build.make(targets, &format!("building {flavor}"), progress)?;
@@ -179,6 +185,16 @@ fn link(tree: &Path, place: &Path) -> Result<()> {
     std::os::unix::fs::symlink(tree, place).map_err(io_error(place))
 }
 
+/// What cargo and rustup tell the programs that they start is not for Debian's rustc.
+pub(crate) fn without_rustup(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("CARGO") || shown.starts_with("RUST") {
+            command.env_remove(&name);
+        }
+    }
+}
+
 struct Build {
     flavor: Flavor,
     config: String,
@@ -217,16 +233,12 @@ impl Build {
             .args(targets)
             .env_remove("MAKEFLAGS")
             .env_remove("MAKELEVEL");
-        // What cargo and rustup tell the programs that they start is not for the kernel's rustc.
-        for (name, _) in std::env::vars_os() {
-            let shown = name.to_string_lossy();
-            if shown.starts_with("CARGO") || shown.starts_with("RUST") {
-                make.env_remove(&name);
-            }
-        }
-        if self.flavor.arch == Arch::Uml {
-            make.arg("ARCH=um");
-        }
+        without_rustup(&mut make);
+        make.arg(match self.flavor.arch {
+            Arch::X86_64 => "ARCH=x86_64",
+            Arch::Arm64 => "ARCH=arm64",
+            Arch::Uml => "ARCH=um",
+        });
         make
     }
 
@@ -257,6 +269,7 @@ impl Build {
     fn keep(&self, image: &Image) -> Result<()> {
         let built = match self.flavor.arch {
             Arch::X86_64 => "arch/x86/boot/bzImage",
+            Arch::Arm64 => "arch/arm64/boot/Image",
             Arch::Uml => "linux",
         };
         fs::create_dir_all(&image.folder).map_err(io_error(&image.folder))?;
@@ -324,6 +337,7 @@ impl Image {
             folder,
             kernel,
             vmlinux,
+            init: None,
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::console::complaint;
 use crate::error::{io_error, Result};
-use crate::vm::{qemu, Guest, PAUSE};
+use crate::vm::{qemu, Guest, PAUSE, PC};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
@@ -56,7 +56,7 @@ fn works(kernel: &Path) -> bool {
     let Ok(console) = tempfile::NamedTempFile::new() else {
         return false;
     };
-    let mut command = qemu("kvm", 512, kernel, console.path());
+    let mut command = qemu(PC, "kvm", 512, kernel, console.path());
     command
         .args(["-append", "console=ttyS0 panic=-1"])
         .stderr(Stdio::null());

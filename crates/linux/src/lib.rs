@@ -10,34 +10,29 @@
 
 pub mod boot;
 mod console;
-pub mod cpio;
-pub mod device;
 pub mod documentation;
 pub mod error;
 pub mod flavor;
-pub mod guest;
 pub mod hardware;
+mod init;
+pub mod initramfs;
 pub mod install;
 mod interrupt;
 pub mod inventory;
-pub mod job;
 pub mod kernel;
 mod kvm;
 pub mod program;
 pub mod progress;
-mod ptrace;
-mod record;
 pub mod setup;
 mod verify;
 mod vm;
 
 pub use boot::{Clock, Machine};
-pub use device::Device;
 pub use error::{Error, Result};
 pub use flavor::{Arch, Checks, Flavor, Kcov};
 pub use inventory::{Item, Kept};
-pub use job::{answer, Coverage, Job};
 pub use kernel::{Image, Layout, Recipe};
 pub use kvm::Kvm;
 pub use progress::Progress;
+pub use rkcov_guest::{answer, Coverage, Device, Job};
 pub use setup::Workshop;

@@ -3,10 +3,11 @@
 
 use crate::error::{io_error, Error, Result};
 use crate::flavor::Arch;
-use object::elf::{EM_386, EM_X86_64, PT_INTERP};
-use object::read::elf::{ElfFile32, ElfFile64, FileHeader, ProgramHeader};
+use object::elf::{Dyn64, DT_NEEDED, EM_386, EM_AARCH64, EM_X86_64, PT_INTERP};
+use object::read::elf::{Dyn, ElfFile32, ElfFile64, FileHeader, ProgramHeader};
 use object::Endianness;
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -41,20 +42,25 @@ pub fn find(program: &OsStr) -> Result<PathBuf> {
     })
 }
 
-/// The files without which `program` does not start, besides itself: its dynamic linker, and the
-/// libraries that this linker finds for it. None for a static program.
+/// The files without which `program` does not start, besides itself, by their paths in the guest: its
+/// dynamic linker, and the libraries that this linker finds for it. None for a static program.
 ///
 /// # Errors
-/// [`Error::Program`] if it is no program for a PC's Linux, or lacks a library.
-pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+/// [`Error::Program`] if it is no program for Linux on a machine that there are guests of, or lacks a
+/// library.
+pub fn libraries(program: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
     let fail = |why: String| Error::Program {
         program: program.into(),
         why,
     };
     let data = fs::read(program).map_err(io_error(program))?;
-    let Some(linker) = Elf::of(&data).map_err(fail)?.linker else {
-        return Ok(Vec::new());
+    let elf = Elf::of(&data).map_err(fail)?;
+    let Some(linker) = elf.linker else {
+        return Ok(BTreeMap::new());
     };
+    if elf.machine == Machine::Arm64 {
+        return foreign_libraries(&data, &linker, Path::new(ARM64_LIBRARIES)).map_err(fail);
+    }
     if !linker.is_file() {
         let why = format!("its dynamic linker, {}, is not here", linker.display());
         return Err(fail(why));
@@ -87,9 +93,60 @@ pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
         let said = said.trim();
         return Err(fail(said.strip_prefix(&*named).unwrap_or(said).to_owned()));
     }
-    files.sort();
-    files.dedup();
-    Ok(files)
+    Ok(files.into_iter().map(|file| (file.clone(), file)).collect())
+}
+
+/// Where Debian's cross compiler has the libraries of arm64 programs.
+const ARM64_LIBRARIES: &str = "/usr/aarch64-linux-gnu/lib";
+
+/// The libraries of a program whose dynamic linker does not run here. All are in one folder, and are
+/// put beside the linker, where it looks.
+fn foreign_libraries(
+    program: &[u8],
+    linker: &Path,
+    folder: &Path,
+) -> std::result::Result<BTreeMap<PathBuf, PathBuf>, String> {
+    let mut found = BTreeMap::new();
+    let mut wanted = needed(program)?;
+    wanted.extend(linker.file_name().map(OsStr::to_owned));
+    let beside = linker.parent().unwrap_or(linker);
+    while let Some(name) = wanted.pop() {
+        let (at, from) = (beside.join(&name), folder.join(&name));
+        if found.contains_key(&at) {
+            continue;
+        }
+        let data = fs::read(&from).map_err(|error| {
+            let name = name.to_string_lossy();
+            format!(
+                "it lacks {name}: {}: {error} (libraries are looked for there only; others can be \
+                 linked statically)",
+                from.display()
+            )
+        })?;
+        wanted.extend(needed(&data)?);
+        found.insert(at, from);
+    }
+    Ok(found)
+}
+
+/// The names of the libraries that a file asks for.
+fn needed(data: &[u8]) -> std::result::Result<Vec<OsString>, String> {
+    let bad = |error: object::Error| error.to_string();
+    let elf = ElfFile64::<Endianness>::parse(data).map_err(bad)?;
+    let endian = elf.endian();
+    let sections = elf.elf_section_table();
+    let Some((entries, strings)) = sections.dynamic(endian, data).map_err(bad)? else {
+        return Ok(Vec::new());
+    };
+    let strings = sections.strings(endian, data, strings).map_err(bad)?;
+    let names = entries
+        .iter()
+        .filter(|entry| entry.tag(endian) == DT_NEEDED);
+    let name = |entry: &Dyn64<Endianness>| {
+        let name = entry.string(endian, strings).map_err(bad)?;
+        Ok(OsStr::from_bytes(name).to_owned())
+    };
+    names.map(name).collect()
 }
 
 /// Whether a guest of this sort runs `program`.
@@ -98,12 +155,18 @@ pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 /// [`Error::Program`] if not.
 pub fn fits(program: &Path, arch: Arch) -> Result<()> {
     let data = fs::read(program).map_err(io_error(program))?;
-    let elf = Elf::of(&data);
-    let why = match (elf, arch) {
-        (Ok(elf), Arch::Uml) if !elf.is_64 => {
+    let why = match (Elf::of(&data).map(|elf| elf.machine), arch) {
+        (Ok(Machine::X86_64), Arch::X86_64 | Arch::Uml)
+        | (Ok(Machine::I386), Arch::X86_64)
+        | (Ok(Machine::Arm64), Arch::Arm64) => return Ok(()),
+        (Ok(Machine::I386), Arch::Uml) => {
             String::from("it is a 32-bit program, which User Mode Linux does not run")
         }
-        (Ok(_), _) => return Ok(()),
+        (Ok(machine), _) => format!(
+            "it is a program for {}, and the guest is --arch {}",
+            machine.name(),
+            arch.name()
+        ),
         (Err(why), _) => why,
     };
     Err(Error::Program {
@@ -112,9 +175,27 @@ pub fn fits(program: &Path, arch: Arch) -> Result<()> {
     })
 }
 
+/// A machine that a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Machine {
+    X86_64,
+    I386,
+    Arm64,
+}
+
+impl Machine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86-64",
+            Self::I386 => "32-bit x86",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
 /// What the head of a program says.
 struct Elf {
-    is_64: bool,
+    machine: Machine,
     /// The dynamic linker that it asks for.
     linker: Option<PathBuf>,
 }
@@ -143,10 +224,13 @@ impl Elf {
         } else {
             return Err("it is not an ELF file".into());
         };
-        match (is_64, machine) {
-            (true, EM_X86_64) | (false, EM_386) => Ok(Self { is_64, linker }),
-            _ => Err("it is a program for another machine".into()),
-        }
+        let machine = match (is_64, machine) {
+            (true, EM_X86_64) => Machine::X86_64,
+            (false, EM_386) => Machine::I386,
+            (true, EM_AARCH64) => Machine::Arm64,
+            _ => return Err("it is a program for another machine".into()),
+        };
+        Ok(Self { machine, linker })
     }
 }
 
@@ -170,9 +254,41 @@ mod tests {
     fn a_dynamic_program_needs_its_linker_and_libraries() {
         let me = env::current_exe().unwrap();
         let files = libraries(&me).unwrap();
-        let has = |part: &str| files.iter().any(|f| f.to_string_lossy().contains(part));
+        let has = |part: &str| files.keys().any(|f| f.to_string_lossy().contains(part));
         assert!(has("/ld-linux") && has("/libc.so"), "{files:?}");
-        assert!(files.iter().all(|f| f.is_file()), "{files:?}");
+        assert!(
+            files.iter().all(|(at, from)| at == from && from.is_file()),
+            "{files:?}"
+        );
+    }
+
+    #[test]
+    fn a_program_for_another_machine_gets_the_libraries_of_the_cross_compiler() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let gcc = |args: &[&str]| {
+            let mut gcc = Command::new("aarch64-linux-gnu-gcc");
+            let done = gcc.current_dir(&dir).args(args).status();
+            let done = done.expect("on Debian: apt-get install gcc-aarch64-linux-gnu");
+            assert!(done.success(), "{args:?}");
+        };
+        fs::write(at("lib.c"), "int f(void) { return 0; }").unwrap();
+        fs::write(at("main.c"), "int f(void); int main(void) { return f(); }").unwrap();
+        gcc(&["-shared", "-fPIC", "-o", "libf.so", "lib.c"]);
+        gcc(&["-o", "lacking", "main.c", "libf.so"]);
+        gcc(&["-o", "dynamic", "main.c", "lib.c"]);
+        gcc(&["-static", "-o", "static", "main.c", "lib.c"]);
+        let files = libraries(&at("dynamic")).unwrap();
+        let names: Vec<_> = files.keys().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(names, ["/lib/ld-linux-aarch64.so.1", "/lib/libc.so.6"]);
+        let folder = Path::new(ARM64_LIBRARIES);
+        assert!(files
+            .values()
+            .all(|from| from.parent() == Some(folder) && from.is_file()));
+        assert_eq!(libraries(&at("static")).unwrap(), BTreeMap::new());
+        fits(&at("dynamic"), Arch::Arm64).unwrap();
+        let error = libraries(&at("lacking")).unwrap_err().to_string();
+        assert!(error.contains("it lacks libf.so"), "{error}");
     }
 
     /// The head of a static program without a segment: of class 1, 32 bits, or 2.
@@ -224,12 +340,19 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         fs::write(&file, head(1, EM_386.0)).unwrap();
-        assert_eq!(libraries(&file).unwrap(), [""; 0].map(PathBuf::from));
+        assert_eq!(libraries(&file).unwrap(), BTreeMap::new());
         fits(&file, Arch::X86_64).unwrap();
         let error = fits(&file, Arch::Uml).unwrap_err().to_string();
         assert!(error.contains("32-bit"), "{error}");
-        // As aarch64 has it, and a class of neither.
-        for (content, why) in [(head(2, 183), "another machine"), (head(3, 62), "ELF")] {
+        fs::write(&file, head(2, EM_AARCH64.0)).unwrap();
+        fits(&file, Arch::Arm64).unwrap();
+        let error = fits(&file, Arch::X86_64).unwrap_err().to_string();
+        assert!(
+            error.contains("for arm64, and the guest is --arch x86-64"),
+            "{error}"
+        );
+        // As RISC-V has it, and a class of neither.
+        for (content, why) in [(head(2, 243), "another machine"), (head(3, 62), "ELF")] {
             fs::write(&file, content).unwrap();
             for error in [
                 libraries(&file).unwrap_err(),

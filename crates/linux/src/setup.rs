@@ -2,6 +2,7 @@
 //! What a machine needs to build and boot a kernel, and how it gets that.
 
 use crate::error::{io_error, Error, Result};
+use crate::flavor::Arch;
 use crate::inventory::Item;
 use crate::progress::{run_logged, Progress};
 use std::collections::HashMap;
@@ -33,8 +34,16 @@ const PACKAGES: [(&str, &str); 16] = [
     ("qemu-system-x86", "the guest"),
 ];
 
-/// Bindgen's version, from crates.io.
-const BINDGEN: &str = "0.73.2";
+/// What a guest with arm64 processors needs besides.
+const ARM64_PACKAGES: [(&str, &str); 3] = [
+    ("gcc-aarch64-linux-gnu", "linking its first process"),
+    ("libc6-dev-arm64-cross", "its first process"),
+    ("qemu-system-arm", "the guest"),
+];
+
+/// From crates.io.
+const BINDGEN: &str = "bindgen";
+const BINDGEN_VERSION: &str = "0.73.2";
 
 /// Where everything that can be made again is kept.
 #[derive(Clone, Debug)]
@@ -52,10 +61,11 @@ impl Workshop {
     }
 
     /// The folder for what belongs to this version of the kernel's sources.
-    pub(crate) fn version_folder(&self) -> Result<PathBuf> {
+    pub(crate) fn version_folder(&self, arch: Arch) -> Result<PathBuf> {
         let versions = package_versions(&[SOURCE_PACKAGE])?;
         let version = versions.get(SOURCE_PACKAGE).ok_or_else(|| Error::Missing {
             missing: vec![format!("the package {SOURCE_PACKAGE}")],
+            arch,
         })?;
         Ok(self.root.join(version))
     }
@@ -87,21 +97,22 @@ impl Workshop {
         self.bindgen_root().join("bin/bindgen")
     }
 
-    /// What is needed, with what of it is here.
+    /// What is needed for guests of this sort, with what of it is here.
     ///
     /// # Errors
     /// The package manager cannot be asked.
-    pub fn inventory(&self) -> Result<Vec<Item>> {
-        let names = PACKAGES.map(|(name, _)| name);
+    pub fn inventory(&self, arch: Arch) -> Result<Vec<Item>> {
+        let packages: Vec<(&str, &str)> = packages(arch).collect();
+        let names: Vec<&str> = packages.iter().map(|(name, _)| *name).collect();
         let mut versions = package_versions(&names)?;
-        let packages = PACKAGES.map(|(name, purpose)| Item {
+        let packages = packages.into_iter().map(|(name, purpose)| Item {
             name,
             purpose,
             version: versions.remove(name),
         });
-        let mut items = Vec::from(packages);
+        let mut items: Vec<Item> = packages.collect();
         items.push(Item {
-            name: "bindgen",
+            name: BINDGEN,
             purpose: "the kernel's Rust",
             version: version_of(&self.bindgen()),
         });
@@ -114,7 +125,7 @@ impl Workshop {
         let missing = items.iter().filter(|item| item.version.is_none());
         let (packages, others): (Vec<&str>, Vec<&str>) = missing
             .map(|item| item.name)
-            .partition(|name| PACKAGES.iter().any(|(package, _)| package == name));
+            .partition(|name| *name != BINDGEN);
         let mut remedies = Vec::new();
         if !packages.is_empty() {
             let mut update = Command::new("apt-get");
@@ -132,7 +143,7 @@ impl Workshop {
             install
                 .args(["install", "--locked", "--root"])
                 .arg(self.bindgen_root())
-                .arg(format!("bindgen-cli@{BINDGEN}"));
+                .arg(format!("bindgen-cli@{BINDGEN_VERSION}"));
             remedies.push(("building bindgen", install));
         }
         remedies
@@ -142,9 +153,9 @@ impl Workshop {
     ///
     /// # Errors
     /// [`Error::Missing`], and those of [`Workshop::inventory`].
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, arch: Arch) -> Result<()> {
         let missing: Vec<String> = self
-            .inventory()?
+            .inventory(arch)?
             .into_iter()
             .filter(|item| item.version.is_none())
             .map(|item| item.name.to_owned())
@@ -152,7 +163,7 @@ impl Workshop {
         if missing.is_empty() {
             Ok(())
         } else {
-            Err(Error::Missing { missing })
+            Err(Error::Missing { missing, arch })
         }
     }
 
@@ -160,13 +171,22 @@ impl Workshop {
     ///
     /// # Errors
     /// An installation failed; its log is named.
-    pub fn setup(&self, progress: &Progress) -> Result<()> {
+    pub fn setup(&self, arch: Arch, progress: &Progress) -> Result<()> {
         let log = self.logs()?.join("setup.log");
-        for (what, mut command) in self.remedies(&self.inventory()?) {
+        for (what, mut command) in self.remedies(&self.inventory(arch)?) {
             run_logged(&mut command, what, &log, progress)?;
         }
-        self.check()
+        self.check(arch)
     }
+}
+
+/// The packages for guests of this sort.
+fn packages(arch: Arch) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let more: &[(&str, &str)] = match arch {
+        Arch::X86_64 | Arch::Uml => &[],
+        Arch::Arm64 => &ARM64_PACKAGES,
+    };
+    PACKAGES.iter().chain(more).copied()
 }
 
 /// A command as one types it.
@@ -229,7 +249,9 @@ mod tests {
             [
                 "apt-get update".to_owned(),
                 "apt-get install --yes --no-install-recommends flex bc".to_owned(),
-                format!("cargo install --locked --root /cache/bindgen bindgen-cli@{BINDGEN}"),
+                format!(
+                    "cargo install --locked --root /cache/bindgen bindgen-cli@{BINDGEN_VERSION}"
+                ),
             ]
         );
     }

@@ -11,21 +11,59 @@ use std::time::Duration;
 /// Between two looks at the guest.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
-/// A PC with nothing but a processor, memory, a kernel and a console.
-pub(crate) fn qemu(acceleration: &str, memory: u32, kernel: &Path, console: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
-    // This machine's ACPI has its interrupts in tables. The older one computes them, in a loop that a debugging kernel
-    // under emulation may give up.
+/// A machine that QEMU can be.
+#[derive(Clone, Copy)]
+pub(crate) struct Hardware {
+    emulator: &'static str,
+    machine: &'static str,
+    processor: &'static str,
+    /// What the kernel calls its serial line.
+    pub(crate) console: &'static str,
+}
+
+/// A PC. This machine's ACPI has its interrupts in tables. The older one computes them, in a loop that a
+/// debugging kernel under emulation may give up.
+pub(crate) const PC: Hardware = Hardware {
+    emulator: "qemu-system-x86_64",
+    machine: "q35",
+    processor: "max",
+    console: "ttyS0",
+};
+
+/// A board with arm64 processors. One of the simplest is quick to emulate.
+pub(crate) const BOARD: Hardware = Hardware {
+    emulator: "qemu-system-aarch64",
+    machine: "virt",
+    processor: "cortex-a72",
+    console: "ttyAMA0",
+};
+
+/// Such a machine with nothing but a processor, memory, a kernel and a console.
+pub(crate) fn qemu(
+    hardware: Hardware,
+    acceleration: &str,
+    memory: u32,
+    kernel: &Path,
+    console: &Path,
+) -> Command {
+    let mut command = Command::new(hardware.emulator);
     command
         .args([
             "-machine",
-            "q35",
+            hardware.machine,
             "-nodefaults",
             "-no-user-config",
             "-no-reboot",
         ])
         .args(["-display", "none", "-accel", acceleration])
-        .args(["-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
+        .args([
+            "-cpu",
+            hardware.processor,
+            "-smp",
+            "2",
+            "-m",
+            &memory.to_string(),
+        ])
         .arg("-kernel")
         .arg(kernel)
         .args(["-serial", &format!("file:{}", console.display())]);

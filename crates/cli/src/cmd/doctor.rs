@@ -6,7 +6,7 @@ use crate::cmd::linux::workshop;
 use crate::error::{Chain, Error};
 use crate::toolchain::{find, name, Compiler, Instrumentation, Program};
 use rkcov_linux::setup::words;
-use rkcov_linux::{Kept, Kvm, Workshop};
+use rkcov_linux::{Arch, Kept, Kvm, Workshop};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ pub fn run(_: &Args) -> Result<ExitCode, Error> {
     let c = c_programs();
     let has_compiler = c.lines.iter().any(|line| line.state == State::Here);
     let mut page = Page(vec![c, rust_programs()]);
-    page.0.extend(linux(&workshop()?)?.0);
+    page.0.extend(linux(&workshop()?, Arch::X86_64)?.0);
     print(&page, has_compiler)
 }
 
@@ -34,8 +34,8 @@ pub fn run(_: &Args) -> Result<ExitCode, Error> {
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn run_linux() -> Result<ExitCode, Error> {
-    let page = linux(&workshop()?)?;
+pub fn run_linux(arch: Arch) -> Result<ExitCode, Error> {
+    let page = linux(&workshop()?, arch)?;
     let mut lines = page.0.iter().flat_map(|part| &part.lines);
     let complete = lines.all(|line| line.state != State::Missing);
     print(&page, complete)
@@ -165,9 +165,9 @@ fn rust_programs() -> Part {
 }
 
 /// The parts about Linux.
-fn linux(workshop: &Workshop) -> Result<Page, Error> {
+fn linux(workshop: &Workshop, arch: Arch) -> Result<Page, Error> {
     let mut needs = Part::new("Linux with the Rust kcov: rkcov linux");
-    match workshop.inventory() {
+    match workshop.inventory(arch) {
         Ok(items) => {
             for item in &items {
                 let (name, purpose) = (item.name, item.purpose);
@@ -180,8 +180,10 @@ fn linux(workshop: &Workshop) -> Result<Page, Error> {
             }
             let remedies = workshop.remedies(&items);
             if !remedies.is_empty() {
-                let how = "\"rkcov linux setup\", as root, installs what is missing. Or run:";
-                needs.notes.push(how.into());
+                let arch = arch.option();
+                needs.notes.push(format!(
+                    "\"rkcov linux setup{arch}\", as root, installs what is missing. Or run:"
+                ));
                 let commands = remedies.iter().map(|(_, command)| words(command));
                 needs.notes.extend(commands.map(|line| format!("  {line}")));
             }

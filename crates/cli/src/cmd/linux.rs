@@ -7,7 +7,7 @@ use crate::error::{say, Error};
 use crate::reporter::{self, Format, Request};
 use rkcov::program::limits_are_errors;
 use rkcov_linux::{
-    answer, guest, install, job, program, Arch, Checks, Clock, Coverage, Flavor, Image, Job, Kcov,
+    answer, initramfs, install, program, Arch, Checks, Clock, Coverage, Flavor, Image, Job, Kcov,
     Machine, Progress, Recipe, Workshop,
 };
 use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
@@ -27,9 +27,9 @@ pub enum Command {
     /// Remove rkcov from a kernel tree and restore every file
     Uninstall(Tree),
     /// List what building and booting a kernel needs, and what is missing on this machine
-    Doctor,
+    Doctor(Guest),
     /// Install what is missing: Debian packages, and bindgen
-    Setup,
+    Setup(Guest),
     /// Build a kernel
     Build(Kernel),
     /// Boot a kernel, run a program in it, and show the kernel code that it ran
@@ -46,12 +46,19 @@ pub struct Tree {
     tree: PathBuf,
 }
 
+/// Where a kernel runs.
+#[derive(Debug, clap::Args)]
+pub struct Guest {
+    /// The guest: a PC or a board with arm64 processors under QEMU, or User Mode Linux
+    #[arg(long, value_name = "x86-64|arm64|uml", default_value = "x86-64")]
+    arch: Arch,
+}
+
 /// Which kernel.
 #[derive(Debug, clap::Args)]
 pub struct Kernel {
-    /// The guest: a PC under QEMU, or User Mode Linux
-    #[arg(long, value_name = "x86-64|uml", default_value = "x86-64")]
-    arch: Arch,
+    #[command(flatten)]
+    guest: Guest,
     /// The implementation of kcov in the kernel
     #[arg(long, value_name = "rust|c", default_value = "rust")]
     kcov: Kcov,
@@ -130,8 +137,8 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
                 tree.display()
             )?;
         }
-        Command::Doctor => return doctor::run_linux(),
-        Command::Setup => workshop()?.setup(&Progress::new())?,
+        Command::Doctor(guest) => return doctor::run_linux(guest.arch),
+        Command::Setup(guest) => workshop()?.setup(guest.arch, &Progress::new())?,
         Command::Build(kernel) => {
             let (workshop, progress) = (workshop()?, Progress::new());
             kernel.prepare(&workshop, &progress)?;
@@ -139,7 +146,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
             writeln!(io::stdout(), "{}", image.kernel.display())?;
         }
         Command::Run(run) => return run_in_guest(run),
-        Command::Guest => guest::main()?,
+        Command::Guest => rkcov_guest::main()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -163,7 +170,7 @@ impl Kernel {
         }
         Ok(Recipe {
             flavor: Flavor {
-                arch: self.arch,
+                arch: self.guest.arch,
                 kcov: self.kcov,
                 checks: self.checks,
             },
@@ -175,7 +182,7 @@ impl Kernel {
     /// Installs what this machine lacks, if that is wanted.
     fn prepare(&self, workshop: &Workshop, progress: &Progress) -> Result<(), Error> {
         if self.setup {
-            workshop.setup(progress)?;
+            workshop.setup(self.guest.arch, progress)?;
         }
         Ok(())
     }
@@ -189,7 +196,7 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     }
     let collect = (!run.no_coverage).then_some(BUFFER_WORDS);
     let job = Job { command, collect };
-    job::check(&job, &run.with, run.kernel.arch)?;
+    initramfs::check(&job, &run.with, run.kernel.guest.arch)?;
     let output = run
         .output
         .clone()

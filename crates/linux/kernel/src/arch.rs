@@ -4,9 +4,11 @@
 //! Everything here is inlined into the callbacks. User memory may be open around them, and
 //! `objtool` then allows no further call.
 
+#[cfg(CONFIG_ARM64)]
+use crate::arm64 as place;
 #[cfg(CONFIG_UML)]
 use crate::release as place;
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 use crate::x86 as place;
 use kernel::bindings;
 pub(crate) use place::current;

@@ -10,6 +10,8 @@
 
 pub mod abi;
 mod arch;
+#[cfg(CONFIG_ARM64)]
+mod arm64;
 mod callbacks;
 mod device;
 mod host;
@@ -24,7 +26,7 @@ mod shim;
 mod task;
 #[cfg(CONFIG_KCOV_SELFTEST)]
 mod selftest;
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 mod x86;
 
 /// What the kernel's `pr_info!` begins its lines with.

@@ -14,7 +14,7 @@ pub(crate) fn common_handle(handle: u64) -> CommonHandle {
 }
 
 /// What x86-64 calls its per-CPU variables.
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 macro_rules! per_cpu {
     (current_task) => {
         "pcpu_hot"
@@ -23,11 +23,11 @@ macro_rules! per_cpu {
         "pcpu_hot + 8"
     };
 }
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 pub(crate) use per_cpu;
 
 // They are where the names above say.
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 const _: () = {
     type Hot = bindings::pcpu_hot__bindgen_ty_1__bindgen_ty_1;
     assert!(core::mem::offset_of!(Hot, current_task) == 0);

@@ -12,7 +12,7 @@ pub(crate) fn common_handle(val: u64) -> CommonHandle {
 }
 
 /// What x86-64 calls its per-CPU variables.
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 macro_rules! per_cpu {
     (current_task) => {
         "current_task"
@@ -21,7 +21,7 @@ macro_rules! per_cpu {
         "__preempt_count"
     };
 }
-#[cfg(not(CONFIG_UML))]
+#[cfg(all(CONFIG_X86_64, not(CONFIG_UML)))]
 pub(crate) use per_cpu;
 
 #[cfg(CONFIG_UML)]

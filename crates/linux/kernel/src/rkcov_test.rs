@@ -23,7 +23,7 @@ const MAX_CASES: usize = 16;
 const KTHREADS: u64 = 16;
 /// Markers, and bytes from one to the next, as in `test_sites.S`.
 const MARKERS: u64 = 1024;
-const MARKER_BYTES: u64 = 16;
+const MARKER_BYTES: u64 = if cfg!(CONFIG_ARM64) { 32 } else { 16 };
 
 type Work = unsafe extern "C" fn(*mut c_void);
 

@@ -5,41 +5,63 @@
 #include <linux/linkage.h>
 #include <linux/objtool.h>
 
-/* As many as docs/test-module.md promises at least, 16 bytes apart. */
+/* As many as docs/test-module.md promises at least. */
 #define MARKERS 1024
 
-/* Calls through pointers land on the first; return addresses are only looked at. */
+/*
+ * SITE_SHIFT: the logarithm of the distance from one marker to the next.
+ * PASS_ON: passes the arguments on to a callback; a label for where it returns to follows.
+ * Calls through pointers land on a function's first instruction; return addresses are only looked at.
+ */
+#ifdef CONFIG_ARM64
+#define SITE_SHIFT 5
+.macro PASS_ON callback
+	hint	#34	/* bti c */
+	stp	x29, x30, [sp, #-16]!
+	bl	\callback
+.endm
+.macro PASS_BACK
+	ldp	x29, x30, [sp], #16
+	ret
+.endm
+#else
+#define SITE_SHIFT 4
 #ifdef CONFIG_UML
 #define ENDBR
+#endif
+.macro PASS_ON callback
+	ENDBR
+	call	\callback
+	ANNOTATE_NOENDBR
+.endm
+.macro PASS_BACK
+	RET
+.endm
 #endif
 
 	.text
 
 /* A function that passes its arguments on to @callback, and a label where that returns to. */
 .macro SITE callback
-	.p2align 4
+	.p2align SITE_SHIFT
 SYM_CODE_START(rkcov_site_\callback)
-	ENDBR
-	call	__sanitizer_cov_trace_\callback
-	ANNOTATE_NOENDBR
+	PASS_ON	__sanitizer_cov_trace_\callback
 SYM_INNER_LABEL(rkcov_pc_\callback, SYM_L_GLOBAL)
-	RET
+	PASS_BACK
 SYM_CODE_END(rkcov_site_\callback)
 .endm
 
 
-	.p2align 4
+	.p2align SITE_SHIFT
 SYM_CODE_START(rkcov_markers)
 .set i, 0
 .rept MARKERS
-	.p2align 4
-	ENDBR
-	call	__sanitizer_cov_trace_pc
+	.p2align SITE_SHIFT
+	PASS_ON	__sanitizer_cov_trace_pc
 	.if i == 0
-	ANNOTATE_NOENDBR
 SYM_INNER_LABEL(rkcov_pc_first_marker, SYM_L_GLOBAL)
 	.endif
-	RET
+	PASS_BACK
 	.set i, i + 1
 .endr
 SYM_CODE_END(rkcov_markers)

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The kernel's parameter that says where answers go.
-pub(crate) const OUT_PARAMETER: &str = "rkcov.out=";
+pub const OUT_PARAMETER: &str = "rkcov.out=";
 /// Where the kernel looks for memory that nobody refers to any more, if it does.
 const LEAKS: &str = "/sys/kernel/debug/kmemleak";
 /// Younger memory is no leak to it.

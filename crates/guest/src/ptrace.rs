@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tasks that are stopped one by one as they come into being, and made to call the kernel.
 
+use crate::registers::{self, Registers};
 use libc::{c_int, c_long, pid_t};
 use std::io;
 use std::ptr;
@@ -81,9 +82,14 @@ fn event(task: pid_t, status: c_int) -> io::Result<Event> {
 }
 
 /// The bare system call, which answers through `data` where libc would answer with the value.
-fn request(request: libc::c_uint, task: pid_t, address: usize, data: usize) -> io::Result<c_long> {
-    // SAFETY: the requests of this module write at most to what `data` points to, which their
-    // callers have on their stacks; all else they do in the other task.
+pub(crate) fn request(
+    request: libc::c_uint,
+    task: pid_t,
+    address: usize,
+    data: usize,
+) -> io::Result<c_long> {
+    // SAFETY: the requests of this crate write at most to what `data` points to, or describes, which
+    // their callers have on their stacks; all else they do in the other task.
     match unsafe { libc::syscall(libc::SYS_ptrace, u64::from(request), task, address, data) } {
         -1 => Err(io::Error::last_os_error()),
         answer => Ok(answer),
@@ -94,12 +100,8 @@ fn request(request: libc::c_uint, task: pid_t, address: usize, data: usize) -> i
 /// on.
 pub(crate) struct Caller {
     task: pid_t,
-    registers: libc::user_regs_struct,
+    registers: Registers,
 }
-
-/// Bytes of a system call's instruction, and below a stack that may be in use.
-const CALL: [u8; 2] = [0x0f, 0x05];
-const RED_ZONE: u64 = 128;
 
 impl Caller {
     /// A task that has just been made.
@@ -107,13 +109,10 @@ impl Caller {
     /// # Errors
     /// It did not come by the one instruction for system calls: a 32-bit program's.
     pub(crate) fn new(task: pid_t) -> io::Result<Self> {
-        // SAFETY: a structure of numbers.
-        let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        let to = ptr::from_mut(&mut registers) as usize;
-        request(libc::PTRACE_GETREGS, task, 0, to)?;
+        let registers = Registers::of(task)?;
         let this = Self { task, registers };
-        let code = this.read(registers.rip.wrapping_sub(CALL.len() as u64))?;
-        if code.to_le_bytes().starts_with(&CALL) {
+        let code = this.read(registers.call_site())?;
+        if code.to_le_bytes().starts_with(registers::CALL) {
             Ok(this)
         } else {
             Err(io::Error::from(io::ErrorKind::Unsupported))
@@ -129,25 +128,17 @@ impl Caller {
 
     /// Has the task call the kernel with these arguments. A negative answer is an error number.
     pub(crate) fn call(&self, number: c_long, arguments: [u64; 4]) -> io::Result<i64> {
-        let mut registers = self.registers;
-        registers.rip = registers.rip.wrapping_sub(CALL.len() as u64);
-        // No call that the kernel could take up again.
-        registers.orig_rax = u64::MAX;
-        registers.rax = number as u64;
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10] = arguments;
-        self.set(&registers)?;
+        self.registers.before(number, arguments).set(self.task)?;
         request(libc::PTRACE_SINGLESTEP, self.task, 0, 0)?;
         wait_for_stop(self.task)?;
-        let to = ptr::from_mut(&mut registers) as usize;
-        request(libc::PTRACE_GETREGS, self.task, 0, to)?;
-        Ok(registers.rax as i64)
+        Ok(Registers::of(self.task)?.answer())
     }
 
     /// Puts a C string where the task has no use for its stack, and answers its address.
     pub(crate) fn put(&self, text: &std::ffi::CStr) -> io::Result<u64> {
         let bytes = text.to_bytes_with_nul();
         let len = bytes.len().next_multiple_of(8) as u64;
-        let at = (self.registers.rsp.wrapping_sub(RED_ZONE + len)) & !7;
+        let at = (self.registers.unused_stack().wrapping_sub(len)) & !7;
         for (i, piece) in bytes.chunks(8).enumerate() {
             let mut word = [0; 8];
             word[..piece.len()].copy_from_slice(piece);
@@ -157,16 +148,9 @@ impl Caller {
         Ok(at)
     }
 
-    fn set(&self, registers: &libc::user_regs_struct) -> io::Result<()> {
-        let from = ptr::from_ref(registers) as usize;
-        request(libc::PTRACE_SETREGS, self.task, 0, from).map(drop)
-    }
-
     /// Gives the task its registers back: it is as it was.
     pub(crate) fn done(self) -> io::Result<()> {
-        let mut registers = self.registers;
-        registers.orig_rax = u64::MAX;
-        self.set(&registers)
+        self.registers.set(self.task)
     }
 }
 

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What runs inside a kernel guest of rkcov, and the formats in which it talks to the host.
+//!
+//! [`main`] is the first process: it does the [`Job`] that the host put into the guest's first file
+//! system. Jobs and answers are entries of a [`cpio`] archive. The crate builds for each machine that
+//! there are guests of, and depends on nothing that those would have to bring.
+
+mod agent;
+pub mod cpio;
+pub mod device;
+pub mod job;
+mod ptrace;
+mod record;
+mod registers;
+
+pub use agent::{main, OUT_PARAMETER};
+pub use device::Device;
+pub use job::{answer, Coverage, Job};
