@@ -11,6 +11,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use wholesym::{FramesLookupResult, LookupAddress, SymbolManager, SymbolManagerConfig};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -31,6 +32,7 @@ fn main() -> Result<()> {
         "rkcov" => by_rkcov(file, &addresses),
         "addr2line" => by_addr2line(file, &addresses),
         "blazesym" => by_blazesym(file, &addresses),
+        "wholesym" => by_wholesym(file, &addresses),
         _ => Err(format!("no library {library}").into()),
     }
 }
@@ -101,6 +103,27 @@ fn by_blazesym(file: &Path, addresses: &[u64]) -> Result<()> {
             write(&frame.name, frame.code_info.as_ref())?;
         }
         write(&symbol.name, symbol.code_info.as_deref())?;
+    }
+    Ok(to.flush()?)
+}
+
+fn by_wholesym(file: &Path, addresses: &[u64]) -> Result<()> {
+    let manager = SymbolManager::with_config(SymbolManagerConfig::default());
+    // Without servers it waits for nothing.
+    let map = pollster::block_on(manager.load_symbol_map_for_binary_at_path(file, None))?;
+    let mut to = io::BufWriter::new(io::stdout().lock());
+    for address in addresses {
+        let found = map.lookup_sync(LookupAddress::Svma(*address));
+        let Some(found) = found else { continue };
+        let Some(FramesLookupResult::Available(frames)) = found.frames else {
+            print(&mut to, Some(&found.symbol.name), None, None)?;
+            continue;
+        };
+        for frame in frames {
+            let path = frame.file_path.map(|path| path.display_path());
+            let path = path.as_deref().map(OsStr::new);
+            print(&mut to, frame.function.as_deref(), path, frame.line_number)?;
+        }
     }
     Ok(to.flush()?)
 }

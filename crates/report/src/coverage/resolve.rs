@@ -17,8 +17,8 @@ use super::losses::{Loaded, Lossy};
 use super::paths::place;
 use super::{Coverage, Function, Hits, ImageSummary, SourceFile, StreamSet};
 use crate::image::{
-    demangled, is_drop_glue, Answers, Doubt, FoldedRow, Frames, Image, Learnt, Piece, Problem,
-    Rows, Search, Shortcut, Slot, Symbolizer, Weight,
+    demangled, is_drop_glue, Answers, Doubt, Flow, FoldedRow, Frames, Image, Learnt, Piece,
+    Problem, Rows, Search, Shortcut, Slot, Symbolizer, Weight,
 };
 use crate::progress::Progress;
 use crate::trace::Mode;
@@ -135,18 +135,71 @@ pub(super) fn resolve(
             let all = known.loaded.of(&key);
             let (path, id) = key;
             let image = Image::find(&path, &id, search);
-            let slot = image.slot(search).filter(|_| known.mode != Mode::Cmp);
-            one(&image, slot.as_ref(), hits, known, &lossy, &all)
-                .map(|resolved| resolved.with(image.into_problems()))
+            let resolved = one(&image, search, hits, known, &lossy, &all);
+            resolved.map(|resolved| resolved.with(image.into_problems()))
         })
         .collect()
 }
 
-/// `None` if the image has nothing to do with what was recorded. `slot` is where what is derived of it may be
-/// kept. `all` are the streams whose processes had it.
+/// What is derived of an image, whatever was recorded of it.
+#[derive(Default)]
+struct Derived<'a> {
+    /// Where it is kept, if it is.
+    slot: Option<Slot<'a>>,
+    flow: Option<Flow>,
+    rows: Rows,
+    /// What was asked of debug information before.
+    answers: Answers,
+}
+
+impl<'a> Derived<'a> {
+    fn of(image: &Image, search: &'a Search, mode: Mode) -> Self {
+        if mode == Mode::Cmp {
+            return Self::default();
+        }
+        let slot = image.slot(search);
+        if let Some(kept) = slot.as_ref().and_then(Slot::load) {
+            return Self {
+                slot,
+                flow: Some(kept.flow),
+                rows: kept.rows,
+                answers: kept.answers,
+            };
+        }
+        let flow = image.flow();
+        Self {
+            slot: slot.filter(|_| flow.is_some()),
+            rows: flow
+                .as_ref()
+                .map(|flow| image.rows(flow))
+                .unwrap_or_default(),
+            flow,
+            answers: Answers::default(),
+        }
+    }
+
+    /// Looks addresses up, and learns what is not known yet if that is kept.
+    fn symbolizer<'i>(&'i self, image: &'i Image) -> Result<Symbolizer<'i>, Problem> {
+        match self.slot {
+            Some(_) => Ok(image.learner(&self.answers)),
+            None => image.symbolizer(),
+        }
+    }
+
+    /// Keeps it for the next report, and what is new.
+    fn keep(self, learnt: Vec<Learnt>, image: &Image) {
+        if let (Some(slot), Some(flow), false) = (self.slot, self.flow, learnt.is_empty()) {
+            if let Some(answers) = self.answers.merged(learnt, image.base()) {
+                slot.store(&flow, &self.rows, &answers);
+            }
+        }
+    }
+}
+
+/// `None` if the image has nothing to do with what was recorded. `all` are the streams whose processes had it.
 fn one(
     image: &Image,
-    slot: Option<&Slot<'_>>,
+    search: &Search,
     mut hits: ImageHits,
     known: &Known<'_>,
     lossy: &Hits,
@@ -156,11 +209,8 @@ fn one(
     for hits in hits.addresses.values() {
         streams.union(&hits.streams);
     }
-    let (flow, rows, answers) = match slot.and_then(Slot::load) {
-        Some(kept) => (Some(kept.flow), Some(kept.rows), Some(kept.answers)),
-        None if known.mode == Mode::Cmp => (None, None, None),
-        None => (image.flow(), None, None),
-    };
+    let derived = Derived::of(image, search, known.mode);
+    let flow = derived.flow.as_ref();
     // What the kernel maps has no path.
     let has_path = !image.path().as_os_str().is_empty();
     let absent = has_path && image.problems().iter().any(Problem::is_absence);
@@ -172,7 +222,7 @@ fn one(
         build_id: image.build_id().clone(),
         pcs: hits.addresses.len() as u64,
         recorded_by: recorded_by(&hits),
-        sites: flow.as_ref().map(|flow| flow.sites() as u64),
+        sites: flow.map(|flow| flow.sites() as u64),
         streams,
         has_lines: image.has_lines(),
         built: image.built(),
@@ -180,17 +230,15 @@ fn one(
         functions: Vec::new(),
         unknown: 0,
     };
-    let rows = rows.or_else(|| flow.as_ref().map(|flow| image.rows(flow)));
-    let rows = rows.unwrap_or_default();
-    let slot = slot.filter(|_| flow.is_some());
     let someone = Hits {
         streams: std::iter::once(known.streams).collect(),
         count: 1,
         ..Hits::default()
     };
-    let pieces = flow
-        .as_ref()
-        .map(|flow| flow.spread(&mut hits.addresses, lossy, &someone));
+    let mut pieces: Vec<Piece<Hits>> = match flow {
+        Some(flow) => flow.spread(&mut hits.addresses, lossy, &someone),
+        None => Vec::new(),
+    };
     // What no known place accounts for, or all that was recorded. These are return addresses; the
     // call is before them.
     let alone = hits.addresses.into_iter().map(|(pc, weight)| {
@@ -204,7 +252,7 @@ fn one(
             shortcut: None,
         }
     });
-    let mut pieces: Vec<Piece<Hits>> = pieces.into_iter().flatten().chain(alone).collect();
+    pieces.extend(alone);
     pieces.retain(|piece| image.is_written(piece.range.start));
     known.progress.expect_code(pieces.len());
     for piece in &mut pieces {
@@ -218,19 +266,14 @@ fn one(
         }
     }
     let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
-    let none = Answers::default();
-    let symbolizer = || match slot {
-        Some(_) => Ok(image.learner(answers.as_ref().unwrap_or(&none))),
-        None => image.symbolizer(),
-    };
     let portions: Result<Vec<(Portion, Option<Learnt>)>, _> = pieces
         .par_chunks(portion)
         .map(|portion| {
             let mut sources = Portion::default();
-            let mut symbolizer = symbolizer()?;
+            let mut symbolizer = derived.symbolizer(image)?;
             for some in portion.chunks(WATCHED) {
                 for piece in some {
-                    sources.add_piece(piece, image, &rows, &mut symbolizer);
+                    sources.add_piece(piece, image, &derived.rows, &mut symbolizer);
                 }
                 known.progress.code_done(some.len());
             }
@@ -252,12 +295,7 @@ fn one(
             sources.unknown = summary.pcs;
         }
     }
-    if let (Some(slot), Some(flow), false) = (slot, &flow, learnt.is_empty()) {
-        let answers = answers.unwrap_or_default().merged(learnt, image.base());
-        if let Some(answers) = answers {
-            slot.store(flow, &rows, &answers);
-        }
-    }
+    derived.keep(learnt, image);
     sources.doubt_dead_copies();
     // Code that no line stands for is nothing special in a function that has lines.
     let placed: FxHashSet<Arc<str>> = sources
@@ -348,7 +386,7 @@ impl Portion {
             return;
         }
         for address in symbolizer.rows(&piece.range) {
-            let shortcut = piece.shortcut.as_ref().filter(|way| way.at == address);
+            let shortcut = piece.shortcut.as_deref().filter(|way| way.at == address);
             if rows.of_callbacks_alone.contains(&address) {
                 // It may have been this line that led here, or another one.
                 let mut hits = Hits {

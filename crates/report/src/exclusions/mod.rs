@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::coverage::{Coverage, SourceFile};
 use crate::sources::{Filter, Verdict};
 
@@ -72,15 +74,21 @@ impl Coverage {
     /// is not there excludes nothing.
     pub fn exclude(&mut self, filter: &Filter) {
         let not_counted = modules::not_counted(self.files.keys().map(PathBuf::as_path));
-        for (path, file) in &mut self.files {
-            if filter.verdict(path) != Verdict::Show {
-                continue;
-            }
-            let Ok(bytes) = std::fs::read(path) else {
-                continue;
-            };
-            let counted = !not_counted.contains(path);
-            let mut marked = marked(path, &String::from_utf8_lossy(&bytes), counted);
+        let files = self.files.iter_mut();
+        let shown: Vec<(&PathBuf, &mut SourceFile)> = files
+            .filter(|(path, _)| filter.verdict(path) == Verdict::Show)
+            .collect();
+        // To read thousands of sources takes longer than all that follows.
+        let marks: Vec<Option<Marked>> = shown
+            .par_iter()
+            .map(|(path, _)| {
+                let bytes = std::fs::read(path).ok()?;
+                let counted = !not_counted.contains(*path);
+                Some(marked(path, &String::from_utf8_lossy(&bytes), counted))
+            })
+            .collect();
+        for ((path, file), marks) in shown.into_iter().zip(marks) {
+            let Some(mut marked) = marks else { continue };
             add_functions(file, &mut marked);
             let wrong = marked.wrong.iter().map(|(line, what)| Misplaced {
                 path: path.clone(),

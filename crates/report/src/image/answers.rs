@@ -108,52 +108,52 @@ impl Answers {
 
     /// Puts what was known and what was learnt together; both have offsets from `base`. `None` if it is too much.
     pub(crate) fn merged(self, learnt: Vec<Learnt>, base: u64) -> Option<Self> {
-        let all = || {
-            learnt
-                .iter()
-                .map(|some| &some.numbers)
-                .chain([&self.numbers])
-        };
-        let rows: usize = all().map(|numbers| numbers.rows.len()).sum();
-        let of_points: usize = all().map(|numbers| numbers.of_points.len()).sum();
-        if rows.max(of_points) > MOST || !self.is_empty() && self.numbers.base != base {
+        if !self.is_empty() && self.numbers.base != base {
             return None;
         }
-        let mut all = Learnt::new(base);
-        all.add(Learnt {
-            frames: self.frames,
-            numbers: self.numbers,
-            known: FxHashMap::default(),
-        });
-        let mut ranges: Vec<([u32; 2], Range<usize>)> = Vec::new();
-        let mut points: Vec<(u32, Range<usize>)> = Vec::new();
+        // Each with the number that its first frame comes to have.
+        let mut frames = self.frames;
+        let mut parts = vec![(0, self.numbers)];
         for some in learnt {
-            all.add(some);
+            parts.push((index(&frames), some.numbers));
+            frames.extend(some.frames);
         }
-        let Learnt {
-            frames, numbers, ..
-        } = all;
-        let within_rows = |at| within(&numbers.ranges, numbers.rows.len(), at);
-        let within_points = |at| within(&numbers.points, numbers.of_points.len(), at);
-        let starts = numbers.ranges.iter().enumerate();
-        ranges.extend(starts.map(|(at, [start, length, _])| ([*start, *length], within_rows(at))));
-        let starts = numbers.points.iter().enumerate();
-        points.extend(starts.map(|(at, [address, _])| (*address, within_points(at))));
-        ranges.sort_unstable_by_key(|(range, _)| *range);
-        ranges.dedup_by_key(|(range, _)| *range);
-        points.sort_unstable_by_key(|(address, _)| *address);
-        points.dedup_by_key(|(address, _)| *address);
+        let mut sizes = [0; 2];
+        let mut ranges: Vec<([u32; 2], usize, usize)> = Vec::new();
+        let mut points: Vec<(u32, usize, usize)> = Vec::new();
+        for (part, (_, numbers)) in parts.iter().enumerate() {
+            let of_part = numbers.ranges.iter().enumerate();
+            ranges.extend(of_part.map(|(at, [start, length, _])| ([*start, *length], part, at)));
+            let of_part = numbers.points.iter().enumerate();
+            points.extend(of_part.map(|(at, [address, _])| (*address, part, at)));
+            sizes[0] += numbers.rows.len();
+            sizes[1] += numbers.of_points.len();
+        }
+        if sizes.into_iter().any(|size| size > MOST) {
+            return None;
+        }
+        ranges.sort_unstable();
+        ranges.dedup_by_key(|(range, ..)| *range);
+        points.sort_unstable();
+        points.dedup_by_key(|(address, ..)| *address);
         let mut sorted = Numbers {
             base,
             ..Numbers::default()
         };
-        for ([start, length], rows) in ranges {
+        for ([start, length], part, at) in ranges {
+            let (_, numbers) = &parts[part];
+            let rows = within(&numbers.ranges, numbers.rows.len(), at);
             sorted.ranges.push([start, length, index(&sorted.rows)]);
             sorted.rows.extend(&numbers.rows[rows]);
         }
-        for (address, of_point) in points {
+        for (address, part, at) in points {
+            let (first, numbers) = &parts[part];
+            let of_point = within(&numbers.points, numbers.of_points.len(), at);
+            let of_point = numbers.of_points[of_point].iter();
             sorted.points.push([address, index(&sorted.of_points)]);
-            sorted.of_points.extend(&numbers.of_points[of_point]);
+            sorted
+                .of_points
+                .extend(of_point.map(|number| number + first));
         }
         Some(Self {
             frames,
@@ -314,25 +314,6 @@ impl Learnt {
             self.frames.push(frame.clone());
             index(&self.frames) - 1
         })
-    }
-
-    fn add(&mut self, other: Self) {
-        if other.is_empty() {
-            return;
-        }
-        let first = index(&self.frames);
-        let (rows, of_points) = (index(&self.numbers.rows), index(&self.numbers.of_points));
-        self.frames.extend(other.frames);
-        let (ours, theirs) = (&mut self.numbers, other.numbers);
-        let ranges = theirs.ranges.into_iter();
-        ours.ranges
-            .extend(ranges.map(|[start, length, at]| [start, length, at + rows]));
-        ours.rows.extend(theirs.rows);
-        let points = theirs.points.into_iter();
-        ours.points
-            .extend(points.map(|[address, at]| [address, at + of_points]));
-        ours.of_points
-            .extend(theirs.of_points.into_iter().map(|number| number + first));
     }
 }
 

@@ -20,7 +20,7 @@ mod tests_of;
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::SystemTime;
 
 use addr2line::Loader;
@@ -28,6 +28,7 @@ use answers::Cursor;
 pub(crate) use answers::{Answers, Frames, Learnt};
 pub use cache::Cache;
 pub(crate) use cache::Slot;
+use memchr::memmem::Finder;
 use names::Names;
 use rustc_hash::FxHashMap;
 
@@ -475,10 +476,16 @@ fn without_arguments(name: &str) -> String {
 /// Whether code is what the compiler makes to drop a value.
 #[must_use]
 pub fn is_drop_glue(symbol: &str) -> bool {
-    let named = ["drop_in_place", "drop_glue"]
-        .iter()
-        .any(|name| symbol.contains(name));
-    named && {
+    static NAMES: LazyLock<[Finder<'_>; 2]> =
+        LazyLock::new(|| ["drop_in_place", "drop_glue"].map(Finder::new));
+    // Of millions of symbols, most are told apart by how they begin: how Rust mangles them.
+    let named = || {
+        NAMES
+            .iter()
+            .any(|name| name.find(symbol.as_bytes()).is_some())
+    };
+    let mut starts = ["_R", "_ZN", "__R", "__ZN"].iter();
+    starts.any(|start| symbol.starts_with(start)) && named() && {
         let name = demangled(symbol);
         let path = name.strip_prefix("core::ptr::").unwrap_or_default();
         path.starts_with("drop_in_place") || path.starts_with("drop_glue")

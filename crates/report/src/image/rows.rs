@@ -2,13 +2,13 @@
 //! Rows of line tables that stand for nothing that an author wrote, or for several things.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gimli::{Dwarf, DwarfSections, EndianSlice, LittleEndian, Reader, Unit};
 use object::{Object, ObjectSection};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::elf::ElfFile;
 use super::folded::{Folded, Starts};
@@ -19,7 +19,7 @@ pub(crate) struct Rows {
     /// Where several ways meet again, an optimizing gcc calls back with the line of a value that one of
     /// them brings there: `return 1;` of a branch, though the code is that of all. Such a row covers the
     /// callback alone, and no statement begins with it.
-    pub(crate) of_callbacks_alone: HashSet<u64>,
+    pub(crate) of_callbacks_alone: FxHashSet<u64>,
     /// Code of several functions.
     pub(crate) folded: Folded,
     /// Files that hold more of the debug information, if they are there.
@@ -31,10 +31,10 @@ impl Rows {
     /// function starts somewhere.
     pub(super) fn read(
         debug: &ElfFile,
-        calls: &HashMap<u64, u64>,
+        calls: &FxHashMap<u64, u64>,
         is_start: impl Fn(u64) -> bool,
     ) -> Self {
-        let mut alone = HashSet::new();
+        let mut alone = FxHashSet::default();
         let mut starts = Starts::default();
         let mut split = Vec::new();
         let read = with_dwarf(debug, |dwarf| {
@@ -99,8 +99,8 @@ fn split_from<R: Reader>(dwarf: &Dwarf<R>, unit: &Unit<R>) -> Option<PathBuf> {
 fn of_unit<R: Reader>(
     dwarf: &Dwarf<R>,
     unit: &Unit<R>,
-    calls: &HashMap<u64, u64>,
-    alone: &mut HashSet<u64>,
+    calls: &FxHashMap<u64, u64>,
+    alone: &mut FxHashSet<u64>,
     starts: &mut Starts,
 ) -> Result<(), gimli::Error> {
     let Some(program) = unit.line_program.clone() else {

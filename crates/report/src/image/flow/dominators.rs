@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
+use smallvec::SmallVec;
+
+/// Some nodes. Most have two neighbours at most, which need no memory of their own.
+pub(super) type Nodes = SmallVec<[usize; 2]>;
+
 /// The nodes that can be reached from some, themselves included, on ways that end at `end`.
-pub(super) fn between(
-    from: &[usize],
-    end: usize,
-    next: &[Vec<usize>],
-) -> impl Iterator<Item = usize> {
+pub(super) fn between(from: &[usize], end: usize, next: &[Nodes]) -> impl Iterator<Item = usize> {
     let mut seen = BTreeSet::new();
     let mut open = from.to_vec();
     while let Some(at) = open.pop() {
@@ -23,8 +24,8 @@ pub(super) fn between(
 /// For each node, the nearest one through which all ways from `roots` to it lead, by the method of
 /// Cooper, Harvey and Kennedy; `None` where only the beginning is common, or no way leads there.
 pub(super) fn dominators(
-    predecessors: &[Vec<usize>],
-    successors: &[Vec<usize>],
+    predecessors: &[Nodes],
+    successors: &[Nodes],
     roots: &[bool],
 ) -> Vec<Option<usize>> {
     let count = predecessors.len();
@@ -76,7 +77,7 @@ fn meet(nearest: &[Option<usize>], rank: &[usize], mut a: usize, mut b: usize) -
 }
 
 /// The nodes that can be reached from roots, each behind those that it leads to.
-pub(super) fn postorder(successors: &[Vec<usize>], roots: &[bool]) -> Vec<usize> {
+pub(super) fn postorder(successors: &[Nodes], roots: &[bool]) -> Vec<usize> {
     let mut order = Vec::new();
     let mut seen = vec![false; successors.len()];
     let mut open: Vec<(usize, usize)> = Vec::new();

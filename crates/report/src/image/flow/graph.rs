@@ -7,6 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::callees::{Callee, Callees, Endless};
+use super::dominators::Nodes;
 use super::x86::{is_filler, Branch, Kind, Scan};
 
 /// The control flow of a routine.
@@ -20,8 +21,8 @@ pub(crate) struct Graph {
 /// How control gets from block to block.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ways {
-    pub(super) successors: Vec<Vec<usize>>,
-    pub(super) predecessors: Vec<Vec<usize>>,
+    pub(super) successors: Vec<Nodes>,
+    pub(super) predecessors: Vec<Nodes>,
     /// Blocks that the routine is entered at.
     pub(super) entries: Vec<usize>,
     /// Blocks that no way leads to: landing pads, which the unwinder enters.
@@ -134,8 +135,8 @@ impl Ways {
 
     pub(super) fn new(blocks: usize) -> Self {
         Self {
-            successors: vec![Vec::new(); blocks],
-            predecessors: vec![Vec::new(); blocks],
+            successors: vec![Nodes::new(); blocks],
+            predecessors: vec![Nodes::new(); blocks],
             entries: Vec::new(),
             pads: Vec::new(),
             exits: vec![Exit::Stays; blocks],
@@ -349,7 +350,7 @@ impl Graph {
             let [on] = ways.successors[block][..] else {
                 return None;
             };
-            let only = ways.predecessors[on] == [block] && !ways.entries.contains(&on);
+            let only = ways.predecessors[on][..] == [block] && !ways.entries.contains(&on);
             only.then_some((*entry, on))
         })
     }
@@ -384,7 +385,7 @@ impl Graph {
         if !within || !sorted || self.blocks.iter().any(|block| block.start > block.end) {
             return false;
         }
-        let mut backwards: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut backwards = vec![Nodes::new(); count];
         for (from, successors) in ways.successors.iter().enumerate() {
             successors.iter().for_each(|to| backwards[*to].push(from));
         }
@@ -428,7 +429,7 @@ impl Graph {
             }
             match ways.sited[block] {
                 true => first.push(block),
-                false => open.extend(&ways.successors[block]),
+                false => open.extend_from_slice(&ways.successors[block]),
             }
         }
         first.sort_unstable();

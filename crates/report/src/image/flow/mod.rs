@@ -23,11 +23,12 @@ mod possible;
 mod stored;
 mod x86;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use object::{Architecture, Object};
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::elf::{ElfFile, Function};
@@ -45,9 +46,9 @@ pub(crate) struct Flow {
     /// The functions that may be asked whether they return: first the routines, then others.
     calls: Calls,
     /// Return addresses of callbacks: the routine, and the block that calls.
-    sites: HashMap<u64, (usize, usize)>,
+    sites: FxHashMap<u64, (usize, usize)>,
     /// The calls of callbacks, by where they stand, and where they return.
-    callbacks: HashMap<u64, u64>,
+    callbacks: FxHashMap<u64, u64>,
 }
 
 /// A function with all of its parts: compilers put what seldom runs elsewhere.
@@ -61,7 +62,7 @@ struct Routine {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Calls {
     /// By entry.
-    numbers: HashMap<u64, usize>,
+    numbers: FxHashMap<u64, usize>,
     /// The callers of each.
     callers: Vec<Vec<usize>>,
     /// Those that cannot return, whatever ran.
@@ -81,7 +82,7 @@ pub(crate) struct Piece<W> {
     /// Whether some of the function's code here ran, this piece or another.
     pub(crate) alive: bool,
     /// Ways around the jump that it ends with.
-    pub(crate) shortcut: Option<Shortcut<W>>,
+    pub(crate) shortcut: Option<Box<Shortcut<W>>>,
 }
 
 impl<W> Piece<W> {
@@ -138,10 +139,10 @@ impl Flow {
         let mut flow = Self {
             routines: Vec::new(),
             calls: Calls::default(),
-            sites: HashMap::new(),
-            callbacks: HashMap::new(),
+            sites: FxHashMap::default(),
+            callbacks: FxHashMap::default(),
         };
-        let mut tails: HashMap<u64, (usize, usize)> = HashMap::new();
+        let mut tails: FxHashMap<u64, (usize, usize)> = FxHashMap::default();
         for (routine, found) in found {
             let number = flow.routines.len();
             flow.routines.push(routine);
@@ -172,7 +173,7 @@ impl Flow {
         &mut self,
         scans: &[Scan],
         callees: &Callees<'_>,
-        tails: &HashMap<u64, (usize, usize)>,
+        tails: &FxHashMap<u64, (usize, usize)>,
     ) {
         for branch in scans.iter().flat_map(|scan| &scan.branches) {
             if let Some(Callee::Function(entry)) = branch.callee(callees) {
@@ -184,7 +185,7 @@ impl Flow {
     }
 
     /// The calls of callbacks, by where they stand, and where they return.
-    pub(crate) const fn callbacks(&self) -> &HashMap<u64, u64> {
+    pub(crate) const fn callbacks(&self) -> &FxHashMap<u64, u64> {
         &self.callbacks
     }
 
@@ -241,7 +242,7 @@ impl Flow {
     fn spread_returns<W: Weight>(&self, states: &mut [State<'_, W>], lossy: &W, someone: &W) {
         // Each round goes one call deeper. What is not found is not known.
         const ROUNDS: usize = 16;
-        let mut came_back: HashMap<usize, W> = HashMap::new();
+        let mut came_back: FxHashMap<usize, W> = FxHashMap::default();
         let mut open: Vec<usize> = (0..self.routines.len()).collect();
         for _ in 0..ROUNDS {
             let mut news: BTreeSet<usize> = BTreeSet::new();
@@ -315,7 +316,7 @@ impl Calls {
     fn new(routines: &[Routine], plain: &[(u64, Plain)]) -> Self {
         let entries = routines.iter().map(|routine| routine.entry);
         let entries = entries.chain(plain.iter().map(|(entry, _)| *entry));
-        let numbers: HashMap<u64, usize> = entries.zip(0..).collect();
+        let numbers: FxHashMap<u64, usize> = entries.zip(0..).collect();
         let mut calls = Self {
             callers: vec![Vec::new(); routines.len() + plain.len()],
             numbers,
@@ -441,7 +442,7 @@ impl Routine {
             .map(|(block, range)| Piece {
                 entry: range.start == self.entry,
                 alive,
-                shortcut: state.possible.shortcut(block, &state.weights),
+                shortcut: state.possible.shortcut(block, &state.weights).map(Box::new),
                 range,
                 weight: state.weights[block].clone(),
                 doubt: doubt(block),

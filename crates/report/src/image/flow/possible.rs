@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::dominators::{between, dominators, postorder};
+use smallvec::SmallVec;
+
+use super::dominators::{between, dominators, postorder, Nodes};
 use super::graph::{Exit, Graph, Ways};
 
 /// What is known of a block: who ran it, how often.
@@ -162,7 +164,7 @@ impl Possible<'_> {
                     && !self.left[block]
                     && self.successors(block).next().is_none();
                 if stuck {
-                    let from: Vec<usize> = self.predecessors(block).collect();
+                    let from: Nodes = self.predecessors(block).collect();
                     self.alive[block] = false;
                     changed = true;
                     open.extend(from);
@@ -274,6 +276,9 @@ impl Possible<'_> {
 
     /// Adds to `weights`, one for each block, what follows from them, and finds the marks of each.
     pub(super) fn spread<W: Weight>(&self, weights: &mut [W], records: &Records<'_, W>) -> Marks {
+        if !self.alive.contains(&true) {
+            return Marks::none(weights.len());
+        }
         let paths = Paths::of(self);
         let ways = &self.graph.ways;
         let nearest = |from: Option<usize>, next: &[Option<usize>]| {
@@ -347,10 +352,22 @@ pub(super) struct Marks {
     pub(super) turned: Vec<bool>,
 }
 
+impl Marks {
+    /// Those of a routine of which nothing can have run.
+    fn none(blocks: usize) -> Self {
+        Self {
+            above: vec![None; blocks],
+            below: vec![None; blocks],
+            before: vec![None; blocks],
+            turned: vec![false; blocks],
+        }
+    }
+}
+
 /// The ways that control can have taken, and what all of them have in common.
 struct Paths {
-    successors: Vec<Vec<usize>>,
-    predecessors: Vec<Vec<usize>>,
+    successors: Vec<Nodes>,
+    predecessors: Vec<Nodes>,
     entered: Vec<bool>,
     left: Vec<bool>,
     /// The next block through which all ways to each lead.
@@ -362,11 +379,11 @@ struct Paths {
 impl Paths {
     fn of(possible: &Possible<'_>) -> Self {
         let blocks = 0..possible.alive.len();
-        let successors: Vec<Vec<usize>> = blocks
+        let successors: Vec<Nodes> = blocks
             .clone()
             .map(|block| possible.successors(block).collect())
             .collect();
-        let predecessors: Vec<Vec<usize>> = blocks
+        let predecessors: Vec<Nodes> = blocks
             .clone()
             .map(|block| possible.predecessors(block).collect())
             .collect();
@@ -405,6 +422,9 @@ impl Paths {
         let mut changed: Vec<usize> = (0..weights.len())
             .filter(|block| !weights[*block].is_none())
             .collect();
+        if changed.is_empty() {
+            return;
+        }
         while let Some(block) = changed.pop() {
             if let Some(implied) = self.before[block] {
                 let ran = self.ran_before(block, implied, weights, above, ways, records);
@@ -425,10 +445,8 @@ impl Paths {
             let mut news = false;
             for block in 0..weights.len() {
                 for others in [self.only_behind(block), self.only_before(block)] {
-                    let bound: Vec<W> = others
-                        .into_iter()
-                        .map(|other| weights[other].clone())
-                        .collect();
+                    let others = others.into_iter().map(|other| weights[other].clone());
+                    let bound: SmallVec<[W; 2]> = others.collect();
                     news |= weights[block].at_least(&bound);
                 }
             }
@@ -500,17 +518,19 @@ impl Paths {
     }
 
     /// Blocks that control comes to from `block` only: each of their runs is one of it.
-    fn only_behind(&self, block: usize) -> Vec<usize> {
+    fn only_behind(&self, block: usize) -> Nodes {
         let next = self.successors[block].iter().copied();
-        next.filter(|&to| to != block && self.predecessors[to] == [block] && !self.entered[to])
+        next.filter(|&to| to != block && self.predecessors[to][..] == [block] && !self.entered[to])
             .collect()
     }
 
     /// Blocks from which control goes on to `block` only: each of their runs is one of it.
-    fn only_before(&self, block: usize) -> Vec<usize> {
+    fn only_before(&self, block: usize) -> Nodes {
         let from = self.predecessors[block].iter().copied();
-        from.filter(|&from| from != block && self.successors[from] == [block] && !self.left[from])
-            .collect()
+        from.filter(|&from| {
+            from != block && self.successors[from][..] == [block] && !self.left[from]
+        })
+        .collect()
     }
 }
 
@@ -630,7 +650,7 @@ mod tests {
     }
 
     /// Whether all ways from roots to `node` lead through `gate`.
-    fn all_through(successors: &[Vec<usize>], roots: &[bool], node: usize, gate: usize) -> bool {
+    fn all_through(successors: &[Nodes], roots: &[bool], node: usize, gate: usize) -> bool {
         let mut open: Vec<usize> = (0..roots.len())
             .filter(|n| roots[*n] && *n != gate)
             .collect();
