@@ -3,9 +3,14 @@
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+#[cfg(feature = "debuginfod")]
+use std::sync::OnceLock;
 use std::{env, fs, io};
 
-use rkcov_report::image::{Cache, Search};
+#[cfg(feature = "debuginfod")]
+use crate::debuginfod::Client;
+use rkcov_report::image::{Cache, Remote, Search};
 
 /// What reports keep of programs may take this much.
 const IMAGES: u64 = 1 << 30;
@@ -42,13 +47,28 @@ pub fn runtime() -> io::Result<PathBuf> {
 }
 
 /// Where the files of modules may be: beside the usual places in these folders of executables and libraries. What
-/// reports derive of them is kept in the cache folder, unless `$RKCOV_NO_CACHE` is set.
+/// reports derive of them is kept in the cache folder, unless `$RKCOV_NO_CACHE` is set. The servers that
+/// `$DEBUGINFOD_URLS` names are asked for what is at none of these places.
 #[must_use]
 pub fn search(binaries: &[PathBuf]) -> Search {
     Search {
         cache: images(),
+        remote: remote(),
         ..Search::with_binaries(binaries)
     }
+}
+
+#[cfg(feature = "debuginfod")]
+fn remote() -> Option<Arc<dyn Remote>> {
+    // One for the process: it knows what was answered, and whom to ask no more.
+    static CLIENT: OnceLock<Option<Arc<Client>>> = OnceLock::new();
+    let client = CLIENT.get_or_init(|| Client::of_environment().map(Arc::new));
+    Some(client.clone()?)
+}
+
+#[cfg(not(feature = "debuginfod"))]
+const fn remote() -> Option<Arc<dyn Remote>> {
+    None
 }
 
 fn images() -> Option<Cache> {

@@ -19,6 +19,8 @@ pub mod cmd;
 pub mod collect;
 pub mod config;
 mod crowds;
+#[cfg(feature = "debuginfod")]
+mod debuginfod;
 pub mod each;
 pub mod error;
 pub mod install;

@@ -4,6 +4,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use rkcov_report::progress::{Progress, Step};
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -37,7 +38,8 @@ impl Shown {
                 }
                 let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
                 loop {
-                    bar.set_message(line(progress.step()));
+                    let fetching = fetching();
+                    bar.set_message(fetching.unwrap_or_else(|| line(progress.step())));
                     bar.tick();
                     if !running(TICK) {
                         break;
@@ -66,6 +68,66 @@ impl Drop for Shown {
     }
 }
 
+/// The files that are being fetched: how many, their bytes that are there, and all of which it is known.
+static FILES: AtomicU64 = AtomicU64::new(0);
+static GOT: AtomicU64 = AtomicU64::new(0);
+static SIZE: AtomicU64 = AtomicU64::new(0);
+
+/// A file that is being fetched, until it is dropped. Whatever line is shown tells it.
+#[must_use = "the file counts until this is dropped"]
+#[cfg_attr(
+    not(any(test, feature = "debuginfod")),
+    allow(dead_code, reason = "for servers")
+)]
+pub(crate) struct Fetching {
+    got: u64,
+    size: u64,
+}
+
+#[cfg_attr(
+    not(any(test, feature = "debuginfod")),
+    allow(dead_code, reason = "for servers")
+)]
+impl Fetching {
+    /// A file of this size, if that is known.
+    pub(crate) fn new(size: Option<u64>) -> Self {
+        let size = size.unwrap_or(0);
+        FILES.fetch_add(1, Ordering::Relaxed);
+        SIZE.fetch_add(size, Ordering::Relaxed);
+        Self { got: 0, size }
+    }
+
+    /// So much more is there.
+    pub(crate) fn add(&mut self, got: usize) {
+        self.got += got as u64;
+        GOT.fetch_add(got as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        FILES.fetch_sub(1, Ordering::Relaxed);
+        GOT.fetch_sub(self.got, Ordering::Relaxed);
+        SIZE.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+/// The line for what is being fetched, if anything is.
+fn fetching() -> Option<String> {
+    let [files, got, size] = [&FILES, &GOT, &SIZE].map(|number| number.load(Ordering::Relaxed));
+    (files > 0).then(|| fetched(got, size))
+}
+
+fn fetched(got: u64, size: u64) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let of = match size {
+        // Servers need not say it.
+        0 => String::new(),
+        size => format!(" of {:.1}", mib(size.max(got))),
+    };
+    format!("fetching debug information: {:.1}{of} MiB", mib(got))
+}
+
 fn line(step: Step) -> String {
     let percent = |done: u64, all: u64| done.saturating_mul(100) / all.max(1);
     match step {
@@ -79,6 +141,20 @@ fn line(step: Step) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_for_what_is_fetched() {
+        assert_eq!(fetching(), None);
+        let mut one = Fetching::new(Some(5 << 20));
+        one.add(3 << 19);
+        assert_eq!(
+            fetching().unwrap(),
+            "fetching debug information: 1.5 of 5.0 MiB"
+        );
+        drop(one);
+        assert_eq!(fetching(), None);
+        assert_eq!(fetched(1 << 20, 0), "fetching debug information: 1.0 MiB");
+    }
 
     #[test]
     fn a_line_for_each_step() {

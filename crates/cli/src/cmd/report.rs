@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 /// The arguments of `rkcov report`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// Trace files; several give one report
     #[arg(required_unless_present = "pcs", value_name = "FILE")]
@@ -75,6 +76,16 @@ pub struct Args {
     #[command(flatten)]
     choice: Choice,
 }
+
+const HELP: &str = "\
+Environment:
+  RKCOV_CACHE_DIR  The folder for what is kept for the next report [default: $XDG_CACHE_HOME/rkcov, or
+                   ~/.cache/rkcov]
+  RKCOV_NO_CACHE   If set, keep nothing and use nothing that was kept
+  DEBUGINFOD_URLS  Servers of missing debug information, programs and libraries; without it, nothing is
+                   fetched. DEBUGINFOD_CACHE_PATH, DEBUGINFOD_TIMEOUT, DEBUGINFOD_MAXTIME,
+                   DEBUGINFOD_MAXSIZE and DEBUGINFOD_HEADERS_FILE count, too (docs/report.md)
+  NO_COLOR         If set, print no colours, unless --color says otherwise";
 
 /// Writes the reports, as the options say and, where they say nothing, the configuration.
 ///

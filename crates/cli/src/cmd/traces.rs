@@ -4,6 +4,7 @@
 use crate::error::{say, CLOSED_PIPE};
 use crate::look::Screen;
 use crate::pager::Paged;
+use crate::progress::Shown;
 use crate::reporter::Error;
 use rkcov_report::coverage::{Coverage, Named};
 use rkcov_report::image::Search;
@@ -31,7 +32,9 @@ pub(super) fn with_coverage<T, E: From<Error>>(
         .zip(&traces)
         .map(|(name, trace)| Named { name, trace })
         .collect();
-    let coverage = Coverage::new(&named, search).map_err(Error::from)?;
+    let shown = Shown::new(false);
+    let coverage = Coverage::watched(&named, search, shown.progress()).map_err(Error::from)?;
+    drop(shown);
     for problem in coverage.images.iter().flat_map(|image| &image.problems) {
         say(format_args!("rkcov: {problem}"));
     }

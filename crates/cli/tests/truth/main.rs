@@ -8,6 +8,8 @@ mod clients;
 mod config;
 mod contexts;
 mod debug;
+#[cfg(feature = "debuginfod")]
+mod debuginfod;
 mod exclusions;
 mod folded;
 mod formats;

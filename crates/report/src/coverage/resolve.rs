@@ -134,7 +134,10 @@ pub(super) fn resolve(
             };
             let all = known.loaded.of(&key);
             let (path, id) = key;
-            let image = Image::find(&path, &id, search);
+            let image = match hits.addresses.is_empty() {
+                true => Image::find_module(&path, &id, search),
+                false => Image::find(&path, &id, search),
+            };
             let resolved = one(&image, search, hits, known, &lossy, &all);
             resolved.map(|resolved| resolved.with(image.into_problems()))
         })

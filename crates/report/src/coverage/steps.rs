@@ -49,7 +49,7 @@ pub fn before(
         let key = (module.path.clone(), module.build_id.clone());
         images
             .entry(key)
-            .or_insert_with_key(|(path, id)| Image::find(path, id, search));
+            .or_insert_with_key(|(path, id)| Image::find_module(path, id, search));
     }
     let mut places = Places {
         symbolizers: images

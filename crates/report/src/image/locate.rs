@@ -2,8 +2,10 @@
 //! Finds the file that a module was, and its debug information, and lets no other pass for it.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use object::Object;
 
@@ -24,6 +26,24 @@ pub struct Search {
     pub moved: Vec<(PathBuf, PathBuf)>,
     /// Where what is derived of files is kept, if anywhere.
     pub cache: Option<Cache>,
+    /// Asked for what is at none of these places.
+    pub remote: Option<Arc<dyn Remote>>,
+}
+
+/// Has files that are not on this machine.
+pub trait Remote: fmt::Debug + Send + Sync {
+    /// A copy of the file that has this build id and is this part of what was built, if there is one. Whoever asks
+    /// checks what it is.
+    fn fetch(&self, build_id: &BuildId, part: Part) -> Option<PathBuf>;
+}
+
+/// What is built of a program or a library and has its build id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The file that runs.
+    Executable,
+    /// The file with its debug information.
+    Debug,
 }
 
 impl Search {
@@ -45,7 +65,30 @@ impl Default for Search {
             ran: Vec::new(),
             moved: Vec::new(),
             cache: None,
+            remote: None,
         }
+    }
+}
+
+impl Search {
+    /// The same places, but nobody is asked for what is not there.
+    pub(crate) fn here(&self) -> Self {
+        Self {
+            remote: None,
+            ..self.clone()
+        }
+    }
+
+    /// The file from elsewhere that has this build id, and is as it has to be.
+    fn fetched(
+        &self,
+        build_id: &BuildId,
+        part: Part,
+        fits: impl Fn(&ElfFile) -> bool,
+    ) -> Option<ElfFile> {
+        let remote = self.remote.as_ref().filter(|_| !build_id.is_empty())?;
+        let file = ElfFile::open(&remote.fetch(build_id, part)?).ok()?;
+        (file.build_id() == *build_id && fits(&file)).then_some(file)
     }
 }
 
@@ -189,6 +232,11 @@ pub(crate) fn locate(path: &Path, build_id: &BuildId, search: &Search) -> Locate
     found
 }
 
+/// The file that ran, alone.
+pub(crate) fn executable(path: &Path, build_id: &BuildId, search: &Search) -> Option<ElfFile> {
+    binary(path, build_id, search, &mut Vec::new())
+}
+
 fn binary(
     path: &Path,
     build_id: &BuildId,
@@ -236,6 +284,7 @@ fn binary(
         let file = ElfFile::open(&candidate).ok()?;
         (file.build_id() == *build_id).then_some(file)
     });
+    let copy = copy.or_else(|| search.fetched(build_id, Part::Executable, |_| true));
     if copy.is_none() {
         problems.push(problem);
     }
@@ -253,6 +302,17 @@ fn debug(path: &Path, build_id: &BuildId, search: &Search, found: &mut Located) 
         }
     }
     // Names say less than build ids: what is found by name must show that it belongs here.
+    let by_name = debug_by_name(path, build_id, search, found);
+    by_name.or_else(|| search.fetched(build_id, Part::Debug, ElfFile::has_lines))
+}
+
+fn debug_by_name(
+    path: &Path,
+    build_id: &BuildId,
+    search: &Search,
+    found: &mut Located,
+) -> Option<ElfFile> {
+    let dirs = || search.debug_dirs.iter().chain(&search.binaries);
     let binary = found.binary.as_ref()?;
     let object = binary.object()?;
     let link = object.gnu_debuglink().ok().flatten();
@@ -302,9 +362,13 @@ fn supplementary(debug: &ElfFile, search: &Search) -> Option<PathBuf> {
     let named = folder.join(OsStr::from_bytes(name));
     let dirs = search.debug_dirs.iter();
     let by_id = dirs.filter_map(|dir| by_build_id(dir, &id, ".debug"));
-    std::iter::once(named)
+    let here = std::iter::once(named)
         .chain(by_id)
-        .find(|path| ElfFile::open(path).is_ok_and(|file| file.build_id() == id))
+        .find(|path| ElfFile::open(path).is_ok_and(|file| file.build_id() == id));
+    here.or_else(|| {
+        let file = search.fetched(&id, Part::Debug, |_| true)?;
+        Some(file.path().to_owned())
+    })
 }
 
 /// `DIR/.build-id/ab/cdef...`, where packages put files by their build id.

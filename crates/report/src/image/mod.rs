@@ -37,7 +37,7 @@ pub use elf::ElfError;
 use elf::{ElfFile, Function};
 pub(crate) use flow::{Ahead, Doubt, Flow, Piece, Position, Shortcut, Site, Weight};
 pub(crate) use folded::Row as FoldedRow;
-pub use locate::{Problem, Search};
+pub use locate::{Part, Problem, Remote, Search};
 pub(crate) use rows::Rows;
 pub(crate) use sites::Sites;
 pub use tests_of::{tested_by, Example, Test, Tested, Tests};
@@ -127,16 +127,30 @@ impl Image {
         }
     }
 
+    /// [`Image::find`] of a module in which perhaps nothing ran. For code that is not instrumented, such as a C
+    /// library, nobody elsewhere is asked.
+    pub(crate) fn find_module(path: &Path, build_id: &BuildId, search: &Search) -> Self {
+        if search.remote.is_none() {
+            return Self::find(path, build_id, search);
+        }
+        let image = Self::find(path, build_id, &search.here());
+        let has_sites = |binary: &ElfFile| Flow::new(binary, &image.functions).is_some();
+        match !image.has_lines() && image.binary.as_ref().is_some_and(has_sites) {
+            true => Self::find(path, build_id, search),
+            false => image,
+        }
+    }
+
     /// The sites of the file that was at `path` and had this build id; none if it is not there.
     pub(crate) fn sites(path: &Path, build_id: &BuildId, search: &Search) -> Sites {
-        let found = locate::locate(path, build_id, search);
-        found.binary.as_ref().map(Sites::new).unwrap_or_default()
+        let binary = locate::executable(path, build_id, search);
+        binary.as_ref().map(Sites::new).unwrap_or_default()
     }
 
     /// Where the beginning of the file that was at `path` and had this build id is loaded; `None` if it is not
     /// there, or is not loaded, as that of a kernel.
     pub(crate) fn header(path: &Path, build_id: &BuildId, search: &Search) -> Option<u64> {
-        locate::locate(path, build_id, search).binary?.header()
+        locate::executable(path, build_id, search)?.header()
     }
 
     /// Where it was when it ran.

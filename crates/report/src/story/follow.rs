@@ -24,7 +24,7 @@ impl Story {
             let key = (module.path.clone(), module.build_id.clone());
             images
                 .entry(key)
-                .or_insert_with_key(|(path, id)| Image::find(path, id, search));
+                .or_insert_with_key(|(path, id)| Image::find_module(path, id, search));
         }
         let mut scenes = Scenes::new(&images, search);
         let mut calls = Calls::default();
