@@ -8,7 +8,7 @@ use rkcov_abi::sites::{find, Given, Site, Store, GUARDS};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const SHOP: [(&str, &str); 4] = [
     (
@@ -51,7 +51,7 @@ fn stores_of(program: &Path) -> (usize, Vec<Store>) {
     (guards.size() as usize / 4, stores.collect())
 }
 
-fn built(project: &Project, below: &str) -> std::path::PathBuf {
+fn built(project: &Project, below: &str) -> PathBuf {
     let host = format!("{}-unknown-linux-gnu/debug/shop", std::env::consts::ARCH);
     project.path("target/rkcov").join(below).join(host)
 }
@@ -224,4 +224,56 @@ fn a_guard_that_a_loop_has_in_a_register_is_stored_into_and_called_again() {
     let unique = recorded("unique");
     assert!(unique.len() > 30, "{unique:?}");
     assert_eq!(unique, recorded("trace"));
+}
+
+/// The files of a cache folder with what is kept of programs, and what is in them.
+fn kept(cache: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(cache.join("images")).into_iter().flatten();
+    let paths = files.map(|file| file.unwrap().path());
+    let mut files: Vec<_> = paths
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn reports_are_the_same_with_and_without_what_is_kept() {
+    let project = Project::new(&SHOP);
+    // What Rust has and C has not: instances, values that are dropped, closures.
+    project.write(
+        "src/main.rs",
+        "struct Loud<T: std::fmt::Display>(T);\n\
+         impl<T: std::fmt::Display> Drop for Loud<T> {\n    fn drop(&mut self) {\n        println!(\"{}\", self.0);\n    }\n}\n\
+         fn larger<T: PartialOrd>(a: T, b: T) -> T {\n    if a > b { a } else { b }\n}\n\
+         fn main() {\n    let sum: u32 = (0..9).map(|n| kit::price(n)).sum();\n\
+         let _loud = (Loud(larger(sum, 7)), Loud(larger(\"a\", \"b\")));\n    if sum > 1000 {\n        drop(Loud(1.5));\n    }\n}\n",
+    );
+    for build in ["", "--release"] {
+        project.succeed(&format!("run {build}"));
+        for format in ["--json", "--lcov", "--text --functions --full"] {
+            let cache = tempfile::tempdir().unwrap();
+            let report = |off: bool| {
+                let mut command = project.command(&format!("report {format}"));
+                command.env("RKCOV_CACHE_DIR", cache.path());
+                if off {
+                    command.env("RKCOV_NO_CACHE", "1");
+                }
+                let output = command.output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+                String::from_utf8(output.stdout).unwrap()
+            };
+            let reference = report(true);
+            assert!(reference.contains("main.rs"), "{reference}");
+            assert_eq!(kept(cache.path()), []);
+            assert_eq!(report(false), reference, "{build} {format}, cold");
+            let cold = kept(cache.path());
+            assert!(!cold.is_empty(), "{build} {format}: nothing is kept");
+            assert_eq!(report(false), reference, "{build} {format}, warm");
+            assert!(
+                kept(cache.path()) == cold,
+                "{build} {format}: it was not used"
+            );
+        }
+    }
 }
