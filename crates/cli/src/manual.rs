@@ -18,8 +18,12 @@ pub struct File {
 /// The completions of `rkcov` for a shell.
 #[must_use]
 pub fn completions(shell: Shell) -> Vec<u8> {
+    script(shell, crate::command(), "rkcov")
+}
+
+fn script(shell: Shell, mut command: Command, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    clap_complete::generate(shell, &mut crate::command(), "rkcov", &mut bytes);
+    clap_complete::generate(shell, &mut command, name, &mut bytes);
     bytes
 }
 
@@ -33,15 +37,24 @@ pub fn files() -> io::Result<Vec<File>> {
         command.build();
         pages(&command, &mut files)?;
     }
-    let scripts = [
-        (Shell::Bash, "share/bash-completion/completions/rkcov"),
-        (Shell::Zsh, "share/zsh/site-functions/_rkcov"),
-        (Shell::Fish, "share/fish/vendor_completions.d/rkcov.fish"),
-    ];
-    files.extend(scripts.map(|(shell, path)| File {
-        path: path.into(),
-        bytes: completions(shell),
-    }));
+    for (name, command) in [
+        ("rkcov", crate::command()),
+        // By this name zsh's completion of cargo finds that of a subcommand. Those of bash and fish look for none.
+        ("cargo-rkcov", crate::cmd::cargo::command()),
+    ] {
+        let scripts = [
+            (Shell::Bash, format!("bash-completion/completions/{name}")),
+            (Shell::Zsh, format!("zsh/site-functions/_{name}")),
+            (
+                Shell::Fish,
+                format!("fish/vendor_completions.d/{name}.fish"),
+            ),
+        ];
+        files.extend(scripts.map(|(shell, path)| File {
+            path: PathBuf::from("share").join(path),
+            bytes: script(shell, command.clone(), name),
+        }));
+    }
     Ok(files)
 }
 
@@ -86,5 +99,7 @@ mod tests {
         assert!(has("rkcov").contains("report"));
         assert!(has("_rkcov").starts_with("#compdef rkcov"));
         assert!(has("rkcov.fish").contains("complete -c rkcov"));
+        assert!(has("cargo-rkcov").contains("nextest"));
+        assert!(has("_cargo-rkcov").starts_with("#compdef cargo-rkcov"));
     }
 }

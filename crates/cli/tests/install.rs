@@ -169,29 +169,40 @@ fn a_package_holds_what_the_manifest_says_and_nothing_of_where_it_was_made() {
             "{page:?}: {said}"
         );
     }
-    let completions = folder
-        .path()
-        .join("usr/share/bash-completion/completions/rkcov");
+    let share = folder.path().join("usr/share");
+    let completions = share.join("bash-completion/completions");
     let script = "source \"$0\"; COMP_WORDS=(rkcov rep) COMP_CWORD=1; _rkcov rkcov rep rkcov; echo \"${COMPREPLY[*]}\"";
     let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", script]).arg(&completions);
+    bash.args(["--norc", "-c", script])
+        .arg(completions.join("rkcov"));
     assert_eq!(succeed(&mut bash), "report\n");
-    let share = folder.path().join("usr/share");
+    let script = "source \"$0\"; COMP_WORDS=(cargo-rkcov nex) COMP_CWORD=1; _cargo__rkcov cargo-rkcov nex cargo-rkcov; \
+                  echo \"${COMPREPLY[*]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", script])
+        .arg(completions.join("cargo-rkcov"));
+    assert_eq!(succeed(&mut bash), "nextest\n");
     if here::has("fish") {
         let script = "source $argv[1]; complete -C 'rkcov rep' | cut -f 1; complete -C 'rkcov report --wat' | cut -f 1";
         let mut fish = Command::new("fish");
         fish.args(["--no-config", "-c", script])
             .arg(share.join("fish/vendor_completions.d/rkcov.fish"));
         assert_eq!(succeed(&mut fish), "report\n--watch\n");
+        let script = "source $argv[1]; complete -C 'cargo-rkcov nex' | cut -f 1";
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "-c", script])
+            .arg(share.join("fish/vendor_completions.d/cargo-rkcov.fish"));
+        assert_eq!(succeed(&mut fish), "nextest\n");
     }
     if here::has("zsh") {
         // It finds the function by the name of its file, and can load it.
         let script = "fpath=($0 $fpath); autoload -U compinit; compinit -u -D; \
-                      print $_comps[rkcov]; autoload +X _rkcov && print ${functions[_rkcov]:+loaded}";
+                      print $_comps[rkcov]; autoload +X _rkcov && print ${functions[_rkcov]:+loaded}; \
+                      autoload +X _cargo-rkcov && print ${functions[_cargo-rkcov]:+loaded}";
         let mut zsh = Command::new("zsh");
         zsh.args(["-f", "-c", script])
             .arg(share.join("zsh/site-functions"));
-        assert_eq!(succeed(&mut zsh), "_rkcov\nloaded\n");
+        assert_eq!(succeed(&mut zsh), "_rkcov\nloaded\nloaded\n");
     }
 
     // Into another folder of libraries: the one before is cleared.

@@ -17,7 +17,9 @@ pub struct Args {
 }
 
 const HELP: &str = "\
-`rkcov install` installs the completions of bash, zsh and fish.
+`rkcov install` installs the completions of bash, zsh and fish, also those of cargo-rkcov. zsh completes \
+`cargo rkcov` with them; cargo's completions for bash and fish know no commands of others, so only \
+`cargo-rkcov` is completed there.
 
 Examples:
   eval \"$(rkcov completions bash)\"
