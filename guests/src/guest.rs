@@ -93,6 +93,11 @@ impl Guest {
             workshop: &self.workshop,
             image: &self.image,
             memory: MEMORY,
+            cpus: match self.image.flavor.arch {
+                Arch::X86_64 | Arch::Arm64 => 2,
+                Arch::Uml => 1,
+            },
+            network: false,
             limit: self.limit,
             strict: true,
             allowed: &[],
@@ -101,7 +106,7 @@ impl Guest {
         };
         let job = Job {
             command,
-            collect: None,
+            ..Job::default()
         };
         let (mut printed, mut complained) = (Vec::new(), Vec::new());
         let (mut status, mut error) = (String::new(), None);

@@ -90,6 +90,12 @@ pub enum Error {
     /// A kernel that cannot be built, or a guest that did not come to its end.
     #[error(transparent)]
     Linux(#[from] rkcov_linux::Error),
+    /// A shell that nobody can type into.
+    #[error("standard input is not a terminal: give a program, as in \"rkcov linux shell -- ls\", or a terminal")]
+    NoTerminal,
+    /// A guest of another machine, for which this one has no shell.
+    #[error("this machine's shell does not run on arm64: give a program that does, as in \"rkcov linux shell --arch arm64 -- ./busybox sh\"")]
+    NoShell,
     /// A guest that could not do its job.
     #[error("in the guest: {why}")]
     Guest {
@@ -125,6 +131,8 @@ impl Error {
             | Self::Files(_)
             | Self::Install(_)
             | Self::Guest { .. }
+            | Self::NoTerminal
+            | Self::NoShell
             | Self::Env(_) => ExitCode::FAILURE,
             Self::Linux(failure) => ExitCode::from(failure.exit_status()),
             Self::Cc(failure) => failure.exit_code(),

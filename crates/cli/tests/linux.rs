@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 const RKCOV: &str = env!("CARGO_BIN_EXE_rkcov");
@@ -114,14 +114,60 @@ fn files_and_numbers_that_make_no_sense_are_refused() {
     place.refuses(&output("no/folder/trace"), 1, &[no_folder]);
     place.refuses(&output("/proc/trace"), 1, &["cannot write /proc/trace"]);
     place.refuses(&output("/"), 1, &["cannot write /"]);
-    for option in [["--memory", "0"], ["--timeout", "0"], ["--arch", "vax"]] {
+    fs::write(place.path("file"), "").unwrap();
+    for option in [
+        ["--memory", "0"],
+        ["--memory", "1x"],
+        ["--memory", "99999999G"],
+        ["--cpus", "0"],
+        ["--timeout", "0"],
+        ["--arch", "vax"],
+        ["--share", "none"],
+        ["--share", "file"],
+        ["--share", ".:/proc"],
+        ["--share", ".:relative"],
+    ] {
         let line = [&["linux", "run"], &option[..], &["--", "true"]].concat();
         let refused = place.rkcov(&line).output().unwrap();
         assert_eq!(refused.status.code(), Some(2), "{option:?}");
         assert!(text(&refused.stderr).contains(option[0]), "{option:?}");
     }
+    fs::remove_file(place.path("file")).unwrap();
     let left: Vec<_> = fs::read_dir(&place.folder).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_no_guest_has_is_refused_with_what_to_do() {
+    let place = Place::new();
+    let refuses = |options: &str, words: &[&str]| {
+        let line: Vec<&str> = options.split(' ').chain(["--", "true"]).collect();
+        place.refuses(&line, 1, words);
+    };
+    refuses("--memory 4000000M", &["4000000 MiB", "this machine has"]);
+    refuses("--arch uml --cpus 2", &["one processor", "--arch x86-64"]);
+    refuses("--arch uml --network", &["--network", "--arch x86-64"]);
+    refuses("--cpus 3", &["at most 2", "CONFIG_NR_CPUS=3"]);
+    refuses("--checks kasan --network", &["--checks plain"]);
+}
+
+#[test]
+fn a_shell_needs_a_terminal_or_a_program() {
+    let place = Place::new();
+    let output = place
+        .rkcov(&["linux", "shell"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("not a terminal") && said.contains("rkcov linux shell -- "),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let begun: Vec<_> = fs::read_dir(&place.cache).unwrap().collect();
+    assert!(begun.is_empty(), "{begun:?}");
 }
 
 /// What a page says of things: their state and the rest of the line.

@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Inside the guest: the first process, which does the job and hands over what came of it.
 
-use crate::cpio::{Kind, Writer};
+use crate::cpio::{Kind, Next, Reader, Writer};
 use crate::device::Device;
-use crate::job::{answer, Job, JOB};
+use crate::job::{answer, told, Input, Job, JOB};
 use crate::ptrace::{self, Event};
 use crate::record::Recorder;
+use crate::share::Share;
+use rustix::mount::MountFlags;
+use rustix::process::{ioctl_tiocsctty, setsid};
+use rustix::pty::{ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
+use rustix::termios::{tcgetattr, tcsetattr, tcsetwinsize, OptionalActions, Winsize};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr;
 use std::thread;
@@ -18,6 +26,10 @@ use std::time::Duration;
 
 /// The kernel's parameter that says where answers go.
 pub const OUT_PARAMETER: &str = "rkcov.out=";
+/// The kernel's parameter that says where the host's words come from.
+pub const IN_PARAMETER: &str = "rkcov.in=";
+/// What an answer to [`OUT_PARAMETER`] begins with that is a file of the host's, in User Mode Linux.
+pub const HOST_FILE: &str = "hostfs:";
 /// Where the kernel looks for memory that nobody refers to any more, if it does.
 const LEAKS: &str = "/sys/kernel/debug/kmemleak";
 /// Younger memory is no leak to it.
@@ -32,9 +44,10 @@ const HOST: &str = "/run/host";
 /// process ends, the kernel panics, and the host sees that.
 pub fn main() -> io::Result<()> {
     mount_all()?;
-    let mut answers = Answers::open()?;
+    let host = Host::find()?;
+    let mut answers = Answers::open(&host)?;
     let mut leaks = Leaks::before()?;
-    if let Err(error) = work(&mut answers) {
+    if let Err(error) = work(&host, &mut answers) {
         answers.add(answer::ERROR, error.to_string().as_bytes())?;
     }
     if let Some(leaks) = &mut leaks {
@@ -88,34 +101,97 @@ fn mount_all() -> io::Result<()> {
         ("proc", "/proc"),
         ("sysfs", "/sys"),
         ("debugfs", "/sys/kernel/debug"),
+        ("devpts", "/dev/pts"),
+        ("tmpfs", "/dev/shm"),
     ] {
-        mount(kind, at, "")?;
+        fs::create_dir_all(at)?;
+        mount(kind, kind, at, "", MountFlags::empty())?;
+    }
+    // Shells and others rely on these names.
+    for (link, to) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(to, link)?;
     }
     Ok(())
 }
 
-fn mount(kind: &str, at: &str, options: &str) -> io::Result<()> {
-    let [kind_c, at_c, options_c] = [kind, at, options].map(CString::new);
-    let (kind_c, at_c, options_c) = (kind_c?, at_c?, options_c?);
-    // SAFETY: C strings that live through the call.
-    let result = unsafe {
-        libc::mount(
-            kind_c.as_ptr(),
-            at_c.as_ptr(),
-            kind_c.as_ptr(),
-            0,
-            options_c.as_ptr().cast(),
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => {
-            let error = io::Error::last_os_error();
-            Err(io::Error::new(
-                error.kind(),
-                format!("mounting {kind} at {at}: {error}"),
-            ))
+fn mount(
+    what: &str,
+    kind: &str,
+    at: impl AsRef<Path>,
+    options: impl AsRef<Path>,
+    flags: MountFlags,
+) -> io::Result<()> {
+    let at = at.as_ref();
+    let options = CString::new(options.as_ref().as_os_str().as_bytes())?;
+    rustix::mount::mount(what, at, kind, flags, &*options).map_err(|error| {
+        let error = io::Error::from(error);
+        let place = at.display();
+        io::Error::new(error.kind(), format!("mounting {kind} at {place}: {error}"))
+    })
+}
+
+/// Makes the host's folders be where they are wanted.
+fn mount_shares(shares: &[Share], host: &Host) -> io::Result<()> {
+    for (number, share) in shares.iter().enumerate() {
+        let flags = if share.read_only {
+            MountFlags::RDONLY
+        } else {
+            MountFlags::empty()
+        };
+        fs::create_dir_all(&share.at)?;
+        if host.is_uml() {
+            mount("host", "hostfs", &share.at, &share.folder, flags)?;
+        } else {
+            // Programs map files, also to write to them.
+            const OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
+            mount(&Share::tag(number), "9p", &share.at, OPTIONS, flags)?;
         }
+    }
+    Ok(())
+}
+
+/// How the host is reached: what it says in the kernel's parameters.
+struct Host {
+    out: String,
+    input: Option<String>,
+}
+
+impl Host {
+    fn find() -> io::Result<Self> {
+        let parameters = fs::read_to_string("/proc/cmdline")?;
+        let parameter = |name| {
+            let mut words = parameters.split_whitespace();
+            words.find_map(|p| p.strip_prefix(name)).map(str::to_owned)
+        };
+        Ok(Self {
+            out: parameter(OUT_PARAMETER)
+                .ok_or_else(|| io::Error::other("no parameter rkcov.out"))?,
+            input: parameter(IN_PARAMETER),
+        })
+    }
+
+    fn is_uml(&self) -> bool {
+        self.out.starts_with(HOST_FILE)
+    }
+
+    /// Where the host's words come from, byte by byte as they were sent.
+    fn input(&self) -> io::Result<File> {
+        let missing = || io::Error::other("no parameter rkcov.in");
+        let path = self.input.as_deref().ok_or_else(missing)?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let file = File::open(path).map_err(named)?;
+        if self.is_uml() {
+            // There it is a serial line.
+            let mut raw = tcgetattr(&file)?;
+            raw.make_raw();
+            tcsetattr(&file, OptionalActions::Now, &raw)?;
+        }
+        Ok(file)
     }
 }
 
@@ -139,23 +215,19 @@ impl Write for Wire {
 }
 
 impl Answers {
-    fn open() -> io::Result<Self> {
-        let parameters = fs::read_to_string("/proc/cmdline")?;
-        let out = parameters
-            .split_whitespace()
-            .find_map(|p| p.strip_prefix(OUT_PARAMETER))
-            .ok_or_else(|| io::Error::other("no parameter rkcov.out"))?;
+    fn open(host: &Host) -> io::Result<Self> {
         // A device of the guest's, or a file in a folder of the host's.
-        let path = match out
-            .strip_prefix("hostfs:")
+        let path = match host
+            .out
+            .strip_prefix(HOST_FILE)
             .and_then(|file| file.rsplit_once('/'))
         {
             Some((folder, file)) => {
                 fs::create_dir_all(HOST)?;
-                mount("hostfs", HOST, folder)?;
+                mount("host", "hostfs", HOST, folder, MountFlags::empty())?;
                 format!("{HOST}/{file}")
             }
-            None => out.to_owned(),
+            None => host.out.clone(),
         };
         let file = OpenOptions::new().write(true).open(&path)?;
         Ok(Self(Writer::new(Wire(file))))
@@ -173,16 +245,76 @@ impl Answers {
     fn forward(&mut self, name: &str, pipe: &mut Option<OwnedFd>) -> io::Result<()> {
         let mut piece = [0; 16 << 10];
         let Some(from) = pipe else { return Ok(()) };
-        match File::from(from.try_clone()?).read(&mut piece)? {
-            0 => *pipe = None,
-            n => self.add(name, &piece[..n])?,
+        match File::from(from.try_clone()?).read(&mut piece) {
+            Ok(0) => *pipe = None,
+            Ok(n) => self.add(name, &piece[..n])?,
+            // So a terminal says that nobody has it open any more.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => *pipe = None,
+            Err(error) => return Err(error),
         }
         Ok(())
     }
 }
 
-fn work(answers: &mut Answers) -> io::Result<()> {
+/// The program's standard input, as this process has it: what is written to it is read there.
+fn input(job: &Job, command: &mut Command) -> io::Result<Option<File>> {
+    Ok(match job.input {
+        Input::Nothing => {
+            command.stdin(Stdio::null());
+            None
+        }
+        Input::Pipe => {
+            let (read, write) = io::pipe()?;
+            command.stdin(read);
+            Some(OwnedFd::from(write).into())
+        }
+        Input::Terminal => {
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let ours = openpt(flags)?;
+            unlockpt(&ours)?;
+            let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+            command
+                .stdin(theirs.try_clone()?)
+                .stdout(theirs.try_clone()?)
+                .stderr(theirs);
+            Some(ours.into())
+        }
+    })
+}
+
+/// Does what the host says until there is no more input, or nobody who reads it.
+fn obey(mut host: File, mut input: File) -> io::Result<()> {
+    /// While the host is not there yet.
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut reader = Reader::default();
+    let mut piece = [0; 16 << 10];
+    loop {
+        match host.read(&mut piece)? {
+            0 => thread::sleep(PAUSE),
+            read => reader.feed(&mut &piece[..read])?,
+        }
+        while let Next::Entry(name, data) = reader.next_entry()? {
+            match (&*name, &*data) {
+                (told::INPUT, data) => input.write_all(data)?,
+                (told::SIZE, [a, b, c, d]) => {
+                    let size = Winsize {
+                        ws_row: u16::from_le_bytes([*a, *b]),
+                        ws_col: u16::from_le_bytes([*c, *d]),
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    tcsetwinsize(&input, size)?;
+                }
+                (told::END, _) => return Ok(()),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+}
+
+fn work(host: &Host, answers: &mut Answers) -> io::Result<()> {
     let job = Job::decode(&fs::read(JOB)?).ok_or_else(|| io::Error::other("not a job"))?;
+    mount_shares(&job.shares, host)?;
     let device = job.collect.map(Device::open).transpose()?;
     let Some((program, arguments)) = job.command.split_first() else {
         return Err(io::Error::other("no program"));
@@ -194,13 +326,28 @@ fn work(answers: &mut Answers) -> io::Result<()> {
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
         .env("HOME", "/tmp")
         .env("RKCOV_GUEST", "1")
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    for variable in &job.environment {
+        if let Some((name, value)) = variable.to_string_lossy().split_once('=') {
+            command.env(name, value);
+        }
+    }
+    if let Some(directory) = &job.directory {
+        command.current_dir(directory);
+    }
+    let input = input(&job, &mut command)?;
+    let terminal = input.as_ref().filter(|_| job.input == Input::Terminal);
+    let screen = terminal.map(File::try_clone).transpose()?;
+    let has_terminal = screen.is_some();
     let children = Children::watch()?;
     let enable = device.as_ref().map(Device::enabler);
     let prepare = move || {
         Children::forget()?;
+        if has_terminal {
+            setsid()?;
+            ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
         let Some(enable) = &enable else { return Ok(()) };
         ptrace::follow_me()?;
         // From here on the kernel records for the program, through the exec and to its end.
@@ -208,13 +355,29 @@ fn work(answers: &mut Answers) -> io::Result<()> {
     };
     // SAFETY: system calls only, which are allowed between fork and exec.
     unsafe { command.pre_exec(prepare) };
-    let child = command.spawn()?;
+    let child = command
+        .spawn()
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", program.display())))?;
+    // The terminal's other end, of which this process has copies.
+    drop(command);
+    if let Some(input) = input {
+        let from = host.input()?;
+        answers.add(answer::READY, &[])?;
+        thread::spawn(move || {
+            if let Err(error) = obey(from, input) {
+                // The program has ended, or reads no more; or this is for the console.
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    eprintln!("rkcov: standard input: {error}");
+                }
+            }
+        });
+    }
     let first = child.id() as i32;
     let mut recorder = match device {
         Some(device) => Some(Recorder::new(first, device)?),
         None => None,
     };
-    let status = run(child, &children, recorder.as_mut(), answers)?;
+    let status = run(child, screen, &children, recorder.as_mut(), answers)?;
     if let Some(recorder) = recorder {
         for coverage in recorder.rest() {
             answers.add(answer::COVERAGE, &coverage.encode())?;
@@ -226,16 +389,23 @@ fn work(answers: &mut Answers) -> io::Result<()> {
 }
 
 /// Hands over what the program prints, and records it if there is a recorder, until it has ended
-/// and nobody is left who could print.
+/// and nobody is left who could print. On a terminal only its own end counts.
 fn run(
     mut child: Child,
+    screen: Option<File>,
     children: &Children,
     mut recorder: Option<&mut Recorder>,
     answers: &mut Answers,
 ) -> io::Result<ExitStatus> {
     let out = child.stdout.take().map(OwnedFd::from);
     let err = child.stderr.take().map(OwnedFd::from);
-    let mut pipes = vec![(answer::STDOUT, out), (answer::STDERR, err)];
+    let screen = screen.map(OwnedFd::from);
+    let until_end = screen.is_some();
+    let mut pipes = vec![
+        (answer::STDOUT, out),
+        (answer::STDERR, err),
+        (answer::STDOUT, screen),
+    ];
     let mut status = None;
     loop {
         pipes.retain(|(_, pipe)| pipe.is_some());
@@ -243,7 +413,11 @@ fn run(
             return Ok(ExitStatus::from_raw(status));
         }
         let fds = pipes.iter().flat_map(|(_, pipe)| pipe);
-        let ready = wait_for_any(fds.chain([&children.0]))?;
+        let last = until_end && status.is_some();
+        let ready = wait_for_any(fds.chain([&children.0]), if last { 0 } else { -1 })?;
+        if let (Some(status), true) = (status, last && !ready.contains(&true)) {
+            return Ok(ExitStatus::from_raw(status));
+        }
         for ((name, pipe), _) in pipes.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
             answers.forward(name, pipe)?;
         }
@@ -262,8 +436,12 @@ fn run(
     }
 }
 
-/// Which of these files can be read from, or will never be again, once there is one.
-fn wait_for_any<'f>(files: impl Iterator<Item = &'f OwnedFd>) -> io::Result<Vec<bool>> {
+/// Which of these files can be read from, or will never be again, once there is one or so many milliseconds are over
+/// (-1: never).
+fn wait_for_any<'f>(
+    files: impl Iterator<Item = &'f OwnedFd>,
+    timeout: i32,
+) -> io::Result<Vec<bool>> {
     let file = |fd: &OwnedFd| libc::pollfd {
         fd: fd.as_raw_fd(),
         events: libc::POLLIN,
@@ -271,7 +449,7 @@ fn wait_for_any<'f>(files: impl Iterator<Item = &'f OwnedFd>) -> io::Result<Vec<
     };
     let mut polled: Vec<libc::pollfd> = files.map(file).collect();
     // SAFETY: as many as there are.
-    match unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) } {
+    match unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(polled.iter().map(|file| file.revents != 0).collect()),
     }

@@ -12,7 +12,9 @@ pub mod job;
 mod ptrace;
 mod record;
 mod registers;
+pub mod share;
 
-pub use agent::{main, OUT_PARAMETER};
+pub use agent::{main, HOST_FILE, IN_PARAMETER, OUT_PARAMETER};
 pub use device::Device;
 pub use job::{answer, Coverage, Job};
+pub use share::Share;

@@ -9,17 +9,21 @@ use crate::console::complaint;
 use crate::error::{io_error, Error, Result};
 use crate::flavor::Arch;
 use crate::initramfs::write_initramfs;
+use crate::input::Pump;
 use crate::interrupt::Watch;
-use crate::kernel::Image;
+use crate::kernel::{Image, Recipe};
 use crate::kvm::{self, Kvm};
+use crate::net;
 use crate::setup::Workshop;
 use crate::vm::{qemu, Guest, Hardware, BOARD, PAUSE, PC};
 use rkcov_guest::cpio::{Next, Reader};
-use rkcov_guest::job::{Job, INIT};
-use rkcov_guest::OUT_PARAMETER;
+use rkcov_guest::job::{Input, Job, INIT};
+use rkcov_guest::{answer, Share, HOST_FILE, IN_PARAMETER, OUT_PARAMETER};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -42,6 +46,10 @@ pub struct Machine<'a> {
     pub image: &'a Image,
     /// Its memory in MiB.
     pub memory: u32,
+    /// Its processors. User Mode Linux has one.
+    pub cpus: u32,
+    /// Whether it can reach what this machine can, by QEMU's user mode network.
+    pub network: bool,
     /// How long it may run.
     pub limit: Duration,
     /// Whether a complaint of the kernel's is a failure.
@@ -52,6 +60,58 @@ pub struct Machine<'a> {
     pub clock: Clock,
     /// More words for the kernel's command line.
     pub parameters: &'a str,
+}
+
+/// Says what of a machine cannot be, before its kernel is built.
+///
+/// # Errors
+/// [`Error::NoSuchMachine`].
+pub fn possible(recipe: &Recipe, memory: u32, cpus: u32, network: bool) -> Result<()> {
+    let fail = |why: String| Err(Error::NoSuchMachine(why));
+    let here = memory_here();
+    if here.is_some_and(|here| u64::from(memory) > here) {
+        let here = here.unwrap_or_default();
+        return fail(format!(
+            "--memory: {memory} MiB for the guest, and this machine has {here} MiB"
+        ));
+    }
+    if recipe.flavor.arch == Arch::Uml {
+        return match (cpus, network) {
+            (2.., _) => fail(format!(
+                "--cpus {cpus}: User Mode Linux has one processor; take --arch x86-64 for more"
+            )),
+            (_, true) => fail(String::from(
+                "--network: User Mode Linux has no network without a device of the host's, which rkcov does not \
+                 make; take --arch x86-64",
+            )),
+            _ => Ok(()),
+        };
+    }
+    let most = recipe.value("CONFIG_NR_CPUS").and_then(|n| n.parse().ok());
+    match most {
+        Some(most) if cpus > most => fail(format!(
+            "--cpus {cpus}: this kernel is built for at most {most}; a file for --config with the line \
+             CONFIG_NR_CPUS={cpus} changes that"
+        )),
+        _ if network && recipe.value("CONFIG_VIRTIO_NET").as_deref() != Some("y") => {
+            fail(String::from(
+                "--network: this kernel is built without a network; take --checks plain or rt, or a file for --config \
+                 with the lines CONFIG_INET=y, CONFIG_NETDEVICES=y, CONFIG_NET_CORE=y, CONFIG_VIRTIO_NET=y and \
+                 CONFIG_IP_PNP=y",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The memory of this machine in MiB, if it says so.
+fn memory_here() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 impl Machine<'_> {
@@ -72,19 +132,28 @@ impl Machine<'_> {
             .tempdir()
             .map_err(io_error("the temporary folder"))?;
         let initramfs = folder.path().join("initramfs");
-        write_initramfs(&initramfs, job, files, self.image.init.as_deref())?;
+        let more: &[(&str, &str)] = if self.network {
+            &[("/etc/resolv.conf", net::RESOLVER)]
+        } else {
+            &[]
+        };
+        write_initramfs(&initramfs, job, files, more, self.image.init.as_deref())?;
         let out = folder.path().join("out");
         File::create(&out).map_err(io_error(&out))?;
 
         let name = format!("console-{}-{}.log", self.image.flavor, std::process::id());
         let console = self.workshop.logs()?.join(name);
         let mut command = match self.image.flavor.arch {
-            Arch::X86_64 => self.qemu(PC, &initramfs, &out, &console)?,
-            Arch::Arm64 => self.qemu(BOARD, &initramfs, &out, &console)?,
+            Arch::X86_64 => self.qemu(PC, job, &initramfs, &out, &console)?,
+            Arch::Arm64 => self.qemu(BOARD, job, &initramfs, &out, &console)?,
             Arch::Uml => self.uml(&initramfs, &out, &console)?,
         };
-        let guest = Guest::start(&mut command)?;
-        self.listen(guest, &watch, &out, &console, &mut answered)?;
+        let input = match job.input {
+            Input::Nothing => Stdio::null(),
+            Input::Pipe | Input::Terminal => Stdio::piped(),
+        };
+        let guest = Guest::start(&mut command, input)?;
+        self.listen(guest, job.input, &watch, &out, &console, &mut answered)?;
         match complaint(&console, self.allowed) {
             Some(report) if self.strict => Err(Error::Report { report, console }),
             Some(_) => Ok(()),
@@ -96,6 +165,7 @@ impl Machine<'_> {
     fn listen(
         &self,
         mut guest: Guest,
+        input: Input,
         watch: &Watch,
         out: &Path,
         console: &Path,
@@ -105,12 +175,19 @@ impl Machine<'_> {
         let mut file = File::open(out).map_err(io_error(out))?;
         let mut reader = Reader::default();
         let mut complete = false;
+        let mut pump = None;
         loop {
             // Asked before reading: what a guest wrote before its end is read after it.
             let ended = guest.ended()?;
             reader.feed(&mut file).map_err(io_error(out))?;
             loop {
                 match reader.next_entry().map_err(io_error(out))? {
+                    Next::Entry(name, _) if name == answer::READY => {
+                        let to = guest
+                            .input()
+                            .map(|to| Pump::start(to, input == Input::Terminal));
+                        pump = to.transpose().map_err(io_error("standard input"))?;
+                    }
                     Next::Entry(name, data) => answered(&name, &data),
                     Next::End => complete = true,
                     Next::More => break,
@@ -135,6 +212,11 @@ impl Machine<'_> {
             if let Some(signal) = watch.signal() {
                 return Err(Error::Interrupted {
                     signal,
+                    console: console.to_owned(),
+                });
+            }
+            if pump.as_ref().is_some_and(Pump::left) {
+                return Err(Error::Left {
                     console: console.to_owned(),
                 });
             }
@@ -164,6 +246,7 @@ impl Machine<'_> {
     fn qemu(
         &self,
         hardware: Hardware,
+        job: &Job,
         initramfs: &Path,
         out: &Path,
         console: &Path,
@@ -173,8 +256,9 @@ impl Machine<'_> {
             (Clock::Host, _) => "tcg,thread=multi",
             (Clock::Own, _) => "tcg,thread=single",
         };
+        let size = (self.memory, self.cpus);
         let kernel = &self.image.kernel;
-        let mut command = qemu(hardware, acceleration, self.memory, kernel, console);
+        let mut command = qemu(hardware, acceleration, size, kernel, console);
         if self.clock == Clock::Own {
             command.args([
                 "-smp",
@@ -190,12 +274,36 @@ impl Machine<'_> {
             .arg(initramfs)
             .args(["-device", "virtio-serial-pci"])
             .args(["-chardev", &format!("file,id=out,path={}", out.display())])
-            .args(["-device", "virtserialport,chardev=out,name=rkcov"])
-            .arg("-append")
-            .arg(format!(
-                "console={} panic=-1 {OUT_PARAMETER}/dev/vport0p1 {} rdinit={INIT} -- linux guest",
-                hardware.console, self.parameters
+            .args(["-device", "virtserialport,nr=1,chardev=out,name=rkcov"])
+            .args(["-chardev", "stdio,id=in,signal=off"])
+            .args(["-device", "virtserialport,nr=2,chardev=in,name=rkcov.in"]);
+        for (number, share) in job.shares.iter().enumerate() {
+            let tag = Share::tag(number);
+            let mut device = OsString::from(format!(
+                "local,id={tag},security_model=none,multidevs=remap"
             ));
+            if share.read_only {
+                device.push(",readonly=on");
+            }
+            device.push(",path=");
+            device.push(quoted(share.folder.as_os_str()));
+            command.arg("-fsdev").arg(device);
+            let device = format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}");
+            command.args(["-device", &device]);
+        }
+        let mut network = String::new();
+        if self.network {
+            let device = "virtio-net-pci,netdev=net,romfile=";
+            command.args(["-netdev", net::DEVICE, "-device", device]);
+            network = net::parameter(self.parameters);
+        }
+        // It would make an output that it shares with this process fail instead of wait.
+        command.stdout(Stdio::null());
+        command.arg("-append").arg(format!(
+            "console={} panic=-1 {OUT_PARAMETER}/dev/vport0p1 {IN_PARAMETER}/dev/vport0p2 {network} {} rdinit={INIT} -- \
+             linux guest",
+            hardware.console, self.parameters
+        ));
         Ok(command)
     }
 
@@ -208,10 +316,13 @@ impl Machine<'_> {
         command
             .arg(format!("mem={}M", self.memory))
             .arg(format!("initrd={}", initramfs.display()))
-            .args(["con0=fd:0,fd:1", "con=null", "ssl=null", "panic=-1"])
+            .args(["con0=null,fd:1", "con=null", "panic=-1"])
             // Else it would add these, behind the words that are for the first process.
             .args(["root=none", "console=tty0"])
-            .arg(format!("{OUT_PARAMETER}hostfs:{}", out.display()))
+            .arg(format!("{OUT_PARAMETER}{HOST_FILE}{}", out.display()))
+            // What this process tells it comes by a serial line.
+            .args(["ssl=null", "ssl0=fd:0,null"])
+            .arg(format!("{IN_PARAMETER}/dev/ttyS0"))
             .args(self.parameters.split_whitespace())
             .arg(format!("rdinit={INIT}"))
             .args(["--", "linux", "guest"])
@@ -228,6 +339,12 @@ impl Machine<'_> {
             _ => "tcg,thread=multi",
         })
     }
+}
+
+/// A value among QEMU's options, where a comma separates them.
+fn quoted(value: &OsStr) -> OsString {
+    let double = |byte: &u8| std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 });
+    OsString::from_vec(value.as_bytes().iter().flat_map(double).collect())
 }
 
 #[cfg(test)]
@@ -287,17 +404,15 @@ mod tests {
                 workshop: &self.workshop,
                 image: &self.image,
                 memory: 64,
+                cpus: 1,
+                network: false,
                 limit: Duration::from_secs(if script.contains("# hangs") { 2 } else { 120 }),
                 strict: false,
                 allowed: &[],
                 clock: Clock::Host,
                 parameters: "",
             };
-            let job = Job {
-                command: Vec::new(),
-                collect: None,
-            };
-            let ended = machine.run(&job, &[], answered);
+            let ended = machine.run(&Job::default(), &[], answered);
             let out = fs::read_to_string(self.path("out")).unwrap();
             let files = Path::new(out.trim()).parent().unwrap().to_owned();
             assert!(!files.exists(), "{files:?} is left");
@@ -342,6 +457,48 @@ mod tests {
                 sleep(PAUSE);
             }
         }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_said_with_what_to_do() {
+        let recipe = |arch, checks, config: &str| Recipe {
+            flavor: Flavor {
+                arch,
+                kcov: Kcov::Rust,
+                checks,
+            },
+            tree: None,
+            config: config.to_owned(),
+        };
+        let uml = recipe(Arch::Uml, Checks::Plain, "");
+        let pc = recipe(Arch::X86_64, Checks::Plain, "");
+        let kasan = recipe(Arch::X86_64, Checks::Kasan, "");
+        let more = recipe(Arch::X86_64, Checks::Plain, "CONFIG_NR_CPUS=65");
+        let net = recipe(Arch::X86_64, Checks::Kasan, "CONFIG_VIRTIO_NET=y");
+        for (recipe, memory, cpus, network) in [
+            (&uml, 64, 1, false),
+            (&pc, 64, 2, true),
+            (&kasan, 64, 2, false),
+            (&more, 64, 65, false),
+            (&net, 64, 2, true),
+        ] {
+            possible(recipe, memory, cpus, network).unwrap();
+        }
+        for (recipe, memory, cpus, network, why) in [
+            (&uml, u32::MAX, 1, false, "and this machine has "),
+            (&uml, 64, 2, false, "take --arch x86-64"),
+            (&uml, 64, 1, true, "take --arch x86-64"),
+            (&pc, 64, 3, false, "CONFIG_NR_CPUS=3"),
+            (&kasan, 64, 2, true, "--checks plain or rt"),
+        ] {
+            let error = possible(recipe, memory, cpus, network).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_comma_is_part_of_a_value() {
+        assert_eq!(quoted(OsStr::new("/a,b,,c")), "/a,,b,,,,c");
     }
 
     /// A guest's own program, which would outlive it.

@@ -45,6 +45,9 @@ pub enum Error {
     /// No such kernel can be built.
     #[error("{0}: take --arch x86-64")]
     NoSuchKernel(&'static str),
+    /// A guest cannot have so much, or not that.
+    #[error("{0}")]
+    NoSuchMachine(String),
     /// Options that were asked for are not in the configuration that came out.
     #[error("the kernel cannot be configured as wanted: {} did not take effect", options.join(", "))]
     Config {
@@ -93,6 +96,12 @@ pub enum Error {
     Interrupted {
         /// The signal.
         signal: i32,
+        /// What it printed.
+        console: PathBuf,
+    },
+    /// The user left the guest by keys; it was ended.
+    #[error("the guest was left and is ended; its console is in {}", console.display())]
+    Left {
         /// What it printed.
         console: PathBuf,
     },

@@ -173,6 +173,10 @@ impl Flavor {
             Arch::Arm64 => include_str!("../kernel/configs/arm64.config"),
             Arch::Uml => include_str!("../kernel/configs/uml.config"),
         };
+        let qemu = match self.arch {
+            Arch::X86_64 | Arch::Arm64 => include_str!("../kernel/configs/qemu.config"),
+            Arch::Uml => "",
+        };
         let kasan = include_str!("../kernel/configs/kasan.config");
         let checks = match (self.checks, self.arch) {
             (Checks::Plain, _) => ["", ""],
@@ -204,7 +208,16 @@ impl Flavor {
             (Arch::Uml, _) => [selftest, "", ""],
         };
         let common = include_str!("../kernel/configs/common.config");
-        [common, arch, &more.concat(), debug_info, &checks.concat()].concat() + self.kcov.config()
+        [
+            common,
+            arch,
+            qemu,
+            &more.concat(),
+            debug_info,
+            &checks.concat(),
+        ]
+        .concat()
+            + self.kcov.config()
     }
 }
 

@@ -14,17 +14,23 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Writes the guest's first file system: the job, its program with all that it needs, `files` and
-/// folders in full, each under the path that it has here, and `init` as the first process: if there is
-/// none, this very program.
+/// folders in full, each under the path that it has here, `more`, files by their paths and texts, and
+/// `init` as the first process: if there is none, this very program.
 ///
 /// # Errors
 /// A file cannot be read, or the program cannot run in a guest.
-pub fn write_initramfs(to: &Path, job: &Job, files: &[PathBuf], init: Option<&Path>) -> Result<()> {
+pub fn write_initramfs(
+    to: &Path,
+    job: &Job,
+    files: &[PathBuf],
+    more: &[(&str, &str)],
+    init: Option<&Path>,
+) -> Result<()> {
     let mut contents = contents(job, files)?;
     let me = env::current_exe().map_err(io_error("/proc/self/exe"))?;
     add_program(init.unwrap_or(&me), Path::new(INIT), &mut contents)?;
     let out = fs::File::create(to).map_err(io_error(to))?;
-    let out = pack(Writer::new(io::BufWriter::new(out)), job, &contents)?;
+    let out = pack(Writer::new(io::BufWriter::new(out)), job, &contents, more)?;
     out.into_inner()
         .map(drop)
         .map_err(|error| io_error(to)(error.into_error()))
@@ -98,11 +104,13 @@ fn pack<W: io::Write>(
     mut archive: Writer<W>,
     job: &Job,
     contents: &BTreeMap<PathBuf, PathBuf>,
+    more: &[(&str, &str)],
 ) -> Result<W> {
     let mut folders: Vec<PathBuf> = ["dev", "proc", "sys", "tmp", "run"]
         .map(PathBuf::from)
         .into();
-    for at in contents.keys() {
+    let more_paths = more.iter().map(|(at, _)| Path::new(at));
+    for at in contents.keys().map(PathBuf::as_path).chain(more_paths) {
         let at = at.strip_prefix("/").unwrap_or(at);
         folders.extend(at.ancestors().skip(1).map(Path::to_owned));
     }
@@ -122,6 +130,13 @@ fn pack<W: io::Write>(
     let console = Path::new("/dev/console");
     add(console, console, Kind::Device { major: 5, minor: 1 }, &[])?;
     add(Path::new(JOB), Path::new(JOB), Kind::File, &job.encode())?;
+    for (at, text) in more {
+        let at = Path::new(at);
+        // A file of the user's own comes first.
+        if !contents.contains_key(at) {
+            add(at, at, Kind::File, text.as_bytes())?;
+        }
+    }
     for (at, from) in contents {
         let found = fs::metadata(from).map_err(io_error(from))?;
         let executable = found.permissions().mode() & 0o111 != 0;
@@ -156,10 +171,11 @@ mod tests {
         let sh = crate::program::find(OsStr::new("sh")).unwrap();
         let job = Job {
             command: vec![sh.clone().into()],
-            collect: None,
+            ..Job::default()
         };
         let archive = dir.path().join("archive");
-        write_initramfs(&archive, &job, std::slice::from_ref(&folder), None).unwrap();
+        let more = [("/etc/name", "text")];
+        write_initramfs(&archive, &job, std::slice::from_ref(&folder), &more, None).unwrap();
 
         let mut reader = Reader::default();
         reader.feed(&mut fs::File::open(&archive).unwrap()).unwrap();
@@ -172,6 +188,7 @@ mod tests {
             seen[&folder.join("deep/file").display().to_string()],
             b"content"
         );
+        assert_eq!(seen["/etc/name"], b"text");
         for file in libraries(&sh).unwrap().into_keys().chain([sh, INIT.into()]) {
             assert!(seen.contains_key(&file.display().to_string()), "{file:?}");
         }
@@ -188,10 +205,7 @@ mod tests {
         symlink("nothing", at("folder/dangling")).unwrap();
         symlink("..", at("folder/up")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("folder/socket")).unwrap();
-        let job = Job {
-            command: Vec::new(),
-            collect: None,
-        };
+        let job = Job::default();
         let found = contents(&job, &[at("folder")]).unwrap();
         let here = |path: &&PathBuf| path.starts_with(dir.path());
         let found: Vec<&PathBuf> = found.keys().filter(here).collect();

@@ -78,6 +78,13 @@ impl Recipe {
             .fold(String::new(), |config, line| config + line + "\n")
     }
 
+    /// What the configuration sets this option to.
+    pub(crate) fn value(&self, option: &str) -> Option<String> {
+        let config = self.config();
+        let set = |line: &str| Some(line.strip_prefix(option)?.strip_prefix('=')?.to_owned());
+        config.lines().find_map(set)
+    }
+
     /// Where a tree is kept, by its name and its path.
     fn folder_of(tree: &Path) -> String {
         let mut hasher = DefaultHasher::new();

@@ -56,11 +56,11 @@ fn works(kernel: &Path) -> bool {
     let Ok(console) = tempfile::NamedTempFile::new() else {
         return false;
     };
-    let mut command = qemu(PC, "kvm", 512, kernel, console.path());
+    let mut command = qemu(PC, "kvm", (512, 2), kernel, console.path());
     command
         .args(["-append", "console=ttyS0 panic=-1"])
         .stderr(Stdio::null());
-    let Ok(mut guest) = Guest::start(&mut command) else {
+    let Ok(mut guest) = Guest::start(&mut command, Stdio::null()) else {
         return false;
     };
     let began = Instant::now();

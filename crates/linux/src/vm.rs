@@ -5,7 +5,7 @@ use crate::error::{io_error, Result};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Between two looks at the guest.
@@ -42,7 +42,7 @@ pub(crate) const BOARD: Hardware = Hardware {
 pub(crate) fn qemu(
     hardware: Hardware,
     acceleration: &str,
-    memory: u32,
+    (memory, cpus): (u32, u32),
     kernel: &Path,
     console: &Path,
 ) -> Command {
@@ -56,14 +56,8 @@ pub(crate) fn qemu(
             "-no-reboot",
         ])
         .args(["-display", "none", "-accel", acceleration])
-        .args([
-            "-cpu",
-            hardware.processor,
-            "-smp",
-            "2",
-            "-m",
-            &memory.to_string(),
-        ])
+        .args(["-cpu", hardware.processor, "-smp", &cpus.to_string()])
+        .args(["-m", &memory.to_string()])
         .arg("-kernel")
         .arg(kernel)
         .args(["-serial", &format!("file:{}", console.display())]);
@@ -75,8 +69,8 @@ pub(crate) struct Guest(Child);
 
 impl Guest {
     /// Starts it in a process group of its own, which the terminal's signals do not reach: whoever
-    /// starts it ends it. If nobody is left who could, the kernel does.
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+    /// starts it ends it. If nobody is left who could, the kernel does. `input` is its standard input.
+    pub(crate) fn start(command: &mut Command, input: Stdio) -> Result<Self> {
         let end_with_us = || {
             // SAFETY: one system call without addresses, allowed between fork and exec.
             match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
@@ -86,8 +80,13 @@ impl Guest {
         };
         // SAFETY: as its own comment says.
         unsafe { command.pre_exec(end_with_us) };
-        let started = command.process_group(0).stdin(Stdio::null()).spawn();
+        let started = command.process_group(0).stdin(input).spawn();
         started.map(Self).map_err(io_error(command.get_program()))
+    }
+
+    /// The other end of its standard input, if that is a pipe and nobody has taken it.
+    pub(crate) fn input(&mut self) -> Option<ChildStdin> {
+        self.0.stdin.take()
     }
 
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {

@@ -7,14 +7,15 @@ use crate::error::{say, Error};
 use crate::reporter::{self, Format, Request};
 use rkcov::program::limits_are_errors;
 use rkcov_linux::{
-    answer, initramfs, install, program, Arch, Checks, Clock, Coverage, Flavor, Image, Job, Kcov,
-    Machine, Progress, Recipe, Workshop,
+    answer, boot, initramfs, install, program, Arch, Checks, Clock, Coverage, Flavor, Image, Input,
+    Job, Kcov, Machine, Progress, Recipe, Share, Workshop,
 };
 use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
 use std::collections::hash_map::{Entry, HashMap};
+use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub enum Command {
     Build(Kernel),
     /// Boot a kernel, run a program in it, and show the kernel code that it ran
     Run(Run),
+    /// Boot a kernel and get a shell in it, with this machine's programs
+    Shell(Shell),
     /// Run as the first process of a guest
     #[command(hide = true)]
     Guest,
@@ -78,26 +81,42 @@ pub struct Kernel {
     setup: bool,
 }
 
+/// What a guest has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Equipment {
+    /// A file or folder that the program needs; it has the same path in the guest
+    #[arg(long, value_name = "PATH")]
+    with: Vec<PathBuf>,
+    /// Share this folder with the guest, under MOUNTPOINT or the same path. With :ro the guest cannot change it
+    #[arg(long, value_name = "DIR[:MOUNTPOINT][:ro]")]
+    share: Vec<Share>,
+    /// More parameters for the kernel's command line
+    #[arg(long, value_name = "PARAMETERS", default_value = "")]
+    append: String,
+    /// Memory of the guest: MiB, or a number with M or G
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = mebibytes)]
+    memory: u32,
+    /// Processors of the guest [default: 2, with User Mode Linux 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: Option<u32>,
+    /// Give the guest a network: it reaches what this machine reaches, and nobody reaches the guest
+    #[arg(long)]
+    network: bool,
+}
+
 /// A program and what to boot for it.
 #[derive(Debug, clap::Args)]
 pub struct Run {
     #[command(flatten)]
     kernel: Kernel,
+    #[command(flatten)]
+    equipment: Equipment,
     /// Run the program without recording
     #[arg(long)]
     no_coverage: bool,
     /// The trace file to write [default: the program's name with .linux.rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// A file or folder that the program needs; it has the same path in the guest
-    #[arg(long, value_name = "PATH")]
-    with: Vec<PathBuf>,
-    /// More parameters for the kernel's command line
-    #[arg(long, value_name = "PARAMETERS", default_value = "")]
-    append: String,
-    /// Memory of the guest in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
-    memory: u32,
     /// Seconds after which the guest is stopped
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -110,6 +129,34 @@ pub struct Run {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
+}
+
+/// A shell and what to boot for it.
+#[derive(Debug, clap::Args)]
+pub struct Shell {
+    #[command(flatten)]
+    kernel: Kernel,
+    #[command(flatten)]
+    equipment: Equipment,
+    /// The program to run instead of a shell, and its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
+}
+
+/// Reads a size of memory in MiB.
+fn mebibytes(text: &str) -> Result<u32, String> {
+    let (number, factor) = match text.strip_suffix(['G', 'g']) {
+        Some(number) => (number, 1024),
+        None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 1),
+    };
+    let number: u32 = number
+        .parse()
+        .map_err(|_| String::from("a number of MiB, or a number with M or G, such as 512M"))?;
+    match number.checked_mul(factor) {
+        Some(0) => Err(String::from("a guest needs memory")),
+        Some(size) => Ok(size),
+        None => Err(String::from("no machine has so much memory")),
+    }
 }
 
 /// Words of the buffer: 1 Mi records.
@@ -146,6 +193,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Error> {
             writeln!(io::stdout(), "{}", image.kernel.display())?;
         }
         Command::Run(run) => return run_in_guest(run),
+        Command::Shell(shell) => return shell_in_guest(shell),
         Command::Guest => rkcov_guest::main()?,
     }
     Ok(ExitCode::SUCCESS)
@@ -188,6 +236,78 @@ impl Kernel {
     }
 }
 
+impl Equipment {
+    /// Its processors.
+    fn cpus(&self, arch: Arch) -> u32 {
+        self.cpus.unwrap_or(match arch {
+            Arch::X86_64 | Arch::Arm64 => 2,
+            Arch::Uml => 1,
+        })
+    }
+
+    /// Says what cannot be, before anything is built.
+    fn check(&self, kernel: &Kernel, job: &Job) -> Result<(), Error> {
+        initramfs::check(job, &self.with, kernel.guest.arch)?;
+        let cpus = self.cpus(kernel.guest.arch);
+        boot::possible(&kernel.recipe()?, self.memory, cpus, self.network)?;
+        Ok(())
+    }
+
+    /// Builds the kernel if it is not there.
+    fn kernel(&self, kernel: &Kernel) -> Result<(Workshop, Image), Error> {
+        let (workshop, progress) = (workshop()?, Progress::new());
+        kernel.prepare(&workshop, &progress)?;
+        let image = workshop.build(&kernel.recipe()?, &progress)?;
+        Ok((workshop, image))
+    }
+
+    /// The machine to boot.
+    fn machine<'a>(&'a self, workshop: &'a Workshop, image: &'a Image) -> Machine<'a> {
+        Machine {
+            workshop,
+            image,
+            memory: self.memory,
+            cpus: self.cpus(image.flavor.arch),
+            network: self.network,
+            limit: Duration::MAX,
+            strict: false,
+            allowed: &[],
+            clock: Clock::Host,
+            parameters: &self.append,
+        }
+    }
+
+    /// Boots it, passes on what the program prints, and answers what became of it.
+    fn boot(&self, machine: &Machine<'_>, job: &Job) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        let mut printed = Ok(());
+        machine.run(job, &self.with, |name, data| {
+            let result = match name {
+                answer::STDOUT => print(&mut io::stdout(), data),
+                answer::STDERR => print(&mut io::stderr(), data),
+                _ => {
+                    outcome.take(name, data);
+                    Ok(())
+                }
+            };
+            if printed.is_ok() {
+                printed = result;
+            }
+        })?;
+        printed?;
+        match outcome.error {
+            Some(why) => Err(Error::Guest { why }),
+            None => Ok(outcome),
+        }
+    }
+}
+
+/// Writes at once: a prompt has no end of line.
+fn print(to: &mut impl Write, data: &[u8]) -> io::Result<()> {
+    to.write_all(data)?;
+    to.flush()
+}
+
 fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     // What can be wrong is looked for first: a kernel takes long to build.
     let mut command = run.command.clone();
@@ -195,8 +315,14 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         *program = program::find(program)?.into();
     }
     let collect = (!run.no_coverage).then_some(BUFFER_WORDS);
-    let job = Job { command, collect };
-    initramfs::check(&job, &run.with, run.kernel.guest.arch)?;
+    let job = Job {
+        command,
+        collect,
+        input: Input::Pipe,
+        shares: run.equipment.share.clone(),
+        ..Job::default()
+    };
+    run.equipment.check(&run.kernel, &job)?;
     let output = run
         .output
         .clone()
@@ -204,45 +330,128 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     if collect.is_some() {
         can_write(&output)?;
     }
-    let recipe = run.kernel.recipe()?;
-    let (workshop, progress) = (workshop()?, Progress::new());
-    run.kernel.prepare(&workshop, &progress)?;
-    let image = workshop.build(&recipe, &progress)?;
+    let (workshop, image) = run.equipment.kernel(&run.kernel)?;
     let machine = Machine {
-        workshop: &workshop,
-        image: &image,
-        memory: run.memory,
         limit: Duration::from_secs(run.timeout),
         strict: run.strict,
         allowed: &run.allow,
-        clock: Clock::Host,
-        parameters: &run.append,
+        ..run.equipment.machine(&workshop, &image)
     };
-    let mut outcome = Outcome::default();
-    let mut printed = Ok(());
-    machine.run(&job, &run.with, |name, data| {
-        let result = match name {
-            answer::STDOUT => io::stdout().write_all(data),
-            answer::STDERR => io::stderr().write_all(data),
-            _ => {
-                outcome.take(name, data);
-                Ok(())
-            }
-        };
-        if printed.is_ok() {
-            printed = result;
-        }
-    })?;
-    printed?;
-    if let Some(why) = outcome.error {
-        return Err(Error::Guest { why });
-    }
+    let outcome = run.equipment.boot(&machine, &job)?;
     if collect.is_some() {
         write_trace(&output, run, &image, &outcome)?;
         reporter::write(Request::plain(&output, Format::Text, None))?;
         say(format_args!("rkcov: {}", outcome.summary(&output)));
     }
     Ok(ExitCode::from(outcome.status))
+}
+
+/// Folders of programs and of what they need, which the guest of a shell has as this machine has them.
+const SYSTEM: [&str; 9] = [
+    "/bin",
+    "/etc/alternatives",
+    "/etc/ssl/certs",
+    "/etc/terminfo",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/sbin",
+    "/usr",
+];
+/// Files that it gets: who is who, where libraries are, how a shell looks.
+const FILES: [&str; 5] = [
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/ld.so.cache",
+    "/etc/bash.bashrc",
+];
+/// Where it starts if the folder here is not shared.
+const HOME: &str = "/tmp";
+
+fn shell_in_guest(shell: &Shell) -> Result<ExitCode, Error> {
+    let terminal = io::stdin().is_terminal();
+    let mut command = shell.command.clone();
+    if command.is_empty() {
+        if !terminal {
+            return Err(Error::NoTerminal);
+        }
+        if shell.kernel.guest.arch == Arch::Arm64 {
+            return Err(Error::NoShell);
+        }
+        let bash = Path::new("/bin/bash");
+        let sh = if bash.exists() {
+            bash
+        } else {
+            Path::new("/bin/sh")
+        };
+        command.push(sh.into());
+    }
+    if let Some(program) = command.first_mut() {
+        *program = program::find(program)?.into();
+    }
+    let mut shares = shell.equipment.share.clone();
+    // Programs of this machine are none of another's.
+    let of_this = shell.kernel.guest.arch != Arch::Arm64;
+    for folder in SYSTEM.map(PathBuf::from).into_iter().filter(|_| of_this) {
+        // A share of the user's own comes first.
+        let taken = shares.iter().any(|share| share.at == folder);
+        match fs::canonicalize(&folder) {
+            Ok(real) if !taken && real.is_dir() => shares.push(Share {
+                folder: real,
+                at: folder,
+                read_only: true,
+            }),
+            _ => {}
+        }
+    }
+    // What lies in another is mounted after it.
+    shares.sort_by(|a, b| a.at.cmp(&b.at));
+    let job = Job {
+        command,
+        collect: None,
+        input: if terminal {
+            Input::Terminal
+        } else {
+            Input::Pipe
+        },
+        environment: ["TERM", "COLORTERM", "LANG"]
+            .into_iter()
+            .filter_map(variable)
+            .collect(),
+        directory: Some(start(&shares)),
+        shares,
+    };
+    let mut files = shell.equipment.with.clone();
+    files.extend(FILES.map(PathBuf::from).into_iter().filter(|f| f.is_file()));
+    let equipment = Equipment {
+        with: files,
+        ..shell.equipment.clone()
+    };
+    equipment.check(&shell.kernel, &job)?;
+    let (workshop, image) = equipment.kernel(&shell.kernel)?;
+    let outcome = equipment.boot(&equipment.machine(&workshop, &image), &job)?;
+    Ok(ExitCode::from(outcome.status))
+}
+
+/// The folder in the guest that is this process's, if it is shared.
+fn start(shares: &[Share]) -> PathBuf {
+    let here = env::current_dir().and_then(fs::canonicalize);
+    let inside = |share: &Share| {
+        let rest = here.as_ref().ok()?.strip_prefix(&share.folder).ok()?;
+        Some(share.at.join(rest))
+    };
+    shares
+        .iter()
+        .find_map(inside)
+        .unwrap_or_else(|| PathBuf::from(HOME))
+}
+
+/// A variable of this process's, for the program.
+fn variable(name: &str) -> Option<OsString> {
+    let mut variable = OsString::from(format!("{name}="));
+    variable.push(env::var_os(name)?);
+    Some(variable)
 }
 
 /// What a guest said of the program.

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a user can do with a guest: give it input, a terminal, folders, memory, processors, a network. Each test boots
+//! one, so they run on demand: `.ci/linux` does it. `RKCOV_GUEST` has options of `rkcov linux` that say which kernel,
+//! such as `--arch uml`.
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::pty::{ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
+use rustix::termios::{tcgetattr, tcsetwinsize, LocalModes, Winsize};
+use std::env;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a guest may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn options() -> String {
+    env::var("RKCOV_GUEST").unwrap_or_else(|_| "--arch uml".to_owned())
+}
+
+fn is_uml() -> bool {
+    options().contains("uml")
+}
+
+/// `rkcov linux COMMAND` with the options of the environment, ended if it hangs.
+fn rkcov(command: &str) -> Command {
+    let limit = PATIENCE.as_secs().to_string();
+    let mut rkcov = Command::new("timeout");
+    // In the foreground: it may use the terminal.
+    rkcov
+        .args(["--foreground", &limit, env!("CARGO_BIN_EXE_rkcov")])
+        .args(["linux", command])
+        .args(options().split_whitespace());
+    rkcov
+}
+
+/// Bytes of all values, without a pattern.
+fn bytes(count: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// Runs it with these bytes in a pipe.
+fn with_input(mut command: Command, input: Vec<u8>) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut to = child.stdin.take().unwrap();
+    let writer = thread::spawn(move || to.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    output
+}
+
+/// Says a line to the first that connects. Answers the port.
+fn server(line: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut to, _) = listener.accept().unwrap();
+        to.write_all(line.as_bytes()).unwrap();
+    });
+    port
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_guest_has_the_input_folders_memory_processors_and_network_that_it_is_given() {
+    let dir = TempDir::new().unwrap();
+    // A name that QEMU's options could take for two.
+    let (shared, kept) = (dir.path().join("a,b"), dir.path().join("kept"));
+    for folder in [&shared, &kept] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("file"), "content\n").unwrap();
+    }
+    let input = bytes(300_000);
+    let port = server("from the host\n");
+    let mut script = String::from(
+        "cat >/mnt/copy; pwd; id -u; nproc; grep MemTotal /proc/meminfo; cat file
+         (echo changed >/kept/file) 2>/dev/null && echo 'changed what must be kept'
+         echo changed >file; ls / | grep -c rkcov; cat <(echo substituted)\n",
+    );
+    let mut command = rkcov("shell");
+    command
+        .current_dir(&shared)
+        // Under QEMU it is two without the option.
+        .args(["--memory", "400M", "--cpus", "1"])
+        .arg("--share")
+        .arg(format!("{}:/mnt", shared.display()))
+        .arg("--share")
+        .arg(format!("{}:/kept:ro", kept.display()));
+    if !is_uml() {
+        command.arg("--network");
+        script += &format!("cat </dev/tcp/10.0.2.2/{port}; cat /etc/resolv.conf\n");
+    }
+    script += "exit 5\n";
+    command.args(["--", "/bin/bash", "-c", &script]);
+    let output = with_input(command, input.clone());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}{errors}");
+    let (lines, memory): (Vec<_>, Vec<_>) = said.lines().partition(|l| !l.contains("MemTotal"));
+    let mut expected = vec!["/mnt", "0", "1", "content", "1", "substituted"];
+    if !is_uml() {
+        expected.extend(["from the host", "nameserver 10.0.2.3"]);
+    }
+    assert_eq!(lines, expected, "{errors}");
+    // The kernel keeps a part for itself.
+    let kib: u64 = memory[0]
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((200 << 10..400 << 10).contains(&kib), "{kib}");
+    assert!(fs::read(shared.join("copy")).unwrap() == input);
+    assert_eq!(
+        fs::read_to_string(shared.join("file")).unwrap(),
+        "changed\n"
+    );
+    assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "content\n");
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_program_that_is_recorded_reads_a_file_to_its_end() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("input");
+    let content = bytes(70_000);
+    fs::write(&file, &content).unwrap();
+    let output = rkcov("run")
+        .args(["--output", "trace", "--", "/bin/cat"])
+        .current_dir(&dir)
+        .stdin(File::open(&file).unwrap())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(output.stdout.starts_with(&content));
+    // What follows is the report.
+    let report = String::from_utf8_lossy(&output.stdout[content.len()..]);
+    assert!(report.contains("pipe.c"), "{report}");
+}
+
+/// A terminal, and what was shown on it and not asked for yet.
+struct Terminal {
+    ours: File,
+    shown: String,
+}
+
+impl Terminal {
+    /// Our end and the programs'.
+    fn new() -> (Self, OwnedFd) {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let ours = openpt(flags).unwrap();
+        unlockpt(&ours).unwrap();
+        let theirs = ioctl_tiocgptpeer(&ours, flags).unwrap();
+        let terminal = Self {
+            ours: File::from(ours),
+            shown: String::new(),
+        };
+        (terminal, theirs)
+    }
+
+    fn resize(&self, ws_row: u16, ws_col: u16) {
+        let size = Winsize {
+            ws_row,
+            ws_col,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.ours, size).unwrap();
+    }
+
+    fn is_raw(&self) -> bool {
+        let modes = tcgetattr(&self.ours).unwrap().local_modes;
+        !modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.ours.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for these words, and answers all that was shown up to them.
+    #[track_caller]
+    fn expect(&mut self, words: &str) -> String {
+        let began = Instant::now();
+        loop {
+            if let Some(at) = self.shown.find(words) {
+                let rest = self.shown.split_off(at + words.len());
+                return std::mem::replace(&mut self.shown, rest);
+            }
+            assert!(began.elapsed() < PATIENCE, "{words}: {}", self.shown);
+            let pause = Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            };
+            let file = &mut [PollFd::new(&self.ours, PollFlags::IN)];
+            if poll(file, Some(&pause)).unwrap() > 0 {
+                let mut piece = [0; 4096];
+                let read = self.ours.read(&mut piece);
+                let read = read.unwrap_or_else(|e| panic!("{words}: {e}: {}", self.shown));
+                self.shown += &String::from_utf8_lossy(&piece[..read]);
+            }
+        }
+    }
+}
+
+/// Starts a shell on a terminal that is its own. When it has ended, nobody has the terminal open.
+fn shell(terminal: OwnedFd) -> std::process::Child {
+    let mut command = Command::new("setsid");
+    let inner = rkcov("shell");
+    command
+        .args(["--ctty", "--wait"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .args(["--", "/bin/bash", "--norc", "--noprofile"])
+        .env("TERM", "vt100")
+        .stdin(terminal.try_clone().unwrap())
+        .stdout(terminal.try_clone().unwrap())
+        .stderr(terminal);
+    command.spawn().unwrap()
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_shell_has_the_terminal_and_gives_it_back() {
+    let (mut terminal, theirs) = Terminal::new();
+    terminal.resize(33, 101);
+    let mut child = shell(theirs);
+    terminal.expect("# ");
+    assert!(terminal.is_raw());
+    // What is typed is shown by the guest's terminal too: the answers are not what was typed.
+    terminal.type_in("tty; echo $((6 * 7)) $TERM; stty size\r");
+    let shown = terminal.expect("33 101\r\n");
+    assert!(shown.contains("/dev/pts/0\r\n42 vt100\r\n"), "{shown}");
+    terminal.resize(40, 120);
+    terminal.type_in(
+        "until [ \"$(stty size)\" = '40 120' ]; do sleep 0.1; done; echo new $((1 + 1))\r",
+    );
+    terminal.expect("new 2\r\n");
+    // The key for an interrupt is for the guest's program.
+    terminal.type_in("sh -c 'echo $((10 + 1)); exec sleep 1000'\r");
+    terminal.expect("11\r\n");
+    terminal.type_in("\x03");
+    terminal.expect("^C");
+    terminal.type_in("echo status $?; exit 7\r");
+    terminal.expect("status 130\r\n");
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert!(!terminal.is_raw());
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_guest_is_left_by_keys_or_a_signal_and_the_terminal_is_given_back() {
+    let (mut terminal, theirs) = Terminal::new();
+    let mut child = shell(theirs);
+    terminal.expect("# ");
+    terminal.type_in("\x1d\x1d\x1d");
+    terminal.expect("the guest was left and is ended");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(!terminal.is_raw());
+
+    let (mut terminal, theirs) = Terminal::new();
+    let mut child = shell(theirs);
+    terminal.expect("# ");
+    assert!(terminal.is_raw());
+    // The command itself, below `setsid` and `timeout`.
+    let below = |pid: u32| {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.trim().parse::<u32>().unwrap()
+    };
+    let forks = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "setsid\n";
+    let timeout = if forks { below(child.id()) } else { child.id() };
+    let rkcov = rustix::process::Pid::from_raw(below(timeout) as i32).unwrap();
+    rustix::process::kill_process(rkcov, rustix::process::Signal::TERM).unwrap();
+    terminal.expect("interrupted by signal 15");
+    let status = child.wait().unwrap();
+    assert_eq!(status.into_raw() >> 8, 128 + 15, "{status}");
+    assert!(!terminal.is_raw());
+}
