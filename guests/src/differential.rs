@@ -57,7 +57,7 @@ pub(crate) fn run(differential: &Differential) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("snippets");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/snippets.c");
-    compile(&source, &program, &["-O1", "-w"])?;
+    compile(differential.arch, &source, &program, &["-O1", "-w"])?;
     let boots = [("Rust", Kcov::Rust), ("C", Kcov::C), ("C, again", Kcov::C)];
     let mut recorded = Vec::new();
     for (name, kcov) in boots {
@@ -101,6 +101,7 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
         kcov,
         checks: Checks::Plain,
         tree: differential.tree.clone(),
+        inside: None,
     })?;
     guest.limit = LIMIT;
     guest.clock = Clock::Own;

@@ -25,7 +25,7 @@ pub(crate) fn run(kernel: &Kernel) -> Result<()> {
     for ((name, source), expected) in NAMES.iter().zip(documentation::sources()?).zip(EXPECTED) {
         let (file, program) = (folder.path().join("program.c"), folder.path().join(name));
         std::fs::write(&file, source)?;
-        compile(&file, &program, &["-w"])?;
+        compile(kernel.arch, &file, &program, &["-w"])?;
         let path = program.display().to_string();
         let printed = guest.inside(&["documentation", &path], &[program])?;
 

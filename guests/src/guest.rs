@@ -35,6 +35,9 @@ pub(crate) struct Kernel {
     /// The tree to build it from, in the place of Debian's Linux 6.12
     #[arg(long, value_name = "DIR")]
     pub(crate) tree: Option<PathBuf>,
+    /// This very program, compiled for the guest's machine, if that is another
+    #[arg(long, value_name = "PROGRAM", required_if_eq("arch", "arm64"))]
+    pub(crate) inside: Option<PathBuf>,
 }
 
 impl Kernel {
@@ -59,6 +62,8 @@ pub(crate) struct Guest {
     pub(crate) clock: Clock,
     /// Words for the kernel's command line.
     pub(crate) parameters: String,
+    /// This program, as the guest runs it.
+    program: PathBuf,
 }
 
 impl Guest {
@@ -66,9 +71,14 @@ impl Guest {
     pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
         let workshop = Workshop::new(&rkcov_cli::cache::dir()?);
         let image = workshop.build(&kernel.recipe(), &Progress::new())?;
+        let program = match &kernel.inside {
+            Some(program) => std::path::absolute(program)?,
+            None => std::env::current_exe()?,
+        };
         Ok(Self {
             workshop,
             image,
+            program,
             limit: LIMIT,
             clock: Clock::Host,
             parameters: PARAMETERS.to_owned(),
@@ -78,9 +88,8 @@ impl Guest {
     /// Boots, runs this very program with `inside` and these words, and answers what it printed.
     /// A complaint of the kernel's is a failure.
     pub(crate) fn inside(&self, words: &[&str], files: &[PathBuf]) -> Result<String> {
-        let me = std::env::current_exe()?;
         let words = ["inside"].iter().chain(words);
-        let command = [me.into_os_string()]
+        let command = [self.program.clone().into_os_string()]
             .into_iter()
             .chain(words.map(OsString::from))
             .collect();
@@ -131,15 +140,19 @@ impl Guest {
     }
 }
 
-/// Compiles a C program that needs nothing in the guest.
-pub(crate) fn compile(source: &Path, program: &Path, flags: &[&str]) -> Result<()> {
-    let compiled = Command::new("gcc")
+/// Compiles a C program that needs nothing in a guest of this sort.
+pub(crate) fn compile(arch: Arch, source: &Path, program: &Path, flags: &[&str]) -> Result<()> {
+    let gcc = match arch {
+        Arch::X86_64 | Arch::Uml => "gcc",
+        Arch::Arm64 => "aarch64-linux-gnu-gcc",
+    };
+    let compiled = Command::new(gcc)
         .args(["-static", "-o"])
         .arg(program)
         .args(flags)
         .arg(source)
         .output()
-        .map_err(|error| format!("gcc: {error}"))?;
+        .map_err(|error| format!("{gcc}: {error}"))?;
     if compiled.status.success() {
         Ok(())
     } else {

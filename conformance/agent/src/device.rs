@@ -178,8 +178,10 @@ impl Argument {
         let readable = call.readable_bytes() as usize;
         let room = readable.next_multiple_of(PAGE);
         let len = room + PAGE;
-        // Below 4 GiB, so that it is an address for 32-bit clients too.
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // Below 4 GiB, so that it is an address for 32-bit clients too, where those are tried.
+        #[cfg(target_arch = "x86_64")]
+        let flags = flags | libc::MAP_32BIT;
         // SAFETY: a new mapping; what is written lies in its readable part, the last page is made
         // unreadable.
         unsafe {

@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use object::{
     Object, ObjectSegment, ObjectSymbol, ObjectSymbolTable, RelocationTarget, SegmentFlags,
 };
 
 use super::super::elf::Function;
 use super::super::sites::Sections;
+use super::branch::Scan;
+use super::machine::Machine;
 
 /// The functions that compilers call for each block or edge.
 const CALLBACKS: [&str; 4] = [
@@ -298,6 +299,7 @@ impl Endless {
 
 /// The names of an image's addresses, and its code.
 pub(super) struct Callees<'a> {
+    machine: Machine,
     segments: Vec<Segment<'a>>,
     /// Symbols that matter here, by address.
     named: HashMap<u64, Callee>,
@@ -317,7 +319,9 @@ struct Segment<'a> {
 }
 
 impl<'a> Callees<'a> {
-    pub(super) fn new(object: &object::File<'a>, functions: &'a [Function]) -> Self {
+    /// `None` if the image is of a processor that is not known here.
+    pub(super) fn new(object: &object::File<'a>, functions: &'a [Function]) -> Option<Self> {
+        let machine = Machine::of(object)?;
         let segments = object
             .segments()
             .filter_map(|segment| {
@@ -335,6 +339,7 @@ impl<'a> Callees<'a> {
             })
             .collect();
         let mut all = Self {
+            machine,
             segments,
             named: HashMap::new(),
             slots: HashMap::new(),
@@ -392,7 +397,7 @@ impl<'a> Callees<'a> {
             };
             all.slots.insert(slot, callee);
         }
-        all
+        Some(all)
     }
 
     /// Whether the image knows a callback or has sites, and so may have instrumented code.
@@ -425,19 +430,19 @@ impl<'a> Callees<'a> {
     /// functions.
     fn stub(&self, address: u64) -> Option<Callee> {
         const LONGEST: u64 = 24;
-        let bytes = self.code(&(address..address.checked_add(LONGEST)?))?;
-        let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
-        for instruction in decoder.iter().take(3) {
-            match instruction.flow_control() {
-                FlowControl::Next => {}
-                FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => {
-                    let slot = instruction.ip_rel_memory_address();
-                    return self.slots.get(&slot).copied();
-                }
-                _ => return None,
-            }
-        }
-        None
+        let code = self.code(&(address..address.checked_add(LONGEST)?))?;
+        let slot = self.machine.stub(code, address)?;
+        self.slots.get(&slot).copied()
+    }
+
+    /// Reads the code of one function.
+    pub(super) fn scan(&self, range: &Range<u64>) -> Scan {
+        self.machine.scan(self, range)
+    }
+
+    /// Whether code does nothing and only fills space.
+    pub(super) fn is_filler(&self, range: &Range<u64>) -> bool {
+        self.machine.is_filler(self.code(range).unwrap_or_default())
     }
 
     /// The machine code in `range`, as much of it as there is.

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::branch::{Branch, Kind, Scan};
 use super::callees::{Callee, Callees, Endless};
 use super::dominators::Nodes;
-use super::x86::{is_filler, Branch, Kind, Scan};
 
 /// The control flow of a routine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -294,7 +294,7 @@ impl Graph {
                 .any(|at| numbers.get(&range.start) == Some(at))
         };
         ways.drop_filler(&mut blocks, |range| {
-            !is_entry(range) && is_filler(callees, range)
+            !is_entry(range) && callees.is_filler(range)
         });
         ways.pads = (0..blocks.len())
             .filter(|block| ways.predecessors[*block].is_empty() && !blocks[*block].is_empty())

@@ -12,7 +12,7 @@ use iced_x86::{
     OpKind, Register,
 };
 
-use super::x86::{Kind, Scan};
+use super::branch::{Kind, Scan};
 
 /// What the 16 registers hold, as far as it is known.
 type Held = [Option<Content>; 16];

@@ -15,10 +15,13 @@
 //! is not killed in the middle of a block. `docs/report.md` has all of them.
 
 mod ahead;
+mod arm64;
+mod branch;
 mod callees;
 mod dominators;
 mod graph;
 mod held;
+mod machine;
 mod possible;
 mod stored;
 mod x86;
@@ -26,18 +29,17 @@ mod x86;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use object::{Architecture, Object};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::elf::{ElfFile, Function};
 pub(crate) use ahead::{Ahead, Position, Site};
+use branch::{Branch, Plain, Scan};
 use callees::{Callee, Callees};
 use graph::Graph;
 use possible::{Marks, Possible, Records};
 pub(crate) use possible::{Shortcut, Weight};
-use x86::{Branch, Plain, Scan};
 
 /// The instrumented code of an image.
 #[derive(Debug)]
@@ -106,16 +108,13 @@ impl Flow {
     /// processor that is not known here.
     pub(crate) fn new(binary: &ElfFile, functions: &[Function]) -> Option<Self> {
         let object = binary.object()?;
-        if object.architecture() != Architecture::X86_64 {
-            return None;
-        }
-        let callees = Callees::new(&object, functions);
+        let callees = Callees::new(&object, functions)?;
         if !callees.has_callbacks() {
             return None;
         }
         let mut scans: Vec<Scan> = functions
             .par_iter()
-            .map(|function| x86::scan(&callees, &function.range))
+            .map(|function| callees.scan(&function.range))
             .collect();
         follow_registers(&mut scans, functions, &callees);
         let groups = groups(functions, &scans);
@@ -133,7 +132,7 @@ impl Flow {
             .filter_map(|group| {
                 let [part] = group[..] else { return None };
                 let range = &functions[part].range;
-                Some((range.start, x86::plain(range, &scans[part], &callees)?))
+                Some((range.start, branch::plain(range, &scans[part], &callees)?))
             })
             .collect();
         let mut flow = Self {
@@ -671,7 +670,7 @@ fn endless(
                     .iter()
                     .map(|&part| (&functions[part].range, &scans[part]))
                     .collect();
-                x86::never_returns(&parts, callees, &endless)
+                branch::never_returns(&parts, callees, &endless)
             })
             .map(|group| functions[group[0]].range.start)
             .collect();
