@@ -3,6 +3,7 @@
 
 #[cfg(CONFIG_UML)]
 use core::arch::asm;
+#[cfg(not(CONFIG_ARM64))]
 use kernel::bindings;
 
 /// What `kcov_common_handle()` returns.
