@@ -183,6 +183,9 @@ fn module(process: ProcessId, line: &[u8]) -> Option<Module> {
     let (end, rest) = word(rest);
     let (id, path) = word(rest);
     let text = hexadecimal(start)?..hexadecimal(end)?;
+    if text.start > text.end {
+        return None;
+    }
     Some(Module {
         process: Some(process),
         path: path_of(path),
@@ -299,6 +302,7 @@ mod tests {
             ("stream 7 whole", "stream x whole"),
             ("stream 7 whole", "stream 7 half"),
             ("module 1000", "module x"),
+            ("module 1000 2000 3000", "module 1000 3000 2000"),
             ("0aff", "0af-"),
             ("process 7 /bin/a\n", ""),
             ("stream 7 whole GET /1\n", ""),
