@@ -54,6 +54,17 @@ impl Kernel {
     }
 }
 
+/// Where kernels are kept.
+#[cfg(target_arch = "x86_64")]
+fn cache() -> Result<PathBuf> {
+    Ok(rkcov_cli::cache::dir()?)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cache() -> Result<PathBuf> {
+    Err("guests are booted on x86-64 only".into())
+}
+
 /// A kernel that was built, to be booted again and again.
 pub(crate) struct Guest {
     workshop: Workshop,
@@ -69,7 +80,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// Builds the kernel if it is not there.
     pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
-        let workshop = Workshop::new(&rkcov_cli::cache::dir()?);
+        let workshop = Workshop::new(&cache()?);
         let image = workshop.build(&kernel.recipe(), &Progress::new())?;
         let program = match &kernel.inside {
             Some(program) => std::path::absolute(program)?,
