@@ -5,6 +5,7 @@
 use crate::build::Bench;
 use crate::measure::{Candidate, Clock};
 use crate::programs::measured;
+use rkcov_report::image::{build_id_of, code_of};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
@@ -15,6 +16,10 @@ use xtask::shell::{self, Error};
 /// The addresses of all sites of a kernel, and of as many as a short run has.
 pub(crate) const ALL: &str = "all";
 pub(crate) const SOME: &str = "a tenth";
+
+/// Addresses of a large program in C++, so many bytes from each other.
+pub(crate) const LARGE: &str = "large";
+const EVERY: usize = 64;
 
 /// What is reported: for the first time, and again.
 pub(crate) const KERNEL: [&str; 2] = ["kernel", "kernel again"];
@@ -68,35 +73,47 @@ pub(crate) fn candidates(
     };
     let mut found = Vec::new();
     let kernel = kernel();
-    let addresses = [(ALL, 1), (SOME, 10)];
-    if let Some(kernel) = &kernel {
-        let sites = sites_of(kernel)?;
-        for (name, nth) in addresses.into_iter().filter(|(name, _)| wanted(name)) {
-            let list = folder.join(format!("addresses-{nth}"));
-            let mut text = String::new();
-            for site in sites.iter().step_by(nth) {
-                // The call, not where it returns to.
-                let _ = writeln!(text, "{:#x}", site - 1);
-            }
-            fs::write(&list, text)?;
-            let from = |script: &str, file: &Path| -> Vec<PathBuf> {
-                let script = format!("{script} <\"$2\" >/dev/null");
-                let words = ["/bin/sh", "-c", &script, "sh"].map(PathBuf::from);
-                words
-                    .into_iter()
-                    .chain([file.into(), list.clone()])
-                    .collect()
-            };
-            for (tool, script) in TOOLS {
-                found.push(candidate(name, tool, from(script, kernel)));
-            }
-            let libraries = libraries(bench)?;
-            for library in LIBRARIES {
-                let word = library.trim_start_matches("crate ");
-                let script = format!("exec '{}' {word} \"$1\"", libraries.display());
-                found.push(candidate(name, library, from(&script, kernel)));
+    let mut look_up = |name: &str, file: &Path, addresses: &[u64]| -> Result<(), Error> {
+        let list = folder.join(format!("addresses-{name}").replace(' ', "-"));
+        let mut text = String::new();
+        for address in addresses {
+            let _ = writeln!(text, "{address:#x}");
+        }
+        fs::write(&list, text)?;
+        let from = |script: &str| -> Vec<PathBuf> {
+            let script = format!("{script} <\"$2\" >/dev/null");
+            let words = ["/bin/sh", "-c", &script, "sh"].map(PathBuf::from);
+            words
+                .into_iter()
+                .chain([file.into(), list.clone()])
+                .collect()
+        };
+        for (tool, script) in TOOLS {
+            found.push(candidate(name, tool, from(script)));
+        }
+        let libraries = libraries(bench)?;
+        for library in LIBRARIES {
+            let word = library.trim_start_matches("crate ");
+            let script = format!("exec '{}' {word} \"$1\"", libraries.display());
+            found.push(candidate(name, library, from(&script)));
+        }
+        Ok(())
+    };
+    if let Some(kernel) = kernel.as_ref().filter(|_| wanted(ALL) || wanted(SOME)) {
+        // The calls, not where they return to.
+        let calls: Vec<u64> = sites_of(kernel)?.iter().map(|site| site - 1).collect();
+        for (name, nth) in [(ALL, 1), (SOME, 10)] {
+            if wanted(name) {
+                let some: Vec<u64> = calls.iter().step_by(nth).copied().collect();
+                look_up(name, kernel, &some)?;
             }
         }
+    }
+    if wanted(LARGE) {
+        let (program, debug) = large(&folder)?;
+        let code = code_of(&program)?.text.into_iter();
+        let every: Vec<u64> = code.flat_map(|text| text.step_by(EVERY)).collect();
+        look_up(LARGE, &debug, &every)?;
     }
     let mut report = |program: &str, script: &str, of: &[PathBuf]| -> Result<(), Error> {
         for (variant, options) in REPORTS.into_iter().filter(|_| wanted(program)) {
@@ -105,7 +122,7 @@ pub(crate) fn candidates(
             let kept = folder.join(format!("kept-{name}-{variant}").replace([' ', '`'], ""));
             let mut cache = OsString::from("RKCOV_CACHE_DIR=");
             cache.push(kept);
-            let mut line: Vec<PathBuf> = vec!["env".into(), cache.into()];
+            let mut line: Vec<PathBuf> = vec!["/usr/bin/env".into(), cache.into()];
             line.extend(["/bin/sh", "-c", script, "sh"].map(PathBuf::from));
             line.extend([bench.command("rkcov"), "report".into()]);
             line.extend(options.iter().map(PathBuf::from));
@@ -156,6 +173,32 @@ pub(crate) fn kernel() -> Option<PathBuf> {
         .flat_map(below)
         .map(|image| image.path().join("vmlinux"));
     kernels.filter(|kernel| kernel.is_file()).max()
+}
+
+/// A large program in C++ and its debug information, as Debian has them.
+fn large(folder: &Path) -> Result<(PathBuf, PathBuf), Error> {
+    let (program, debug) = ("ceph-osd", "ceph-osd-dbg");
+    let unpacked = folder.join(program);
+    if !unpacked.is_dir() {
+        let packages = folder.join("packages");
+        fs::create_dir_all(&packages)?;
+        let mut fetch = Command::new("apt-get");
+        fetch.args(["download", "--quiet", program, debug]);
+        shell::run(fetch.current_dir(&packages))?;
+        for package in fs::read_dir(&packages)? {
+            let mut unpack = Command::new("dpkg");
+            unpack.arg("-x").arg(package?.path()).arg(&unpacked);
+            shell::run(&mut unpack)?;
+        }
+        fs::remove_dir_all(&packages)?;
+    }
+    let program = unpacked.join("usr/bin").join(program);
+    let id = build_id_of(&program)
+        .ok_or("not a linked file")?
+        .to_string();
+    let (first, rest) = id.split_at_checked(2).ok_or("no build id")?;
+    let folder = unpacked.join("usr/lib/debug/.build-id").join(first);
+    Ok((program, folder.join(format!("{rest}.debug"))))
 }
 
 /// Where the callbacks of a kernel return to.

@@ -474,6 +474,7 @@ pub(crate) fn addresses(rows: &Rows) -> String {
     let of = [
         (reports::ALL, "all sites"),
         (reports::SOME, "a tenth of them"),
+        (reports::LARGE, "ceph-osd"),
     ];
     let mut text = spent("addresses", "by", rows, &of);
     foot(&mut text, rows);

@@ -6,11 +6,12 @@
 
 use blazesym::symbolize::{self, source, Input, Symbolized};
 use rayon::prelude::*;
-use rkcov_report::image::{build_id_of, Image, Search};
+use rkcov_report::image::{build_id_of, Image, Search, Symbolizer};
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use wholesym::{FramesLookupResult, LookupAddress, SymbolManager, SymbolManagerConfig};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -37,22 +38,26 @@ fn main() -> Result<()> {
     }
 }
 
-/// As reports do it: portions on all processors.
+/// As reports do it: portions on all processors, and debug information is opened as often as it is used at a time.
 fn by_rkcov(file: &Path, addresses: &[u64]) -> Result<()> {
     let id = build_id_of(file).ok_or("not a linked file")?;
     let image = Image::find(file, &id, &Search::default());
     let portion = addresses.len().div_ceil(2 * rayon::current_num_threads());
+    let idle: Mutex<Vec<Symbolizer<'_>>> = Mutex::default();
+    let free = || idle.lock().unwrap_or_else(PoisonError::into_inner);
     let found: Vec<Vec<u8>> = addresses
         .par_chunks(portion.max(8192))
         .map(|addresses| {
             let mut text = Vec::new();
-            let mut symbolizer = image.symbolizer()?;
+            let taken = free().pop();
+            let mut symbolizer = taken.map_or_else(|| image.symbolizer(), Ok)?;
             for address in addresses {
                 for frame in symbolizer.frames(*address) {
                     let symbol = frame.symbol.as_deref();
                     print(&mut text, symbol, frame.file.as_deref(), frame.line)?;
                 }
             }
+            free().push(symbolizer);
             Ok(text)
         })
         .collect::<Result<_>>()?;
@@ -109,8 +114,8 @@ fn by_blazesym(file: &Path, addresses: &[u64]) -> Result<()> {
 
 fn by_wholesym(file: &Path, addresses: &[u64]) -> Result<()> {
     let manager = SymbolManager::with_config(SymbolManagerConfig::default());
-    // Without servers it waits for nothing.
-    let map = pollster::block_on(manager.load_symbol_map_for_binary_at_path(file, None))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let map = runtime.block_on(manager.load_symbol_map_for_binary_at_path(file, None))?;
     let mut to = io::BufWriter::new(io::stdout().lock());
     for address in addresses {
         let found = map.lookup_sync(LookupAddress::Svma(*address));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -269,36 +269,45 @@ fn one(
         }
     }
     let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
-    let portions: Result<Vec<(Portion, Option<Learnt>)>, _> = pieces
+    // To open debug information can take longer than to ask it: no more are opened than are used at a time.
+    let idle: Mutex<Vec<Symbolizer<'_>>> = Mutex::default();
+    let free = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let portions: Result<Vec<Portion>, _> = pieces
         .par_chunks(portion)
         .map(|portion| {
             let mut sources = Portion::default();
-            let mut symbolizer = derived.symbolizer(image)?;
+            let taken = free().pop();
+            let mut symbolizer = taken.map_or_else(|| derived.symbolizer(image), Ok)?;
             for some in portion.chunks(WATCHED) {
                 for piece in some {
                     sources.add_piece(piece, image, &derived.rows, &mut symbolizer);
                 }
                 known.progress.code_done(some.len());
             }
-            Ok((sources, symbolizer.learnt()?))
+            free().push(symbolizer);
+            Ok(sources)
         })
         .collect();
     drop(pieces);
-    let mut learnt: Vec<Learnt> = Vec::new();
+    let used = idle.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let learnt: Result<Vec<_>, _> = used.into_iter().map(Symbolizer::learnt).collect();
     let mut sources = Sources::default();
-    match portions {
-        Ok(portions) => portions.into_iter().for_each(|(portion, new)| {
-            sources.merge(portion);
-            learnt.extend(new);
-        }),
+    let learnt = match portions.and_then(|portions| Ok((portions, learnt?))) {
+        Ok((portions, learnt)) => {
+            portions
+                .into_iter()
+                .for_each(|portion| sources.merge(portion));
+            learnt
+        }
         Err(problem) => {
             summary.has_lines = false;
             summary.sites = None;
             summary.problems.push(problem);
             sources.unknown = summary.pcs;
+            Vec::new()
         }
-    }
-    derived.keep(learnt, image);
+    };
+    derived.keep(learnt.into_iter().flatten().collect(), image);
     sources.doubt_dead_copies();
     // Code that no line stands for is nothing special in a function that has lines.
     let placed: FxHashSet<Arc<str>> = sources
