@@ -12,7 +12,7 @@
 use crate::error::{io_error, Error, Result};
 use crate::flavor::{Arch, Flavor};
 use crate::install;
-use crate::progress::{run_logged, Progress};
+use crate::progress::{is_object, run_counted, run_logged, Objects, Progress};
 use crate::setup::{Workshop, LLVM};
 use crate::verify;
 use object::{Object, ObjectSection, SectionKind};
@@ -23,7 +23,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 /// Debian's rustc for the web browser, which is newer than its rustc.
@@ -147,14 +147,15 @@ impl Workshop {
         // Others may build other flavors of the same tree meanwhile, but not in this folder.
         let _lock = Lock::take(&build.folder.with_extension("lock"))?;
         let _ = fs::remove_file(&build.log);
-        build.configure(progress)?;
+        let vmlinux = build.folder.join("vmlinux");
+        let whole = build.configure(progress)? || !vmlinux.exists();
         let targets: &[&str] = match flavor.arch {
             Arch::X86_64 => &["bzImage", "vmlinux"],
             Arch::Arm64 => &["Image", "vmlinux"],
             Arch::Uml => &["linux"],
         };
-        build.make(targets, &format!("building {flavor}"), progress)?;
-        verify::has_only(&build.folder.join("vmlinux"), flavor.kcov)?;
+        build.make_objects(targets, whole, progress)?;
+        verify::has_only(&vmlinux, flavor.kcov)?;
         build.keep(&image)?;
         fs::write(image.key(), key(&build.config)).map_err(io_error(image.key()))?;
         Ok(image)
@@ -216,6 +217,36 @@ impl Build {
         run_logged(&mut self.command(targets), what, &self.log, progress)
     }
 
+    /// The build. On a terminal make first says how much there is to do, if that may be the `whole` kernel: of less that
+    /// takes longer than it is worth.
+    fn make_objects(&self, targets: &[&str], whole: bool, progress: &Progress) -> Result<()> {
+        let flavor = self.flavor;
+        let objects = if whole && progress.is_seen() {
+            // Without what this makes, make does not come to the objects.
+            self.make(&["prepare"], &format!("preparing {flavor}"), progress)?;
+            progress.step("counting objects");
+            let objects = self.objects();
+            progress.end();
+            objects
+        } else {
+            None
+        };
+        let what = format!("building {flavor}");
+        let mut make = self.command(targets);
+        run_counted(&mut make, &what, Objects(objects), &self.log, progress)
+    }
+
+    /// How many objects of the kernel itself make would make, if it can say so. What comes after them, the link, is of
+    /// files that are not there yet: of that a dry run knows nothing.
+    fn objects(&self) -> Option<u64> {
+        /// What kbuild calls all folders of the tree.
+        const ALL: &str = ".";
+        let mut make = self.command(&[ALL]);
+        let output = make.arg("--dry-run").stdin(Stdio::null()).output().ok()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        output.status.success().then(|| objects_in(&said))
+    }
+
     fn command(&self, targets: &[&str]) -> Command {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let variable = |name: &str, value: &Path| {
@@ -249,15 +280,15 @@ impl Build {
         make
     }
 
-    /// Makes the configuration if it is not this flavor's already.
-    fn configure(&self, progress: &Progress) -> Result<()> {
+    /// Makes the configuration if it is not this flavor's already. Answers whether it was another.
+    fn configure(&self, progress: &Progress) -> Result<bool> {
         let wanted = &self.config;
         let (config, stamp) = (
             self.folder.join(".config"),
             self.folder.join(".config.rkcov"),
         );
         if config.is_file() && fs::read_to_string(&stamp).is_ok_and(|s| s == *wanted) {
-            return Ok(());
+            return Ok(false);
         }
         self.make(&["tinyconfig"], "configuring", progress)?;
         let mut text = fs::read_to_string(&config).map_err(io_error(&config))?;
@@ -269,7 +300,8 @@ impl Build {
         if !options.is_empty() {
             return Err(Error::Config { options });
         }
-        fs::write(&stamp, wanted).map_err(io_error(&stamp))
+        fs::write(&stamp, wanted).map_err(io_error(&stamp))?;
+        Ok(true)
     }
 
     /// Copies what was built to where the next build does not touch it.
@@ -393,6 +425,14 @@ fn not_in_effect(wanted: &str, config: &str) -> Vec<String> {
         .collect()
 }
 
+/// The objects in a dry run of make: before it makes something it says so by a command `echo '  CC      init/main.o'`.
+fn objects_in(dry_run: &str) -> u64 {
+    let said = dry_run
+        .lines()
+        .filter_map(|line| line.split_once("echo '")?.1.split_once('\''));
+    said.filter(|(words, _)| is_object(words)).count() as u64
+}
+
 /// The option that a line of a configuration sets, or turns off.
 fn option_of(line: &str) -> Option<&str> {
     match line.split_once('=') {
@@ -453,6 +493,16 @@ mod tests {
             );
         }
         assert!(words.contains(&"BINDGEN=/bindgen".into()), "{words:?}");
+    }
+
+    #[test]
+    fn objects_are_counted_where_make_would_make_them() {
+        let dry_run = "make -f Makefile.build obj=init\n\
+             set -e;  echo '  CC      init/main.o';   trap 'rm -f init/main.o' HUP;  clang -o init/main.o\n\
+             :\n\
+             set -e;  echo '  AR      init/built-in.a';  llvm-ar init/main.o\n\
+             set -e;  echo '  RUSTC L rust/core.o';   rustc\n";
+        assert_eq!(objects_in(dry_run), 2);
     }
 
     #[test]
