@@ -118,6 +118,7 @@ impl Guest {
                 Arch::Uml => 1,
             },
             network: false,
+            gdb: None,
             limit: self.limit,
             strict: true,
             allowed: &[],

@@ -9,7 +9,7 @@ use rustix::termios::{tcgetattr, tcsetwinsize, LocalModes, Winsize};
 use std::env;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
@@ -155,6 +155,69 @@ fn a_program_that_is_recorded_reads_a_file_to_its_end() {
     // What follows is the report.
     let report = String::from_utf8_lossy(&output.stdout[content.len()..]);
     assert!(report.contains("pipe.c"), "{report}");
+}
+
+/// Says something to a debugger's stub, and answers the packet that it answers with.
+fn ask(stub: &mut TcpStream, packet: &str) -> String {
+    let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
+    write!(stub, "${packet}#{sum:02x}").unwrap();
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    // "+$ANSWER#12"
+    while said.len() < 3 || said[said.len() - 3] != b'#' {
+        stub.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    stub.write_all(b"+").unwrap();
+    String::from_utf8(said).unwrap()
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_guest_waits_for_a_debugger_and_goes_on_when_it_says_so() {
+    if is_uml() {
+        return;
+    }
+    // Free now; somebody else may take it meanwhile, and then the guest does not start.
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let mut child = rkcov("run")
+        .args([
+            "--gdb",
+            &port.to_string(),
+            "--no-coverage",
+            "--timeout",
+            "1",
+        ])
+        .args(["--", "/bin/sh", "-c", "echo here; exit 3"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let mut stub = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stub) => break stub,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+        }
+        assert!(child.try_wait().unwrap().is_none());
+        thread::sleep(Duration::from_millis(50));
+    };
+    stub.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Stopped, by no signal of the guest's; longer than its time would be.
+    assert!(ask(&mut stub, "?").contains("$T05"));
+    thread::sleep(Duration::from_secs(2));
+    assert!(child.try_wait().unwrap().is_none());
+    // Continue.
+    stub.write_all(b"$c#63").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(output.stdout, b"here\n");
+    let how = format!("vmlinux -ex 'target remote 127.0.0.1:{port}'");
+    assert!(said.contains(&how), "{said}");
 }
 
 /// A terminal, and what was shown on it and not asked for yet.

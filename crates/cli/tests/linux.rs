@@ -120,6 +120,7 @@ fn files_and_numbers_that_make_no_sense_are_refused() {
         ["--memory", "1x"],
         ["--memory", "99999999G"],
         ["--cpus", "0"],
+        ["--gdb", "0"],
         ["--timeout", "0"],
         ["--arch", "vax"],
         ["--share", "none"],
@@ -147,6 +148,7 @@ fn what_no_guest_has_is_refused_with_what_to_do() {
     refuses("--memory 4000000M", &["4000000 MiB", "this machine has"]);
     refuses("--arch uml --cpus 2", &["one processor", "--arch x86-64"]);
     refuses("--arch uml --network", &["--network", "--arch x86-64"]);
+    refuses("--arch uml --gdb 1234", &["--gdb", "--arch x86-64"]);
     refuses("--cpus 3", &["at most 2", "CONFIG_NR_CPUS=3"]);
     refuses("--checks kasan --network", &["--checks plain"]);
 }

@@ -21,6 +21,7 @@ use rkcov_guest::job::{Input, Job, INIT};
 use rkcov_guest::{answer, Share, HOST_FILE, IN_PARAMETER, OUT_PARAMETER};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::num::NonZeroU16;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -50,6 +51,8 @@ pub struct Machine<'a> {
     pub cpus: u32,
     /// Whether it can reach what this machine can, by QEMU's user mode network.
     pub network: bool,
+    /// The port of this machine at which it waits for a debugger before its first instruction.
+    pub gdb: Option<NonZeroU16>,
     /// How long it may run.
     pub limit: Duration,
     /// Whether a complaint of the kernel's is a failure.
@@ -62,11 +65,30 @@ pub struct Machine<'a> {
     pub parameters: &'a str,
 }
 
+/// What is wanted of a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Processors.
+    pub cpus: u32,
+    /// A network.
+    pub network: bool,
+    /// A debugger.
+    pub gdb: bool,
+}
+
 /// Says what of a machine cannot be, before its kernel is built.
 ///
 /// # Errors
 /// [`Error::NoSuchMachine`].
-pub fn possible(recipe: &Recipe, memory: u32, cpus: u32, network: bool) -> Result<()> {
+pub fn possible(recipe: &Recipe, wanted: Wanted) -> Result<()> {
+    let Wanted {
+        memory,
+        cpus,
+        network,
+        gdb,
+    } = wanted;
     let fail = |why: String| Err(Error::NoSuchMachine(why));
     let here = memory_here();
     if here.is_some_and(|here| u64::from(memory) > here) {
@@ -83,6 +105,10 @@ pub fn possible(recipe: &Recipe, memory: u32, cpus: u32, network: bool) -> Resul
             (_, true) => fail(String::from(
                 "--network: User Mode Linux has no network without a device of the host's, which rkcov does not \
                  make; take --arch x86-64",
+            )),
+            _ if gdb => fail(String::from(
+                "--gdb: User Mode Linux is a process of this machine, which gdb starts or attaches to by itself; take \
+                 --arch x86-64",
             )),
             _ => Ok(()),
         };
@@ -297,11 +323,17 @@ impl Machine<'_> {
             command.args(["-netdev", net::DEVICE, "-device", device]);
             network = net::parameter(self.parameters);
         }
+        let mut fixed = "";
+        if let Some(port) = self.gdb {
+            command.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
+            // A debugger looks for the kernel where the linker put it.
+            fixed = "nokaslr";
+        }
         // It would make an output that it shares with this process fail instead of wait.
         command.stdout(Stdio::null());
         command.arg("-append").arg(format!(
-            "console={} panic=-1 {OUT_PARAMETER}/dev/vport0p1 {IN_PARAMETER}/dev/vport0p2 {network} {} rdinit={INIT} -- \
-             linux guest",
+            "console={} panic=-1 {OUT_PARAMETER}/dev/vport0p1 {IN_PARAMETER}/dev/vport0p2 {network} {fixed} {} \
+             rdinit={INIT} -- linux guest",
             hardware.console, self.parameters
         ));
         Ok(command)
@@ -406,6 +438,7 @@ mod tests {
                 memory: 64,
                 cpus: 1,
                 network: false,
+                gdb: None,
                 limit: Duration::from_secs(if script.contains("# hangs") { 2 } else { 120 }),
                 strict: false,
                 allowed: &[],
@@ -475,23 +508,32 @@ mod tests {
         let kasan = recipe(Arch::X86_64, Checks::Kasan, "");
         let more = recipe(Arch::X86_64, Checks::Plain, "CONFIG_NR_CPUS=65");
         let net = recipe(Arch::X86_64, Checks::Kasan, "CONFIG_VIRTIO_NET=y");
-        for (recipe, memory, cpus, network) in [
-            (&uml, 64, 1, false),
-            (&pc, 64, 2, true),
-            (&kasan, 64, 2, false),
-            (&more, 64, 65, false),
-            (&net, 64, 2, true),
+        let wanted = |cpus, network| Wanted {
+            memory: 64,
+            cpus,
+            network,
+            gdb: false,
+        };
+        for (recipe, wanted) in [
+            (&uml, wanted(1, false)),
+            (&pc, wanted(2, true)),
+            (&kasan, wanted(2, false)),
+            (&more, wanted(65, false)),
+            (&net, wanted(2, true)),
         ] {
-            possible(recipe, memory, cpus, network).unwrap();
+            possible(recipe, wanted).unwrap();
         }
-        for (recipe, memory, cpus, network, why) in [
-            (&uml, u32::MAX, 1, false, "and this machine has "),
-            (&uml, 64, 2, false, "take --arch x86-64"),
-            (&uml, 64, 1, true, "take --arch x86-64"),
-            (&pc, 64, 3, false, "CONFIG_NR_CPUS=3"),
-            (&kasan, 64, 2, true, "--checks plain or rt"),
+        let one = wanted(1, false);
+        let (memory, gdb) = (u32::MAX, true);
+        for (recipe, wanted, why) in [
+            (&uml, Wanted { memory, ..one }, "and this machine has "),
+            (&uml, Wanted { gdb, ..one }, "take --arch x86-64"),
+            (&uml, wanted(2, false), "take --arch x86-64"),
+            (&uml, wanted(1, true), "take --arch x86-64"),
+            (&pc, wanted(3, false), "CONFIG_NR_CPUS=3"),
+            (&kasan, wanted(2, true), "--checks plain or rt"),
         ] {
-            let error = possible(recipe, memory, cpus, network).unwrap_err();
+            let error = possible(recipe, wanted).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
     }

@@ -16,6 +16,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -102,6 +103,9 @@ pub struct Equipment {
     /// Give the guest a network: it reaches what this machine reaches, and nobody reaches the guest
     #[arg(long)]
     network: bool,
+    /// Wait for gdb at this port of 127.0.0.1 before the kernel's first instruction
+    #[arg(long, value_name = "PORT")]
+    gdb: Option<NonZeroU16>,
 }
 
 /// A program and what to boot for it.
@@ -117,7 +121,7 @@ pub struct Run {
     /// The trace file to write [default: the program's name with .linux.rkcov, in this folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Seconds after which the guest is stopped
+    /// Seconds after which the guest is stopped, unless it waits for gdb
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Fail if the kernel prints a warning or an error
@@ -248,9 +252,13 @@ impl Equipment {
     /// Says what cannot be, before anything is built.
     fn check(&self, kernel: &Kernel, job: &Job) -> Result<(), Error> {
         initramfs::check(job, &self.with, kernel.guest.arch)?;
-        let cpus = self.cpus(kernel.guest.arch);
-        boot::possible(&kernel.recipe()?, self.memory, cpus, self.network)?;
-        Ok(())
+        let wanted = boot::Wanted {
+            memory: self.memory,
+            cpus: self.cpus(kernel.guest.arch),
+            network: self.network,
+            gdb: self.gdb.is_some(),
+        };
+        Ok(boot::possible(&kernel.recipe()?, wanted)?)
     }
 
     /// Builds the kernel if it is not there.
@@ -269,6 +277,7 @@ impl Equipment {
             memory: self.memory,
             cpus: self.cpus(image.flavor.arch),
             network: self.network,
+            gdb: self.gdb,
             limit: Duration::MAX,
             strict: false,
             allowed: &[],
@@ -279,6 +288,12 @@ impl Equipment {
 
     /// Boots it, passes on what the program prints, and answers what became of it.
     fn boot(&self, machine: &Machine<'_>, job: &Job) -> Result<Outcome, Error> {
+        if let Some(port) = self.gdb {
+            let vmlinux = machine.image.vmlinux.display();
+            say(format_args!(
+                "rkcov: the guest waits for gdb {vmlinux} -ex 'target remote 127.0.0.1:{port}'"
+            ));
+        }
         let mut outcome = Outcome::default();
         let mut printed = Ok(());
         machine.run(job, &self.with, |name, data| {
@@ -332,7 +347,11 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     }
     let (workshop, image) = run.equipment.kernel(&run.kernel)?;
     let machine = Machine {
-        limit: Duration::from_secs(run.timeout),
+        // Nobody knows how long somebody looks at a kernel.
+        limit: match run.equipment.gdb {
+            Some(_) => Duration::MAX,
+            None => Duration::from_secs(run.timeout),
+        },
         strict: run.strict,
         allowed: &run.allow,
         ..run.equipment.machine(&workshop, &image)
