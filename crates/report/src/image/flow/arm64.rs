@@ -190,17 +190,19 @@ impl Registers {
                 self.sum(word, word.field(10, 3), word.field(13, 3) >= 4)
             }
             // Loads whose address is the sum of two registers.
-            0x38 | 0x78 | 0xb8 | 0xf8 if word.bit(21) && word.field(10, 2) == 2 => {
-                let Value::Address(start) = self.get(word.first())? else {
-                    return None;
+            0x38 | 0x78 | 0xb8 | 0xf8
+                if word.bit(21) && word.field(10, 2) == 2 && word.field(22, 2) != 0 =>
+            {
+                let size = word.field(30, 2);
+                let Some(Value::Address(start)) = self.get(word.first()) else {
+                    // Of addresses, as computed goto has it.
+                    return (size == 3).then_some(Value::Computed);
                 };
                 let len = match self.get(word.second()) {
                     Some(Value::AtMost(last)) => last.checked_add(1),
                     _ => None,
                 };
-                let size = word.field(30, 2);
-                // Not a store.
-                (word.field(22, 2) != 0).then_some(Value::Entry(Table { start, size, len }))
+                Some(Value::Entry(Table { start, size, len }))
             }
             _ => None,
         }
@@ -349,8 +351,7 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
                 open.push((scan.branches.len(), value));
                 Kind::Anywhere
             }
-            (Kind::Leave, Some(Value::Entry(table))) if table.size < 3 => Kind::Anywhere,
-            (Kind::Leave, Some(Value::Computed)) => Kind::Anywhere,
+            (Kind::Leave, Some(Value::Entry(_) | Value::Computed)) => Kind::Anywhere,
             (Kind::CallAny, Some(Value::Address(target))) if word.0 >> 25 == 0x6b => {
                 Kind::Call(target)
             }
