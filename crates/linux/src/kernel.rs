@@ -273,7 +273,8 @@ impl Build {
             .env_remove("MAKELEVEL");
         without_rustup(&mut make);
         make.arg(match self.flavor.arch {
-            Arch::X86_64 => "ARCH=x86_64",
+            // With "x86_64" the options that only 64 bits have would begin turned off.
+            Arch::X86_64 => "ARCH=x86",
             Arch::Arm64 => "ARCH=arm64",
             Arch::Uml => "ARCH=um",
         });
