@@ -142,7 +142,7 @@ fn memory_here() -> Option<u64> {
 
 impl Machine<'_> {
     /// Boots, does the job with `files` at hand, and calls `answered` with each answer as it comes:
-    /// its name and data, see [`answer`](rkcov_guest::answer).
+    /// its name and data, see [`answer`].
     ///
     /// # Errors
     /// The guest could not be started, panicked, hung, or ended early; its console is named.

@@ -4,7 +4,7 @@
 //!
 //! [`install`] changes a tree. A [`Workshop`] is the folder in which the other steps work, each
 //! from where the one before left off: [`Workshop::setup`] what this machine lacks,
-//! [`Workshop::build`] a [`Flavor`] of the kernel, [`Machine::run`] a [`Job`] in it. [`guest`] is
+//! [`Workshop::build`] a [`Flavor`] of the kernel, [`Machine::run`] a [`Job`] in it. [`rkcov_guest`] is
 //! the other end of that: the first process inside. [`hardware`] is what a program in there can move,
 //! [`documentation`] has programs to run.
 
