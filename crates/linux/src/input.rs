@@ -3,8 +3,7 @@
 
 use rkcov_guest::cpio::{Kind, Writer};
 use rkcov_guest::job::told;
-use rustix::event::Timespec;
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::getpgrp;
 use rustix::stdio::stdin;
 use rustix::termios::{

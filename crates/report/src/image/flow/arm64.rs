@@ -100,6 +100,16 @@ struct Table {
     len: Option<u64>,
 }
 
+/// The sum of a base and of an entry, which is shifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target {
+    table: Table,
+    base: u64,
+    shift: u32,
+    /// Whether the entry is a signed number.
+    signed: bool,
+}
+
 /// What a register holds, as far as it has to do with tables of jump targets. Compilers do it so:
 ///
 /// ```text
@@ -120,13 +130,8 @@ enum Value {
     AtMost(u64),
     /// An entry of a table.
     Entry(Table),
-    /// A target: the base, and how far an entry is shifted; whether it is signed.
-    Target {
-        table: Table,
-        base: u64,
-        shift: u32,
-        signed: bool,
-    },
+    /// A target.
+    Target(Target),
     /// Something computed from a table that is not understood.
     Computed,
 }
@@ -211,20 +216,22 @@ impl Registers {
     /// The sum of two registers, the second of which is shifted.
     fn sum(&self, word: Word, shift: u32, signed: bool) -> Option<Value> {
         match (self.get(word.first()), self.get(word.second())) {
-            (Some(Value::Address(base)), Some(Value::Entry(table))) => Some(Value::Target {
-                table,
-                base,
-                shift,
-                // What LDRSW loads is; an entry of less is what the sum makes of it.
-                signed: signed || table.size == 2,
-            }),
+            (Some(Value::Address(base)), Some(Value::Entry(table))) => {
+                Some(Value::Target(Target {
+                    table,
+                    base,
+                    shift,
+                    // What LDRSW loads is; an entry of less is what the sum makes of it.
+                    signed: signed || table.size == 2,
+                }))
+            }
             (Some(Value::Entry(table)), Some(Value::Address(base))) if shift == 0 => {
-                Some(Value::Target {
+                Some(Value::Target(Target {
                     table,
                     base,
                     shift,
                     signed: table.size == 2,
-                })
+                }))
             }
             (None | Some(Value::AtMost(_)), None | Some(Value::AtMost(_))) => None,
             _ => Some(Value::Computed),
@@ -268,51 +275,47 @@ fn bounds(word: Word, number: u64) -> [Option<Value>; 2] {
     }
 }
 
-impl Table {
-    /// Where the table leads, if all of its entries can be told.
-    fn targets(
-        self,
-        callees: &Callees<'_>,
-        function: &Range<u64>,
-        end: u64,
-        target: impl Fn(u64) -> u64,
-    ) -> Option<Vec<u64>> {
+impl Target {
+    /// Where jumps to it lead, if all entries of the table can be told, which ends before `end`.
+    fn all(self, callees: &Callees<'_>, function: &Range<u64>, end: u64) -> Option<Vec<u64>> {
         /// No table has more.
         const MOST: u64 = 1 << 16;
+        let Table { start, size, len } = self.table;
         let mut targets = BTreeSet::new();
-        for number in 0..self.len.unwrap_or(MOST) {
-            let at = self.start.checked_add(number << self.size)?;
+        for number in 0..len.unwrap_or(MOST) {
+            let at = start.checked_add(number << size)?;
             if at >= end {
                 break;
             }
-            let entry = match self.size {
+            let entry = match size {
                 0 => u64::from(callees.word::<1>(at)?[0]),
                 1 => u64::from(u16::from_le_bytes(callees.word(at)?)),
                 2 => u64::from(u32::from_le_bytes(callees.word(at)?)),
                 _ => u64::from_le_bytes(callees.word(at)?),
             };
-            let to = target(entry);
+            let to = self.of(entry);
             let inside = function.contains(&to) && to.is_multiple_of(SIZE);
-            match (inside, self.len) {
+            match (inside, len) {
                 (true, _) => drop(targets.insert(to)),
                 // Behind its end; of such small entries many would do.
-                (false, None) if self.size >= 2 && number > 0 => break,
+                (false, None) if size >= 2 && number > 0 => break,
                 (false, _) => return None,
             }
         }
         // Where it ends is not known.
-        let unbounded = self.len.is_none() && self.size < 2 && end == u64::MAX;
+        let unbounded = len.is_none() && size < 2 && end == u64::MAX;
         (!unbounded && !targets.is_empty()).then(|| targets.into_iter().collect())
     }
-}
 
-/// The number that an entry of `size` bytes, as a logarithm, is.
-fn extended(entry: u64, size: u32, signed: bool) -> u64 {
-    let unused = 64 - (8 << size);
-    if signed {
-        ((entry << unused).cast_signed() >> unused).cast_unsigned()
-    } else {
-        entry
+    /// What this entry makes of it.
+    const fn of(self, entry: u64) -> u64 {
+        let unused = 64 - (8 << self.table.size);
+        let entry = if self.signed {
+            ((entry << unused).cast_signed() >> unused).cast_unsigned()
+        } else {
+            entry
+        };
+        self.base.wrapping_add(entry << self.shift)
     }
 }
 
@@ -332,7 +335,7 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
     let mut behind: HashMap<u64, (usize, Option<Value>)> = HashMap::new();
     let mut reached = true;
     // Jumps through tables: the number of the branch, and the target.
-    let mut open: Vec<(usize, Value)> = Vec::new();
+    let mut open: Vec<(usize, Target)> = Vec::new();
     for (at, word) in words(code, range.start) {
         scan.end = at + SIZE;
         if let (Some((register, value)), false) = (behind.get(&at), reached) {
@@ -347,8 +350,8 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
         };
         let kind = match (kind, registers.get(word.first())) {
             (Kind::Leave, Some(Value::Address(target))) => Kind::Jump(target),
-            (Kind::Leave, Some(value @ Value::Target { .. })) => {
-                open.push((scan.branches.len(), value));
+            (Kind::Leave, Some(Value::Target(target))) => {
+                open.push((scan.branches.len(), target));
                 Kind::Anywhere
             }
             (Kind::Leave, Some(Value::Entry(_) | Value::Computed)) => Kind::Anywhere,
@@ -380,26 +383,12 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
         }
         scan.branches.push(branch);
     }
-    let start = |value: &Value| match value {
-        Value::Target { table, .. } => Some(table.start),
-        _ => None,
-    };
-    let starts: BTreeSet<u64> = open.iter().filter_map(|(_, value)| start(value)).collect();
-    for (branch, value) in open {
-        let Value::Target {
-            table,
-            base,
-            shift,
-            signed,
-        } = value
-        else {
-            continue;
-        };
+    let starts: BTreeSet<u64> = open.iter().map(|(_, target)| target.table.start).collect();
+    for (branch, target) in open {
         // One table ends where the next begins.
-        let next = starts.range(table.start + 1..).next();
+        let next = starts.range(target.table.start + 1..).next();
         let end = next.copied().unwrap_or(u64::MAX);
-        let target = |entry| base.wrapping_add(extended(entry, table.size, signed) << shift);
-        if let Some(targets) = table.targets(callees, range, end, target) {
+        if let Some(targets) = target.all(callees, range, end) {
             scan.branches[branch].kind = Kind::Table(targets);
         }
     }
