@@ -42,7 +42,7 @@ fn main() -> Result<()> {
 fn by_rkcov(file: &Path, addresses: &[u64]) -> Result<()> {
     let id = build_id_of(file).ok_or("not a linked file")?;
     let image = Image::find(file, &id, &Search::default());
-    let portion = addresses.len().div_ceil(2 * rayon::current_num_threads());
+    let portion = addresses.len().div_ceil(8 * rayon::current_num_threads());
     let idle: Mutex<Vec<Symbolizer<'_>>> = Mutex::default();
     let free = || idle.lock().unwrap_or_else(PoisonError::into_inner);
     let found: Vec<Vec<u8>> = addresses
@@ -61,6 +61,8 @@ fn by_rkcov(file: &Path, addresses: &[u64]) -> Result<()> {
             Ok(text)
         })
         .collect::<Result<_>>()?;
+    let used = idle.into_inner().unwrap_or_else(PoisonError::into_inner);
+    used.into_par_iter().for_each(drop);
     let mut to = io::stdout().lock();
     Ok(found.iter().try_for_each(|text| to.write_all(text))?)
 }

@@ -268,7 +268,7 @@ fn one(
             piece.weight.maybe = maybe;
         }
     }
-    let portion = PORTION.max(pieces.len() / (2 * rayon::current_num_threads()));
+    let portion = PORTION.max(pieces.len() / (8 * rayon::current_num_threads()));
     // To open debug information can take longer than to ask it: no more are opened than are used at a time.
     let idle: Mutex<Vec<Symbolizer<'_>>> = Mutex::default();
     let free = || idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,7 +290,8 @@ fn one(
         .collect();
     drop(pieces);
     let used = idle.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let learnt: Result<Vec<_>, _> = used.into_iter().map(Symbolizer::learnt).collect();
+    // To close it takes time, too.
+    let learnt: Result<Vec<_>, _> = used.into_par_iter().map(Symbolizer::learnt).collect();
     let mut sources = Sources::default();
     let learnt = match portions.and_then(|portions| Ok((portions, learnt?))) {
         Ok((portions, learnt)) => {

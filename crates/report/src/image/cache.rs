@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
+use super::debug::DebugFile;
 use super::folded::StoredFolded;
 use super::{Flow, Image, Rows};
 
@@ -119,8 +120,9 @@ impl Cache {
         if image.build_id.is_empty() {
             return None;
         }
-        let debug = image.debug.as_deref();
-        let files = [Some(binary.path()), debug, image.supplementary.as_deref()];
+        let [debug, rest] =
+            [&image.debug, &image.supplementary].map(|file| file.as_ref().map(DebugFile::path));
+        let files = [Some(binary.path()), debug, rest];
         let files: Vec<Stamp> = files.into_iter().flatten().map(Stamp::of).collect();
         let key = postcard::to_stdvec(&(&self.build, &files)).ok()?;
         // Different builds of rkcov, and copies of an image, have files of their own.

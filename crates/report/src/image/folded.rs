@@ -12,9 +12,8 @@ use gimli::{AttributeValue, DebuggingInformationEntry, Dwarf, Reader, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::cache::shared_path;
-use super::elf::ElfFile;
+use super::debug::DebugFile;
 use super::names::paths_of;
-use super::rows::with_dwarf;
 
 /// The sequences of line tables that begin at the same address and are of different functions.
 #[derive(Debug, Default)]
@@ -59,21 +58,15 @@ impl Starts {
     }
 
     /// The functions at those that are starts of functions; code that is gone seems to start at 0.
-    pub(super) fn read(mut self, debug: &ElfFile, is_start: impl Fn(u64) -> bool) -> Folded {
+    pub(super) fn read(mut self, debug: &DebugFile, is_start: impl Fn(u64) -> bool) -> Folded {
         self.several.retain(|start| is_start(*start));
         let mut folded = Folded::default();
         if self.several.is_empty() {
             return folded;
         }
-        // What cannot be read says nothing of other units.
-        let _ = with_dwarf(debug, |dwarf| {
-            let mut units = dwarf.units();
-            while let Some(header) = units.next()? {
-                if let Ok(unit) = dwarf.unit(header) {
-                    let _ = folded.add(dwarf, &unit, &self.several);
-                }
-            }
-            Ok(())
+        debug.each_unit(|dwarf, unit| {
+            // What cannot be read says nothing of other units.
+            let _ = folded.add(dwarf, unit, &self.several);
         });
         folded.functions.sort_by_key(|function| function.code.start);
         folded

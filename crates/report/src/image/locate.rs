@@ -199,7 +199,7 @@ pub(crate) struct Located {
     /// The file with its line tables, perhaps the same.
     pub(crate) debug: Option<ElfFile>,
     /// What the debug information shares with that of other files (`dwz` makes it).
-    pub(crate) supplementary: Option<PathBuf>,
+    pub(crate) supplementary: Option<ElfFile>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -354,7 +354,7 @@ fn debug_by_name(
     None
 }
 
-fn supplementary(debug: &ElfFile, search: &Search) -> Option<PathBuf> {
+fn supplementary(debug: &ElfFile, search: &Search) -> Option<ElfFile> {
     let object = debug.object()?;
     let (name, id) = object.gnu_debugaltlink().ok().flatten()?;
     let id = BuildId(id.to_vec());
@@ -364,11 +364,9 @@ fn supplementary(debug: &ElfFile, search: &Search) -> Option<PathBuf> {
     let by_id = dirs.filter_map(|dir| by_build_id(dir, &id, ".debug"));
     let here = std::iter::once(named)
         .chain(by_id)
-        .find(|path| ElfFile::open(path).is_ok_and(|file| file.build_id() == id));
-    here.or_else(|| {
-        let file = search.fetched(&id, Part::Debug, |_| true)?;
-        Some(file.path().to_owned())
-    })
+        .filter_map(|path| ElfFile::open(&path).ok())
+        .find(|file| file.build_id() == id);
+    here.or_else(|| search.fetched(&id, Part::Debug, |_| true))
 }
 
 /// `DIR/.build-id/ab/cdef...`, where packages put files by their build id.

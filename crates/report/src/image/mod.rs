@@ -7,6 +7,7 @@
 
 mod answers;
 mod cache;
+mod debug;
 mod elf;
 mod flow;
 mod folded;
@@ -23,11 +24,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::SystemTime;
 
-use addr2line::Loader;
 use answers::Cursor;
 pub(crate) use answers::{Answers, Frames, Learnt};
 pub use cache::Cache;
 pub(crate) use cache::Slot;
+use debug::{Debug, DebugFile};
 use memchr::memmem::Finder;
 use names::Names;
 use rustc_hash::FxHashMap;
@@ -48,8 +49,8 @@ pub struct Image {
     path: PathBuf,
     build_id: BuildId,
     binary: Option<ElfFile>,
-    debug: Option<PathBuf>,
-    supplementary: Option<PathBuf>,
+    debug: Option<DebugFile>,
+    supplementary: Option<DebugFile>,
     functions: Vec<Function>,
     /// Code that nobody wrote, although lines are said to be its source.
     unwritten: Option<Range<u64>>,
@@ -97,9 +98,12 @@ impl Image {
     #[must_use]
     pub fn find(path: &Path, build_id: &BuildId, search: &Search) -> Self {
         let found = locate::locate(path, build_id, search);
-        let symbols = [&found.binary, &found.debug];
-        let sites = found.binary.as_ref().map(Sites::new).unwrap_or_default();
-        let mut functions = symbols
+        let binary = found.binary.as_ref();
+        // Mostly the same file.
+        let is_another = |debug: &&ElfFile| binary.is_none_or(|file| file.path() != debug.path());
+        let debug = found.debug.as_ref().filter(is_another);
+        let sites = binary.map(Sites::new).unwrap_or_default();
+        let mut functions = [binary, debug]
             .into_iter()
             .flatten()
             .map(ElfFile::functions)
@@ -110,7 +114,7 @@ impl Image {
         }
         functions.retain(|function| !function.range.is_empty());
         let calls = |code: &Range<u64>, entry| {
-            let program = found.binary.as_ref().and_then(ElfFile::object);
+            let program = binary.and_then(ElfFile::object);
             program.is_some_and(|program| harness::calls(&program, code, entry))
         };
         Self {
@@ -118,8 +122,8 @@ impl Image {
             build_id: build_id.clone(),
             unwritten: harness::main_of(&functions, calls),
             binary: found.binary,
-            debug: found.debug.map(|file| file.path().to_owned()),
-            supplementary: found.supplementary,
+            debug: found.debug.map(DebugFile::new),
+            supplementary: found.supplementary.map(DebugFile::new),
             has_doctests: harness::has_doctests(&functions),
             functions,
             problems: found.problems,
@@ -213,16 +217,13 @@ impl Image {
 
     /// What its line tables say of more than lines.
     pub(crate) fn rows(&self, flow: &Flow) -> Rows {
-        let debug = self
-            .debug
-            .as_ref()
-            .and_then(|path| ElfFile::open(path).ok());
         let is_start = |address: u64| {
             let function = self.function(address);
             function.is_some_and(|function| function.range.start == address)
         };
+        let debug = self.debug.as_ref();
         debug.map_or_else(Rows::default, |debug| {
-            Rows::read(&debug, flow.callbacks(), is_start)
+            Rows::read(debug, flow.callbacks(), is_start)
         })
     }
 
@@ -231,9 +232,13 @@ impl Image {
     /// # Errors
     /// If the debug information cannot be read.
     pub fn symbolizer(&self) -> Result<Symbolizer<'_>, Problem> {
+        let debug = match Debug::open(self) {
+            Debug::Bad(problem) => return Err(problem),
+            debug => debug,
+        };
         Ok(Symbolizer {
             image: self,
-            loader: Debug::Open(self.open_debug()?.map(Box::new)),
+            debug,
             texts: FxHashMap::default(),
             files: FxHashMap::default(),
             known: None,
@@ -245,7 +250,7 @@ impl Image {
     pub(crate) fn learner<'a>(&'a self, known: &'a Answers) -> Symbolizer<'a> {
         Symbolizer {
             image: self,
-            loader: Debug::Closed,
+            debug: Debug::Closed,
             texts: FxHashMap::default(),
             files: FxHashMap::default(),
             known: Some((known, Cursor::default())),
@@ -263,25 +268,9 @@ impl Image {
         search.cache.as_ref()?.slot(self)
     }
 
-    /// Opens its debug information, if it has any.
-    fn open_debug(&self) -> Result<Option<Loader>, Problem> {
-        let open = |debug: &PathBuf| {
-            Loader::new_with_sup(debug, self.supplementary.as_ref()).map_err(|error| {
-                Problem::BadDebug {
-                    debug: debug.clone(),
-                    what: error.to_string(),
-                }
-            })
-        };
-        self.debug.as_ref().map(open).transpose()
-    }
-
     fn names(&self) -> &Names {
-        self.names.get_or_init(|| {
-            let debug = self.debug.as_ref();
-            let debug = debug.and_then(|path| ElfFile::open(path).ok());
-            debug.as_ref().map(Names::new).unwrap_or_default()
-        })
+        self.names
+            .get_or_init(|| self.debug.as_ref().map(Names::new).unwrap_or_default())
     }
 
     /// The function whose code this address is part of.
@@ -295,36 +284,13 @@ impl Image {
 /// Looks addresses of an [`Image`] up.
 pub struct Symbolizer<'a> {
     image: &'a Image,
-    loader: Debug,
+    debug: Debug<'a>,
     /// Names, each once.
     texts: FxHashMap<Box<str>, Arc<str>>,
     /// Paths, each once, by their text.
     files: FxHashMap<Box<str>, Arc<OsStr>>,
     known: Option<(&'a Answers, Cursor)>,
     learnt: Option<Learnt>,
-}
-
-/// Debug information, if there is any.
-enum Debug {
-    /// It was not needed.
-    Closed,
-    Open(Option<Box<Loader>>),
-    Bad(Problem),
-}
-
-impl Debug {
-    fn loader(&mut self, image: &Image) -> Option<&Loader> {
-        if let Self::Closed = self {
-            *self = match image.open_debug() {
-                Ok(loader) => Self::Open(loader.map(Box::new)),
-                Err(problem) => Self::Bad(problem),
-            };
-        }
-        match self {
-            Self::Open(loader) => loader.as_deref(),
-            _ => None,
-        }
-    }
 }
 
 impl<'a> Symbolizer<'a> {
@@ -337,13 +303,8 @@ impl<'a> Symbolizer<'a> {
                 return rows;
             }
         }
-        let mut rows = Vec::new();
-        if let Some(loader) = self.loader.loader(self.image) {
-            if let Ok(found) = loader.find_location_range(range.start, range.end) {
-                let addresses = found.map(|(address, _, _)| address);
-                rows.extend(addresses.filter(|address| range.contains(address)));
-            }
-        }
+        let mut rows = self.debug.rows(self.image, range.start, range.end);
+        rows.retain(|address| range.contains(address));
         if let Some(learnt) = &mut self.learnt {
             learnt.range(range, &rows);
         }
@@ -355,7 +316,7 @@ impl<'a> Symbolizer<'a> {
     /// # Errors
     /// If debug information was needed and cannot be read.
     pub(crate) fn learnt(self) -> Result<Option<Learnt>, Problem> {
-        match self.loader {
+        match self.debug {
             Debug::Bad(problem) => Err(problem),
             _ => Ok(self.learnt.filter(|learnt| !learnt.is_empty())),
         }
@@ -382,28 +343,21 @@ impl<'a> Symbolizer<'a> {
     }
 
     fn find(&mut self, address: u64) -> Vec<Frame> {
-        let mut found = Vec::new();
-        if let Some(loader) = self.loader.loader(self.image) {
-            if let Ok(mut frames) = loader.find_frames(address) {
-                while let Ok(Some(frame)) = frames.next() {
-                    let symbol = frame
-                        .function
-                        .as_ref()
-                        .and_then(|name| Some(shared(&mut self.texts, &name.raw_name().ok()?)));
-                    let place = frame.location.as_ref();
-                    found.push(Frame {
-                        symbol,
-                        file: place.and_then(|place| place.file).map(|file| {
-                            let odd = names::is_lossy(file)
-                                .then(|| self.image.names().path(address, found.len(), file));
-                            odd.flatten()
-                                .unwrap_or_else(|| shared(&mut self.files, file))
-                        }),
-                        line: place.and_then(|place| place.line).filter(|line| *line > 0),
-                    });
-                }
-            }
-        }
+        let image = self.image;
+        let mut found: Vec<Frame> = Vec::new();
+        self.debug.frames(image, address, |symbol, place| {
+            let file = place.and_then(|place| place.file).map(|file| {
+                let odd = names::is_lossy(file)
+                    .then(|| image.names().path(address, found.len(), file))
+                    .flatten();
+                odd.unwrap_or_else(|| shared(&mut self.files, file))
+            });
+            found.push(Frame {
+                symbol: symbol.map(|symbol| shared(&mut self.texts, &symbol)),
+                file,
+                line: place.and_then(|place| place.line).filter(|line| *line > 0),
+            });
+        });
         // Code without debug information, perhaps between code that has some.
         if found.iter().all(|frame| frame.symbol.is_none()) {
             if let Some(function) = self.image.function(address) {

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use gimli::{AttributeValue, Dwarf, Reader, Unit};
 
-use super::elf::ElfFile;
-use super::rows::with_dwarf;
+use super::debug::DebugFile;
 
 /// What stands in text for a byte that is none.
 const REPLACED: char = '\u{fffd}';
@@ -39,17 +38,11 @@ struct Sequence {
 }
 
 impl Names {
-    pub(super) fn new(debug: &ElfFile) -> Self {
+    pub(super) fn new(debug: &DebugFile) -> Self {
         let mut names = Self::default();
-        // What cannot be read says nothing of other units.
-        let _ = with_dwarf(debug, |dwarf| {
-            let mut units = dwarf.units();
-            while let Some(header) = units.next()? {
-                if let Ok(unit) = dwarf.unit(header) {
-                    let _ = names.add(dwarf, &unit);
-                }
-            }
-            Ok(())
+        debug.each_unit(|dwarf, unit| {
+            // What cannot be read says nothing of other units.
+            let _ = names.add(dwarf, unit);
         });
         names.sequences.sort_by_key(|sequence| sequence.code.start);
         names

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rows of line tables that stand for nothing that an author wrote, or for several things.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gimli::{Dwarf, DwarfSections, EndianSlice, LittleEndian, Reader, Unit};
-use object::{Object, ObjectSection};
+use gimli::{Dwarf, Reader, Unit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::elf::ElfFile;
+use super::debug::DebugFile;
 use super::folded::{Folded, Starts};
 
 /// What line tables say of more than lines.
@@ -30,26 +28,20 @@ impl Rows {
     /// Reads them. `calls` are the callbacks, from the call to where it returns; `is_start` says whether a
     /// function starts somewhere.
     pub(super) fn read(
-        debug: &ElfFile,
+        debug: &DebugFile,
         calls: &FxHashMap<u64, u64>,
         is_start: impl Fn(u64) -> bool,
     ) -> Self {
         let mut alone = FxHashSet::default();
         let mut starts = Starts::default();
         let mut split = Vec::new();
-        let read = with_dwarf(debug, |dwarf| {
-            let mut units = dwarf.units();
-            while let Some(header) = units.next()? {
-                // What cannot be read says nothing of other units.
-                if let Ok(unit) = dwarf.unit(header) {
-                    split.extend(split_from(dwarf, &unit));
-                    let _ = of_unit(dwarf, &unit, calls, &mut alone, &mut starts);
-                }
-            }
-            Ok(())
+        let read = debug.each_unit(|dwarf, unit| {
+            split.extend(split_from(dwarf, unit));
+            // What cannot be read says nothing of other units.
+            let _ = of_unit(dwarf, unit, calls, &mut alone, &mut starts);
         });
         match read {
-            Ok(()) => {
+            Some(()) => {
                 if !split.is_empty() {
                     let mut package = debug.path().as_os_str().to_owned();
                     package.push(".dwp");
@@ -61,26 +53,9 @@ impl Rows {
                     split,
                 }
             }
-            Err(_) => Self::default(),
+            None => Self::default(),
         }
     }
-}
-
-/// Reads the debug information of a file.
-pub(super) fn with_dwarf(
-    debug: &ElfFile,
-    read: impl FnOnce(&Dwarf<EndianSlice<'_, LittleEndian>>) -> Result<(), gimli::Error>,
-) -> Result<(), gimli::Error> {
-    let Some(object) = debug.object() else {
-        return Ok(());
-    };
-    let section = |id: gimli::SectionId| {
-        let section = object.section_by_name(id.name());
-        let data = section.and_then(|section| section.uncompressed_data().ok());
-        Ok::<Cow<'_, [u8]>, gimli::Error>(data.unwrap_or_default())
-    };
-    let sections = DwarfSections::load(section)?;
-    read(&sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian)))
 }
 
 /// The file with the rest of a unit.
