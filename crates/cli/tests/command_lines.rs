@@ -15,7 +15,12 @@ fn gcc() -> Compiler {
         family: Family::Gcc,
         version: String::from("12.2.0"),
         arch: String::from("x86_64"),
-        instrumentations: [Instrumentation::Check, Instrumentation::Pc].into(),
+        instrumentations: [
+            Instrumentation::Check,
+            Instrumentation::Pc,
+            Instrumentation::Counters,
+        ]
+        .into(),
         comparisons: true,
         assembler: None,
     }
@@ -66,7 +71,7 @@ fn decide(
         } => {
             let runtime = Runtime::in_dir(Path::new("/rt"));
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
-            if assembles {
+            if assembles.is_some() {
                 ours.push("-B/as".into());
             }
             if header {
@@ -163,11 +168,54 @@ fn real_command_lines() {
     insta::assert_snapshot!("command_lines", table);
 }
 
+/// A fuzzer has the callbacks, so no runtime is linked.
+#[test]
+fn counters_are_for_a_fuzzer() {
+    let with = |compiler: &Compiler, line: &str, comparisons| {
+        let line = Invocation::of("cc".into(), split(line.as_bytes()));
+        let options = Options {
+            counters: true,
+            comparisons,
+            ..Options::default()
+        };
+        decide(&line, compiler, options).map(|args| shown(&args))
+    };
+    let made = |text: &str| Ok(text.to_owned());
+    assert_eq!(
+        with(&gcc(), "-c a.c", false),
+        made("PC -g1 CHECKS HEADER -c a.c")
+    );
+    assert_eq!(
+        with(&gcc(), "-g a.c -o a", true),
+        made("PC -fsanitize-coverage=trace-cmp CHECKS HEADER -g a.c -o a")
+    );
+    assert_eq!(
+        with(&clang(), "-g -c a.c", false),
+        made(
+            "-Xclang -fsanitize-coverage-type=3 -Xclang -fsanitize-coverage-inline-8bit-counters \
+             -Xclang -fsanitize-coverage-pc-table HEADER -g -c a.c"
+        )
+    );
+    assert_eq!(
+        with(&clang(), "a.o -o a", false),
+        Err("programs with counters have a fuzzer for the runtime".into())
+    );
+    assert_eq!(
+        with(&old_clang(), "-c a.c", false),
+        Err("the compiler cannot make counters".into())
+    );
+}
+
 #[test]
 fn options_and_older_compilers() {
     let line = Invocation::of("cc".into(), split(b"-c a.c"));
     let with = |compiler: &Compiler, calls, comparisons| {
-        shown(&decide(&line, compiler, Options { calls, comparisons }).unwrap())
+        let options = Options {
+            calls,
+            comparisons,
+            ..Options::default()
+        };
+        shown(&decide(&line, compiler, options).unwrap())
     };
     assert_eq!(
         with(&clang(), true, false),
@@ -290,8 +338,8 @@ fn argument() -> impl Strategy<Value = OsString> {
 proptest! {
     /// Whatever is added, the user's arguments are all there, in their order, and nothing panics.
     #[test]
-    fn any_command_line_keeps_its_arguments(args in prop::collection::vec(argument(), 0..12), flags: [bool; 3]) {
-        let [is_gcc, calls, comparisons] = flags;
+    fn any_command_line_keeps_its_arguments(args in prop::collection::vec(argument(), 0..12), flags: [bool; 4]) {
+        let [is_gcc, calls, counters, comparisons] = flags;
         let invocation = Invocation::read(args.clone(), || vec!["cc".into()]);
         let compiler = if is_gcc { gcc() } else { clang() };
         let named = invocation.args.len() < args.len();
@@ -300,7 +348,7 @@ proptest! {
             let words = invocation.launchers.iter().chain([&invocation.compiler]);
             prop_assert!(args[..taken].iter().eq(words));
         }
-        if let Ok(all) = decide(&invocation, &compiler, Options { calls, comparisons }) {
+        if let Ok(all) = decide(&invocation, &compiler, Options { calls, counters, comparisons }) {
             let mut rest = all.iter();
             for arg in &invocation.args {
                 prop_assert!(rest.any(|found| found == arg), "{arg:?} is missing in {all:?}");

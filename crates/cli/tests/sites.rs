@@ -258,7 +258,7 @@ fn checks(compiler: &str, source: &str) {
         folder.run(compiler, &[&level[..], &coverage].concat());
         let text = fs::read(folder.path("called.s")).unwrap();
         let mut output = fs::File::create(folder.path("other.s")).unwrap();
-        let summary = assembly::rewrite(&*text, &mut output).unwrap();
+        let summary = assembly::rewrite(&*text, &mut output, assembly::Form::Checks).unwrap();
         output.flush().unwrap();
         assert_eq!(summary.left, 0, "{compiler} {level:?}");
         let called = folder.link(compiler, "called", &["called.s"]);

@@ -3,14 +3,18 @@
 
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
 use rkcov_abi::sites::Check;
-use rkcov_rewrite::assembly::{rewrite, Summary};
+use rkcov_rewrite::assembly::{rewrite, Form, Summary};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 fn rewritten(text: &str) -> (String, Summary) {
+    made(text, Form::Checks)
+}
+
+fn made(text: &str, form: Form) -> (String, Summary) {
     let mut output = Vec::new();
-    let summary = rewrite(text.as_bytes(), &mut output).unwrap();
+    let summary = rewrite(text.as_bytes(), &mut output, form).unwrap();
     (String::from_utf8(output).unwrap(), summary)
 }
 
@@ -75,6 +79,48 @@ f:
     insta::assert_snapshot!(text);
 }
 
+/// Two functions, of which one has code in two sections and the other no frame, in both syntaxes.
+#[test]
+fn counters_of_functions() {
+    let (text, summary) = made(
+        "\t.section\t.text._Z1fv,\"axG\",@progbits,_Z1fv,comdat
+\t.type\t_Z1fv, @function
+_Z1fv:
+\t.cfi_startproc
+\tpushq\t%rbx
+\t.cfi_def_cfa_offset 16
+\tcall\t__sanitizer_cov_trace_pc@PLT
+\tcall\t__sanitizer_cov_trace_pc@PLT
+\tret
+\t.cfi_endproc
+\t.section\t.text.unlikely._Z1fv,\"axG\",@progbits,_Z1fv,comdat
+\t.cfi_startproc
+\tcall\t__sanitizer_cov_trace_pc@PLT
+\t.cfi_endproc
+\t.section\t.text._Z1fv
+\t.size\t_Z1fv, .-_Z1fv
+\t.text
+\t.intel_syntax noprefix
+\t.type\tg, @function
+g:
+\tjmp\t__sanitizer_cov_trace_pc
+\t.size\tg, .-g
+",
+        Form::Counters,
+    );
+    assert_eq!(summary, Summary { sites: 4, left: 0 });
+    insta::assert_snapshot!(text);
+}
+
+/// No fuzzer has what is called then.
+#[test]
+fn what_cannot_count_calls_a_function_of_its_own() {
+    let call = "\tmovabsq\t$__sanitizer_cov_trace_pc, %rax\n\tcall\t*%rax\n";
+    let (text, summary) = made(call, Form::Counters);
+    assert_eq!(summary, Summary { sites: 0, left: 1 });
+    insta::assert_snapshot!(text);
+}
+
 #[test]
 fn what_is_not_understood_stays_a_call() {
     stays("", 0);
@@ -111,7 +157,7 @@ fn any_bytes_are_copied() {
     let mut text = b"\t.string\t\"\xff\0\x80;\"\r\n".to_vec();
     text.extend(std::iter::repeat_n(b'x', 1 << 20));
     let mut output = Vec::new();
-    rewrite(&text[..], &mut output).unwrap();
+    rewrite(&text[..], &mut output, Form::Checks).unwrap();
     assert_eq!(output, text);
 }
 

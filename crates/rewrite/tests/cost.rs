@@ -3,6 +3,7 @@
 
 use iced_x86::{Decoder, DecoderOptions};
 use object::{Object, ObjectSection, ObjectSymbol};
+use rkcov_rewrite::assembly::{rewrite, Form};
 use std::fs;
 use std::process::Command;
 
@@ -37,7 +38,7 @@ fn a_check_has_two_instructions_of_14_bytes_and_its_cold_part_two_of_10() {
                 \t.cfi_def_cfa_offset 16\n\tcall\t__sanitizer_cov_trace_pc\n\taddq\t$8, %rsp\n\
                 \t.cfi_def_cfa_offset 8\n\tret\n\t.cfi_endproc\n\t.size\twork, .-work\n";
     let mut checked = Vec::new();
-    rkcov_rewrite::assembly::rewrite(text.as_bytes(), &mut checked).unwrap();
+    rewrite(text.as_bytes(), &mut checked, Form::Checks).unwrap();
     let object = assembled(&checked);
     // Between `sub` and `add`: the comparison, the jump.
     assert_eq!(sizes(&object, "work"), [4, 8, 6, 4, 1]);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What stands in the assembler's place: it makes checks of the compiler's calls, and lets the real
-//! assembler assemble the result.
+//! What stands in the assembler's place: it makes checks or counters of the compiler's calls, and lets the
+//! real assembler assemble the result.
 //!
 //! Compilers look for a program of the name `as` in the folders that `-B` gives them, also when they
-//! make the code at link time. The folder here has a link to this program under that name, and
-//! nothing else: a compiler would take anything from it.
+//! make the code at link time. The folders here have a link to this program under that name, and
+//! nothing else: a compiler would take anything from them. There is one for each [`Form`], so that
+//! compiler caches, which look at the command line, tell their objects apart.
 //!
-//! If the real assembler refuses the rewritten text, it gets the compiler's own, whose calls work
-//! too. What it says then is about the user's code.
+//! If the real assembler refuses text with checks, it gets the compiler's own, whose calls work too. What it
+//! says then is about the user's code. A fuzzer that reads counters has nothing to call: there, that is an error.
 
 mod job;
 
@@ -16,10 +17,11 @@ use crate::error::{say, Chain};
 use crate::toolchain::find;
 use crate::wrap::response;
 use job::{Input, Job};
-use rkcov_rewrite::assembly::{mentions_callback, rewrite, Summary};
+use rkcov_rewrite::assembly::{mentions_callback, rewrite, Form, Summary};
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -35,19 +37,26 @@ pub const REAL: &str = "RKCOV_AS";
 /// in a user's inline assembly for example, another may refuse.
 pub const CLANG: &str = "RKCOV_AS_CLANG";
 
-/// The folder that compilers are given by `-B`. Another version of this program has another: compiler
+/// What the name of the folder ends with in which we make counters.
+const COUNTERS: &str = "-counters";
+
+/// The folder that compilers are given by `-B`, for sites of this form. Another version of this program has another: compiler
 /// caches see that what comes out may differ.
 ///
 /// # Errors
 /// No place can be written to, or this program's path is not known.
-pub fn folder() -> io::Result<PathBuf> {
+pub fn folder(form: Form) -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let stamp = find::stamp(&program)?;
     let mut hasher = DefaultHasher::new();
     (env!("CARGO_PKG_VERSION"), stamp).hash(&mut hasher);
+    let end = match form {
+        Form::Checks => "",
+        Form::Counters => COUNTERS,
+    };
     let folder = cache::dir()?
         .join("as")
-        .join(format!("{:016x}", hasher.finish()));
+        .join(format!("{:016x}{end}", hasher.finish()));
     let link = folder.join(NAME);
     if !fs::read_link(&link).is_ok_and(|to| to == program) {
         fs::create_dir_all(&folder)?;
@@ -72,11 +81,21 @@ pub fn is_called_by(name: &OsStr) -> bool {
     Path::new(name).file_name() == Some(OsStr::new(NAME))
 }
 
+/// What we make, by the path that we were run by.
+fn form_of(program: &Path) -> Form {
+    let folder = program.parent().and_then(Path::file_name);
+    match folder.is_some_and(|name| name.as_bytes().ends_with(COUNTERS.as_bytes())) {
+        true => Form::Counters,
+        false => Form::Checks,
+    }
+}
+
 /// Assembles as the command line `args` says, the program's own name first.
 #[must_use]
 pub fn main(args: &[OsString]) -> ExitCode {
+    let form = args.first().map(Path::new).map_or(Form::Checks, form_of);
     let given = args.get(1..).unwrap_or_default();
-    match assemble(given) {
+    match assemble(given, form) {
         Ok(code) => code,
         Err(failure) => {
             say(format_args!("rkcov: {}", Chain(&failure)));
@@ -106,7 +125,7 @@ fn real() -> Result<PathBuf, find::NotFound> {
     Ok(find(OsStr::new(NAME))?.path)
 }
 
-fn assemble(given: &[OsString]) -> Result<ExitCode, Failure> {
+fn assemble(given: &[OsString], form: Form) -> Result<ExitCode, Failure> {
     let real = real()?;
     let args: Vec<OsString> = response::expand(given, |file| fs::read(file).ok())
         .into_iter()
@@ -122,7 +141,7 @@ fn assemble(given: &[OsString]) -> Result<ExitCode, Failure> {
     let (text, first) = match &job.input {
         Input::File(path) => match fs::read(path) {
             Ok(text) if clang.is_some() || mentions_callback(&text) => {
-                let first = Attempt::make(&real, &piped, |to| rewrite(&text[..], to))?;
+                let first = Attempt::make(&real, &piped, |to| rewrite(&text[..], to, form))?;
                 (text, first)
             }
             _ => return Err(become_program(&real, given)),
@@ -133,7 +152,7 @@ fn assemble(given: &[OsString]) -> Result<ExitCode, Failure> {
                 copy: Vec::new(),
             };
             let reader = BufReader::new(&mut input);
-            let first = Attempt::make(&real, &piped, |to| rewrite(reader, to))?;
+            let first = Attempt::make(&real, &piped, |to| rewrite(reader, to, form))?;
             let rest = input.read_to_end(&mut Vec::new());
             rest.map_err(Failure::Input)?;
             (input.copy, first)
@@ -144,10 +163,13 @@ fn assemble(given: &[OsString]) -> Result<ExitCode, Failure> {
     }
     if let Some(clang) = &clang {
         let by_clang = job.for_clang(OsStr::new("-"));
-        let second = Attempt::make(clang, &by_clang, |to| rewrite(&text[..], to))?;
+        let second = Attempt::make(clang, &by_clang, |to| rewrite(&text[..], to, form))?;
         if second.succeeded() {
             return Ok(second.say());
         }
+    }
+    if form == Form::Counters {
+        return Ok(first.say());
     }
     match (&job.input, &clang) {
         (Input::File(_), None) => Err(become_program(&real, given)),
@@ -236,7 +258,7 @@ impl Attempt {
         let verbose = env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty());
         if let (true, Ok(Summary { sites, left })) = (verbose, &self.text) {
             if sites + left > 0 {
-                say(format_args!("rkcov: {sites} checks, {left} calls are left"));
+                say(format_args!("rkcov: {sites} sites, {left} calls are left"));
             }
         }
         match self.status.code() {

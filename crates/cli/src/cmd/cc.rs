@@ -3,13 +3,14 @@
 
 use crate::error::{say, Error};
 use crate::toolchain::{find, probe, Compiler};
-use crate::wrap::{plan, response, Invocation, Options, Plan, Request, Runtime};
+use crate::wrap::{plan, response, Invocation, Options, Plan, Reason, Request, Runtime};
 use crate::{assembler, cache};
 use clap::Parser;
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::{env, fs, io};
 
@@ -75,6 +76,10 @@ struct Own {
     /// No effect: there are no gates any more
     #[arg(long, hide = true)]
     no_gate: bool,
+    /// Count at each edge for a fuzzer that reads clang's inline-8bit-counters (libFuzzer, LibAFL), with
+    /// any compiler; rkcov's runtime is not linked
+    #[arg(long, conflicts_with = "calls")]
+    counters: bool,
     /// Record comparisons too, for `rkcov run --mode cmp`: slower
     #[arg(long)]
     cmp: bool,
@@ -110,6 +115,14 @@ pub enum Failure {
     /// `$RKCOV_CCFLAGS` makes no sense.
     #[error("RKCOV_CCFLAGS: {0}")]
     Environment(clap::Error),
+    /// Counters are asked for, and cannot be had.
+    #[error(
+        "--counters: {} ({}) cannot make them; gcc for x86-64 can, with an assembler of binutils 2.35 or \
+         later, and so can clang",
+        .0.display(),
+        .1
+    )]
+    NoCounters(PathBuf, String),
     /// The runtime cannot be unpacked.
     #[error("cannot unpack the runtime")]
     Runtime(#[source] io::Error),
@@ -123,7 +136,7 @@ impl Failure {
             Self::Find(find::NotFound::Missing(_)) => ExitCode::from(127),
             Self::Find(find::NotFound::NotExecutable(_)) | Self::Exec(..) => ExitCode::from(126),
             Self::Environment(_) => ExitCode::from(2),
-            Self::Probe(_) | Self::Runtime(_) => ExitCode::FAILURE,
+            Self::Probe(_) | Self::NoCounters(..) | Self::Runtime(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -187,6 +200,7 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
     let request = Request::read(&expanded);
     let options = Options {
         calls: own.calls,
+        counters: own.counters,
         comparisons: own.cmp,
     };
     if own.no_gate {
@@ -206,6 +220,9 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
     let verbose = env::var_os("RKCOV_VERBOSE").is_some_and(|value| !value.is_empty());
     let mut variables = Vec::new();
     let compiler_args = match plan {
+        Plan::Leave(Reason::NoCounters) => {
+            return Err(Failure::NoCounters(program.path, compiler.to_string()))
+        }
         Plan::Leave(reason) => {
             if verbose {
                 say(format_args!("rkcov: nothing added: {reason}"));
@@ -222,7 +239,7 @@ fn exec(own: Own, rest: Vec<OsString>, language: Language) -> Result<Infallible,
             let runtime = Runtime::in_dir(&cache::runtime().map_err(Failure::Runtime)?);
             let mut ours: Vec<OsString> = front.into_iter().map(OsString::from).collect();
             // Without the folder the calls stay.
-            if let (true, Ok(folder)) = (assembles, assembler::folder()) {
+            if let Some(Ok(folder)) = assembles.map(assembler::folder) {
                 ours.push(assembler::option(&folder));
                 variables = compiler.assembler_variables(&program.path, users_assembler());
             }
@@ -280,6 +297,7 @@ impl Own {
         Self {
             calls: self.calls || other.calls,
             no_gate: self.no_gate || other.no_gate,
+            counters: self.counters || other.counters,
             cmp: self.cmp || other.cmp,
             compiler: self.compiler.or(other.compiler),
         }

@@ -10,6 +10,7 @@ use super::find::{find, Program, Stamp};
 use crate::{assembler, cache};
 use memchr::memmem;
 use rkcov_abi::sites::CHECKED;
+use rkcov_rewrite::assembly::Form;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -40,11 +41,13 @@ pub enum Instrumentation {
     Guard,
     /// Calls without an argument.
     Pc,
+    /// A counter for each edge, which a fuzzer reads. The runtime does not: it is used only if asked for.
+    Counters,
 }
 
 impl Instrumentation {
     /// All of them, the best first.
-    pub const ALL: [Self; 3] = [Self::Check, Self::Guard, Self::Pc];
+    pub const ALL: [Self; 4] = [Self::Check, Self::Guard, Self::Pc, Self::Counters];
 
     /// The options that ask `family` for it; `None` if no compiler of the family has it.
     #[must_use]
@@ -70,10 +73,18 @@ impl Instrumentation {
                 "-Xclang",
                 "-fsanitize-coverage-trace-pc",
             ]),
+            (Family::Clang, Self::Counters) => Some(&[
+                "-Xclang",
+                "-fsanitize-coverage-type=3",
+                "-Xclang",
+                "-fsanitize-coverage-inline-8bit-counters",
+                "-Xclang",
+                "-fsanitize-coverage-pc-table",
+            ]),
             // A call that is the last thing in a function would become a jump, and its return
             // address the caller's: an empty function would never be seen to run. That holds for
             // what stays a call, too.
-            (Family::Gcc, Self::Check | Self::Pc) => Some(&[
+            (Family::Gcc, Self::Check | Self::Pc | Self::Counters) => Some(&[
                 "-fsanitize-coverage=trace-pc",
                 "-fno-optimize-sibling-calls",
             ]),
@@ -81,9 +92,21 @@ impl Instrumentation {
         }
     }
 
+    /// What the stage of the assembler makes of the calls.
+    #[must_use]
+    pub fn form(self, family: Family) -> Option<Form> {
+        match (self, family) {
+            (Self::Check, _) => Some(Form::Checks),
+            // Clang makes them itself.
+            (Self::Counters, Family::Gcc) => Some(Form::Counters),
+            _ => None,
+        }
+    }
+
     /// What the assembly of an instrumented function mentions.
     fn symbol(self) -> &'static str {
         match self {
+            Self::Counters => COUNTERS_INIT,
             Self::Guard => "__sanitizer_cov_trace_pc_guard",
             Self::Check | Self::Pc => "__sanitizer_cov_trace_pc",
         }
@@ -96,6 +119,7 @@ impl fmt::Display for Instrumentation {
             Self::Check => "trace-pc, as checks",
             Self::Guard => "trace-pc-guard",
             Self::Pc => "trace-pc",
+            Self::Counters => "inline-8bit-counters",
         })
     }
 }
@@ -154,10 +178,14 @@ impl Compiler {
         Ok(compiler)
     }
 
-    /// The best instrumentation that it has; with `calls`, the best that is calls.
+    /// The best instrumentation for the runtime that it has; with `calls`, the best that is calls.
     #[must_use]
     pub fn best(&self, calls: bool) -> Option<Instrumentation> {
-        let fits = |i: &&Instrumentation| !(calls && **i == Instrumentation::Check);
+        let fits = |i: &&Instrumentation| match i {
+            Instrumentation::Check => !calls,
+            Instrumentation::Guard | Instrumentation::Pc => true,
+            Instrumentation::Counters => false,
+        };
         self.instrumentations.iter().find(fits).copied()
     }
 
@@ -229,8 +257,11 @@ impl Entry {
     }
 }
 
+/// What code with counters calls when it starts.
+const COUNTERS_INIT: &str = "__sanitizer_cov_8bit_counters_init";
+
 /// The version of rkcov, and of the questions within it.
-const ASKED: &str = concat!(env!("CARGO_PKG_VERSION"), " 2");
+const ASKED: &str = concat!(env!("CARGO_PKG_VERSION"), " 3");
 
 /// Macros of the compiler that tell what it is, one a line.
 const QUESTION: &str = "\
@@ -284,9 +315,15 @@ fn ask(program: &Path) -> Result<Compiler, Error> {
         compiler.comparisons = mentions(program, &options, &["__sanitizer_cov_trace_cmp4"])?;
     }
     compiler.assembler = assembler_of(program, &[]);
-    if compiler.instrumentations.contains(&Instrumentation::Pc) && makes_checks(program, &compiler)
-    {
-        compiler.instrumentations.insert(Instrumentation::Check);
+    if compiler.instrumentations.contains(&Instrumentation::Pc) {
+        for (instrumentation, names) in [
+            (Instrumentation::Check, [CHECKED, "__rkcov_hit"]),
+            (Instrumentation::Counters, [COUNTERS_INIT, "__sancov_pcs"]),
+        ] {
+            if makes(program, &compiler, instrumentation, &names) {
+                compiler.instrumentations.insert(instrumentation);
+            }
+        }
     }
     Ok(compiler)
 }
@@ -306,12 +343,18 @@ pub fn assembler_of(program: &Path, options: &[OsString]) -> Option<PathBuf> {
     Some(found.path)
 }
 
-/// Whether the compiler runs what stands in its assembler's place, and the real one takes what comes
-/// of that. Any failure on the way is a no.
-fn makes_checks(program: &Path, compiler: &Compiler) -> bool {
+/// Whether an object of the compiler mentions all of `names`: it runs what stands in its assembler's place,
+/// if that is to be done, and the real one takes what comes of that. Any failure on the way is a no.
+fn makes(
+    program: &Path,
+    compiler: &Compiler,
+    instrumentation: Instrumentation,
+    names: &[&str],
+) -> bool {
+    let form = instrumentation.form(compiler.family);
     let (Some(options), Ok(folder), true) = (
-        Instrumentation::Check.options(compiler.family),
-        assembler::folder(),
+        instrumentation.options(compiler.family),
+        assembler::folder(form.unwrap_or_default()),
         compiler.arch == "x86_64",
     ) else {
         return false;
@@ -320,7 +363,7 @@ fn makes_checks(program: &Path, compiler: &Compiler) -> bool {
     let object = folder.join(format!("probe-{}.o", std::process::id()));
     let made = Command::new(program)
         .args(options)
-        .args([assembler::option(&folder)])
+        .args(form.map(|_| assembler::option(&folder)))
         .args(["-Werror", "-O1", "-x", "c", "-c", "-o"])
         .arg(&object)
         .arg("-")
@@ -339,7 +382,7 @@ fn makes_checks(program: &Path, compiler: &Compiler) -> bool {
         .unwrap_or(false);
     let bytes = fs::read(&object).unwrap_or_default();
     let _ = fs::remove_file(&object);
-    made && [CHECKED, "__rkcov_hit"]
+    made && names
         .iter()
         .all(|name| memmem::find(&bytes, name.as_bytes()).is_some())
 }
@@ -414,7 +457,9 @@ mod tests {
         };
         assert_eq!(compiler.best(false), Some(Instrumentation::Check));
         assert_eq!(compiler.best(true), Some(Instrumentation::Guard));
-        compiler.instrumentations = [Instrumentation::Pc].into();
+        compiler.instrumentations = [Instrumentation::Counters, Instrumentation::Pc].into();
         assert_eq!(compiler.best(false), Some(Instrumentation::Pc));
+        compiler.instrumentations = [Instrumentation::Counters].into();
+        assert_eq!(compiler.best(false), None);
     }
 }

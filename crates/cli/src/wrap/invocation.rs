@@ -9,6 +9,8 @@ use std::ffi::OsString;
 pub struct Options {
     /// Calls at each edge, no checks.
     pub calls: bool,
+    /// Counters for a fuzzer, and no runtime.
+    pub counters: bool,
     /// Comparisons are reported too.
     pub comparisons: bool,
 }

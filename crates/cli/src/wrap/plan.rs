@@ -4,6 +4,7 @@
 use super::request::{Debug, Output, OwnCoverage, Request, Stage};
 use super::Options;
 use crate::toolchain::{probe, Compiler, Family, Instrumentation};
+use rkcov_rewrite::assembly::Form;
 use std::fmt;
 
 /// How the runtime goes into what is linked.
@@ -34,6 +35,10 @@ pub enum Reason {
     OtherTarget(String),
     /// The compiler has no instrumentation that rkcov knows.
     NoInstrumentation,
+    /// Counters are asked for, which the compiler cannot make.
+    NoCounters,
+    /// What is linked has counters, which a fuzzer reads.
+    NoRuntime,
 }
 
 impl fmt::Display for Reason {
@@ -46,6 +51,8 @@ impl fmt::Display for Reason {
             Self::Freestanding => f.write_str("the code has no C library"),
             Self::OtherTarget(target) => write!(f, "the code is for {target}"),
             Self::NoInstrumentation => f.write_str("the compiler cannot instrument"),
+            Self::NoCounters => f.write_str("the compiler cannot make counters"),
+            Self::NoRuntime => f.write_str("programs with counters have a fuzzer for the runtime"),
         }
     }
 }
@@ -63,8 +70,8 @@ pub enum Plan {
         after: Option<(usize, &'static str)>,
         /// Sources are read, which find the runtime's header behind the user's own folders.
         header: bool,
-        /// We stand in the assembler's place.
-        assembles: bool,
+        /// We stand in the assembler's place, and make sites of this form.
+        assembles: Option<Form>,
         /// The runtime that is linked.
         link: Option<Link>,
     },
@@ -94,11 +101,18 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
     // assembler nor its own reads back as soon as there is a line of the program's own in it.
     let calls = options.calls
         || (compiler.family == Family::Clang && (request.link_time || request.intel_syntax));
-    let Some(best) = compiler.best(calls) else {
-        return Plan::Leave(Reason::NoInstrumentation);
+    let counters = Some(Instrumentation::Counters)
+        .filter(|counters| compiler.instrumentations.contains(counters));
+    let best = match options.counters {
+        true => counters.ok_or(Reason::NoCounters),
+        false => compiler.best(calls).ok_or(Reason::NoInstrumentation),
+    };
+    let best = match best {
+        Ok(best) => best,
+        Err(reason) => return Plan::Leave(reason),
     };
     let link = match request.output {
-        _ if !request.links => None,
+        _ if !request.links || options.counters => None,
         Output::Executable => Some(Link::Executable),
         Output::StaticExecutable => Some(Link::StaticExecutable),
         Output::Shared => Some(Link::Shared),
@@ -134,14 +148,19 @@ pub fn plan(request: &Request, compiler: &Compiler, host: &str, options: Options
         }
     }
     if front.is_empty() && after.is_none() && link.is_none() && !request.compiles {
-        return Plan::Leave(Reason::Relocatable);
+        return Plan::Leave(match options.counters {
+            true => Reason::NoRuntime,
+            false => Reason::Relocatable,
+        });
     }
     Plan::Add {
         front,
         after,
         header: request.compiles,
         // A link without code to make needs no assembler, and build systems look at its folders.
-        assembles: instruments && best == Instrumentation::Check && (compiles || request.link_time),
+        assembles: best
+            .form(family)
+            .filter(|_| instruments && (compiles || request.link_time)),
         link,
     }
 }

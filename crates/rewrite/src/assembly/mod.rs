@@ -20,7 +20,10 @@
 //! The call frame information of the cold part repeats that of the function up to each site, so that
 //! what is called there can be unwound. A site is a byte of the section `rkcov_sites`; a note says
 //! where the section's sites in this module begin and end.
+//!
+//! For fuzzers, a site can count instead ([`Form::Counters`]): it is one instruction, without a cold part.
 
+mod counters;
 mod emit;
 mod line;
 mod rewriter;
@@ -34,19 +37,30 @@ const CALLBACK: &[u8] = b"__sanitizer_cov_trace_pc";
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Calls that have become checks.
+    /// Calls that have become sites.
     pub sites: u64,
     /// Instructions with the callback's name in them that stay as they were.
     pub left: u64,
 }
 
-/// Copies assembly, and makes checks of the calls of `__sanitizer_cov_trace_pc`. Assembly without
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// A check, which calls the runtime.
+    #[default]
+    Checks,
+    /// An instruction that adds one to a byte, for fuzzers that read clang's
+    /// `inline-8bit-counters`.
+    Counters,
+}
+
+/// Copies assembly, and makes sites of this form of the calls of `__sanitizer_cov_trace_pc`. Assembly without
 /// such calls is copied as it is. It is held in memory for one function's length at most.
 ///
 /// # Errors
 /// Those of `input` and of `output`.
-pub fn rewrite(mut input: impl BufRead, output: impl Write) -> io::Result<Summary> {
-    let mut rewriter = Rewriter::new(output);
+pub fn rewrite(mut input: impl BufRead, output: impl Write, form: Form) -> io::Result<Summary> {
+    let mut rewriter = Rewriter::new(output, form);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line)? != 0 {
         rewriter.line(&line)?;

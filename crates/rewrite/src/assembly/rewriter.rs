@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is known while assembly goes by.
 
+use super::counters::{self, Counted};
 use super::emit::{self, Syntax};
 use super::line::{self, Line, Transfer};
-use super::Summary;
+use super::{Form, Summary};
 use std::io::{self, Write};
 
 /// What the cold part of a function is made of, in order.
@@ -16,6 +17,8 @@ enum Event {
 
 struct Site {
     number: u64,
+    /// It is the first of its function.
+    first: bool,
     /// What is called, as the compiler says it.
     operand: Vec<u8>,
 }
@@ -33,6 +36,7 @@ struct Blocks {
 
 pub(super) struct Rewriter<W> {
     output: W,
+    form: Form,
     summary: Summary,
     /// No line has been read.
     fresh: bool,
@@ -50,12 +54,15 @@ pub(super) struct Rewriter<W> {
     function: Vec<u8>,
     /// Cold parts that this function has.
     parts: u32,
+    /// This function has had a site.
+    entered: bool,
 }
 
 impl<W: Write> Rewriter<W> {
-    pub(super) fn new(output: W) -> Self {
+    pub(super) fn new(output: W, form: Form) -> Self {
         Self {
             output,
+            form,
             summary: Summary::default(),
             fresh: true,
             blocks: Blocks::default(),
@@ -66,6 +73,7 @@ impl<W: Write> Rewriter<W> {
             typed: Vec::new(),
             function: Vec::new(),
             parts: 0,
+            entered: false,
         }
     }
 
@@ -120,6 +128,7 @@ impl<W: Write> Rewriter<W> {
         if label == self.typed && label != self.function {
             self.function = label.to_owned();
             self.parts = 0;
+            self.entered = false;
         }
     }
 
@@ -196,9 +205,17 @@ impl<W: Write> Rewriter<W> {
         self.summary.sites += 1;
         let site = Event::Site(Site {
             number,
+            first: !std::mem::replace(&mut self.entered, true),
             operand: operand.to_owned(),
         });
         match transfer {
+            _ if self.form == Form::Counters => {
+                counters::count(&mut self.output, syntax, number)?;
+                if transfer == Transfer::Jump {
+                    self.output.write_all(b"\tret\n")?;
+                }
+                self.events.push(site);
+            }
             Transfer::Call => {
                 emit::check(&mut self.output, syntax, number)?;
                 self.events.push(site);
@@ -230,13 +247,20 @@ impl<W: Write> Rewriter<W> {
         }
     }
 
-    /// Writes the cold part of what was read.
+    /// Writes the cold part of what was read, or its counters.
     fn end_part(&mut self) -> io::Result<()> {
         let is_site = |event: &Event| matches!(event, Event::Site(_));
         let Some(last) = self.events.iter().rposition(is_site) else {
             self.events.clear();
             return Ok(());
         };
+        if self.form == Form::Counters {
+            let sites = self.events.drain(..).filter_map(|event| match event {
+                Event::Site(Site { number, first, .. }) => Some(Counted { number, first }),
+                Event::Cfi(_) => None,
+            });
+            return counters::tables(&mut self.output, &sites.collect::<Vec<_>>());
+        }
         let name = self.part_name();
         let output = &mut self.output;
         emit::enter_cold(output)?;
@@ -283,7 +307,13 @@ impl<W: Write> Rewriter<W> {
             // A frame that was not ended is an error of its own, which the assembler reports.
             self.output.write_all(b"\n")?;
             self.end_part()?;
-            emit::sites(&mut self.output, self.summary.sites)?;
+            match self.form {
+                Form::Checks => emit::sites(&mut self.output, self.summary.sites)?,
+                Form::Counters => counters::constructor(&mut self.output)?,
+            }
+        }
+        if self.form == Form::Counters && self.summary.left > 0 {
+            counters::callback(&mut self.output)?;
         }
         self.output.flush()?;
         Ok(self.summary)
