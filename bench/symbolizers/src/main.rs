@@ -141,7 +141,8 @@ fn print(
     path: Option<&OsStr>,
     line: Option<u32>,
 ) -> io::Result<()> {
-    let symbol = symbol.unwrap_or("??");
-    let path = path.map_or("??".into(), OsStr::to_string_lossy);
-    writeln!(to, "{symbol}\n{path}:{}", line.unwrap_or(0))
+    to.write_all(symbol.unwrap_or("??").as_bytes())?;
+    to.write_all(b"\n")?;
+    to.write_all(path.unwrap_or(OsStr::new("??")).as_encoded_bytes())?;
+    writeln!(to, ":{}", line.unwrap_or(0))
 }

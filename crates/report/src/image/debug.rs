@@ -34,6 +34,10 @@ impl DebugFile {
         }
     }
 
+    pub(super) const fn file(&self) -> &ElfFile {
+        &self.file
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.file.path()
     }
@@ -176,7 +180,7 @@ impl<'a> Debug<'a> {
         &mut self,
         image: &'a Image,
         address: u64,
-        mut each: impl FnMut(Option<Cow<'_, str>>, Option<&Location<'_>>),
+        mut each: impl FnMut(Option<Cow<'_, [u8]>>, Option<&Location<'_>>),
     ) {
         match self.opened(image) {
             Self::Shared(context) => match context.find_frames(address) {
@@ -211,12 +215,12 @@ impl<'a> Debug<'a> {
 
 fn walk<R: gimli::Reader>(
     frames: Option<FrameIter<'_, R>>,
-    mut each: impl FnMut(Option<Cow<'_, str>>, Option<&Location<'_>>),
+    mut each: impl FnMut(Option<Cow<'_, [u8]>>, Option<&Location<'_>>),
 ) {
     let Some(mut frames) = frames else { return };
     while let Ok(Some(frame)) = frames.next() {
         let name = frame.function.as_ref();
-        let name = name.and_then(|name| name.raw_name().ok());
+        let name = name.and_then(|name| name.name.to_slice().ok());
         each(name, frame.location.as_ref());
     }
 }

@@ -51,14 +51,49 @@ pub struct Image {
     binary: Option<ElfFile>,
     debug: Option<DebugFile>,
     supplementary: Option<DebugFile>,
+    problems: Vec<Problem>,
+    /// Read when somebody asks.
+    symbols: OnceLock<Symbols>,
+    /// Read when the first path comes that is not UTF-8.
+    names: OnceLock<Names>,
+}
+
+/// What the symbols of a file tell.
+#[derive(Debug)]
+struct Symbols {
     functions: Vec<Function>,
     /// Code that nobody wrote, although lines are said to be its source.
     unwritten: Option<Range<u64>>,
     /// It is a program of tests in documentation.
     has_doctests: bool,
-    problems: Vec<Problem>,
-    /// Read when the first path comes that is not UTF-8.
-    names: OnceLock<Names>,
+}
+
+impl Symbols {
+    /// Reads those of the file that ran, or of the file with its lines, whichever names more functions.
+    fn read(binary: Option<&ElfFile>, debug: Option<&ElfFile>) -> Self {
+        // Mostly the same file.
+        let is_another = |debug: &&ElfFile| binary.is_none_or(|file| file.path() != debug.path());
+        let sites = binary.map(Sites::new).unwrap_or_default();
+        let mut functions = [binary, debug.filter(is_another)]
+            .into_iter()
+            .flatten()
+            .map(ElfFile::functions)
+            .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count())
+            .unwrap_or_default();
+        for function in &mut functions {
+            function.range = sites.hot(&function.range);
+        }
+        functions.retain(|function| !function.range.is_empty());
+        let calls = |code: &Range<u64>, entry| {
+            let program = binary.and_then(ElfFile::object);
+            program.is_some_and(|program| harness::calls(&program, code, entry))
+        };
+        Self {
+            unwritten: harness::main_of(&functions, calls),
+            has_doctests: harness::has_doctests(&functions),
+            functions,
+        }
+    }
 }
 
 /// One function that an address belongs to, with the place in it.
@@ -98,35 +133,14 @@ impl Image {
     #[must_use]
     pub fn find(path: &Path, build_id: &BuildId, search: &Search) -> Self {
         let found = locate::locate(path, build_id, search);
-        let binary = found.binary.as_ref();
-        // Mostly the same file.
-        let is_another = |debug: &&ElfFile| binary.is_none_or(|file| file.path() != debug.path());
-        let debug = found.debug.as_ref().filter(is_another);
-        let sites = binary.map(Sites::new).unwrap_or_default();
-        let mut functions = [binary, debug]
-            .into_iter()
-            .flatten()
-            .map(ElfFile::functions)
-            .max_by_key(|functions| functions.iter().filter(|f| !f.name.is_empty()).count())
-            .unwrap_or_default();
-        for function in &mut functions {
-            function.range = sites.hot(&function.range);
-        }
-        functions.retain(|function| !function.range.is_empty());
-        let calls = |code: &Range<u64>, entry| {
-            let program = binary.and_then(ElfFile::object);
-            program.is_some_and(|program| harness::calls(&program, code, entry))
-        };
         Self {
             path: path.to_owned(),
             build_id: build_id.clone(),
-            unwritten: harness::main_of(&functions, calls),
             binary: found.binary,
             debug: found.debug.map(DebugFile::new),
             supplementary: found.supplementary.map(DebugFile::new),
-            has_doctests: harness::has_doctests(&functions),
-            functions,
             problems: found.problems,
+            symbols: OnceLock::new(),
             names: OnceLock::new(),
         }
     }
@@ -138,7 +152,7 @@ impl Image {
             return Self::find(path, build_id, search);
         }
         let image = Self::find(path, build_id, &search.here());
-        let has_sites = |binary: &ElfFile| Flow::new(binary, &image.functions).is_some();
+        let has_sites = |binary: &ElfFile| Flow::new(binary, image.functions()).is_some();
         match !image.has_lines() && image.binary.as_ref().is_some_and(has_sites) {
             true => Self::find(path, build_id, search),
             false => image,
@@ -196,7 +210,7 @@ impl Image {
 
     /// Whether an author's line stands behind the code at this address, if any does.
     pub(crate) fn is_written(&self, address: u64) -> bool {
-        let unwritten = self.unwritten.as_ref();
+        let unwritten = self.symbols().unwritten.as_ref();
         !unwritten.is_some_and(|range| range.contains(&address))
     }
 
@@ -206,13 +220,13 @@ impl Image {
         let Some(symbol) = &frame.symbol else {
             return true;
         };
-        !(is_drop_glue(symbol) || self.has_doctests && harness::is_of_doctest(symbol))
+        !(is_drop_glue(symbol) || self.symbols().has_doctests && harness::is_of_doctest(symbol))
     }
 
     /// Its instrumented code, if the file itself is there and its lines are known.
     pub(crate) fn flow(&self) -> Option<Flow> {
         let binary = self.binary.as_ref().filter(|_| self.has_lines())?;
-        Flow::new(binary, &self.functions)
+        Flow::new(binary, self.functions())
     }
 
     /// What its line tables say of more than lines.
@@ -241,6 +255,7 @@ impl Image {
             debug,
             texts: FxHashMap::default(),
             files: FxHashMap::default(),
+            odd_files: FxHashMap::default(),
             known: None,
             learnt: None,
         })
@@ -253,6 +268,7 @@ impl Image {
             debug: Debug::Closed,
             texts: FxHashMap::default(),
             files: FxHashMap::default(),
+            odd_files: FxHashMap::default(),
             known: Some((known, Cursor::default())),
             learnt: Some(Learnt::new(self.base())),
         }
@@ -260,12 +276,25 @@ impl Image {
 
     /// What addresses are stored as offsets from.
     pub(crate) fn base(&self) -> u64 {
-        self.functions.first().map_or(0, |first| first.range.start)
+        self.functions()
+            .first()
+            .map_or(0, |first| first.range.start)
     }
 
     /// Where this image is in a cache, if it can be there.
     pub(crate) fn slot<'a>(&self, search: &'a Search) -> Option<Slot<'a>> {
         search.cache.as_ref()?.slot(self)
+    }
+
+    fn symbols(&self) -> &Symbols {
+        self.symbols.get_or_init(|| {
+            let debug = self.debug.as_ref().map(DebugFile::file);
+            Symbols::read(self.binary.as_ref(), debug)
+        })
+    }
+
+    fn functions(&self) -> &[Function] {
+        &self.symbols().functions
     }
 
     fn names(&self) -> &Names {
@@ -275,8 +304,9 @@ impl Image {
 
     /// The function whose code this address is part of.
     fn function(&self, address: u64) -> Option<&Function> {
-        let after = self.functions.partition_point(|f| f.range.start <= address);
-        let function = self.functions.get(after.checked_sub(1)?)?;
+        let functions = self.functions();
+        let after = functions.partition_point(|f| f.range.start <= address);
+        let function = functions.get(after.checked_sub(1)?)?;
         function.range.contains(&address).then_some(function)
     }
 }
@@ -286,9 +316,11 @@ pub struct Symbolizer<'a> {
     image: &'a Image,
     debug: Debug<'a>,
     /// Names, each once.
-    texts: FxHashMap<Box<str>, Arc<str>>,
+    texts: FxHashMap<Box<[u8]>, Arc<str>>,
     /// Paths, each once, by their text.
-    files: FxHashMap<Box<str>, Arc<OsStr>>,
+    files: FxHashMap<Box<[u8]>, Arc<OsStr>>,
+    /// The same of texts that may stand for several paths.
+    odd_files: FxHashMap<Box<[u8]>, Arc<OsStr>>,
     known: Option<(&'a Answers, Cursor)>,
     learnt: Option<Learnt>,
 }
@@ -347,13 +379,22 @@ impl<'a> Symbolizer<'a> {
         let mut found: Vec<Frame> = Vec::new();
         self.debug.frames(image, address, |symbol, place| {
             let file = place.and_then(|place| place.file).map(|file| {
-                let odd = names::is_lossy(file)
-                    .then(|| image.names().path(address, found.len(), file))
-                    .flatten();
-                odd.unwrap_or_else(|| shared(&mut self.files, file))
+                let path = || OsStr::new(file).into();
+                match self.files.get(file.as_bytes()) {
+                    Some(known) => Arc::clone(known),
+                    None if names::is_lossy(file) => {
+                        let odd = image.names().path(address, found.len(), file);
+                        odd.unwrap_or_else(|| shared(&mut self.odd_files, file.as_bytes(), path))
+                    }
+                    None => shared(&mut self.files, file.as_bytes(), path),
+                }
             });
             found.push(Frame {
-                symbol: symbol.map(|symbol| shared(&mut self.texts, &symbol)),
+                symbol: symbol.map(|symbol| {
+                    shared(&mut self.texts, &symbol, || {
+                        String::from_utf8_lossy(&symbol).into()
+                    })
+                }),
                 file,
                 line: place.and_then(|place| place.line).filter(|line| *line > 0),
             });
@@ -362,7 +403,9 @@ impl<'a> Symbolizer<'a> {
         if found.iter().all(|frame| frame.symbol.is_none()) {
             if let Some(function) = self.image.function(address) {
                 if !function.name.is_empty() {
-                    let symbol = Some(shared(&mut self.texts, &function.name));
+                    let name = &*function.name;
+                    let symbol = shared(&mut self.texts, name.as_bytes(), || name.into());
+                    let symbol = Some(symbol);
                     match found.last_mut() {
                         Some(outermost) => outermost.symbol = symbol,
                         None => found.push(Frame {
@@ -377,15 +420,16 @@ impl<'a> Symbolizer<'a> {
     }
 }
 
-fn shared<T: ?Sized>(texts: &mut FxHashMap<Box<str>, Arc<T>>, text: &str) -> Arc<T>
-where
-    str: AsRef<T>,
-    Arc<T>: for<'a> From<&'a T>,
-{
+/// A text, which is made once.
+fn shared<T: ?Sized>(
+    texts: &mut FxHashMap<Box<[u8]>, Arc<T>>,
+    text: &[u8],
+    make: impl FnOnce() -> Arc<T>,
+) -> Arc<T> {
     if let Some(known) = texts.get(text) {
         return Arc::clone(known);
     }
-    let new: Arc<T> = text.as_ref().into();
+    let new = make();
     texts.insert(text.into(), Arc::clone(&new));
     new
 }
