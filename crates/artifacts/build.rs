@@ -66,6 +66,7 @@ const INTERFACE: &[&str] = &[
 /// What checks and the like of them call, on machines that have them.
 const CHECKS: &[(&str, &str)] = &[
     ("x86_64", "__rkcov_hit"),
+    ("aarch64", "__rkcov_hit"),
     ("x86_64", "__sanitizer_cov_trace_pc_store"),
     ("x86_64", "__sanitizer_cov_trace_pc_store_init"),
 ];

@@ -49,6 +49,11 @@ const TOOLS: &[Tool] = &[
         "gcc-aarch64-linux-gnu",
         "the runtime on aarch64",
     ),
+    tool(
+        "aarch64-linux-gnu-g++",
+        "g++-aarch64-linux-gnu",
+        "checks in code for arm64",
+    ),
     tool("qemu-aarch64", "qemu-user", "the runtime on aarch64"),
 ];
 

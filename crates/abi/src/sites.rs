@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-//! Sites in x86-64 code: the instructions that replace a callback's call.
+//! Sites in code: the instructions that replace a callback's call. Those of arm64 code are checks alone, in
+//! [`arm64`]; all else here is for x86-64.
 //!
 //! The rewriter, the reports and the runtime agree on these bytes:
 //!
@@ -23,6 +24,8 @@
 //! | 2, 3 | the same, then one instruction of that many bytes that moves one register into another | 14 to 16 | that instruction, and a nop |
 //! | 0x10 + r | `mov rdi, r`, 3 bytes, where the register r had the guard: in loops | 8 | |
 //! | 0x20 + r | the same | 9 | a nop |
+
+pub mod arm64;
 
 /// Bytes of the first instruction of a site.
 const ACCESS: usize = 8;

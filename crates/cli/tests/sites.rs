@@ -5,14 +5,15 @@
 #[path = "here/mod.rs"]
 mod here;
 
-use object::{Object, ObjectSection, ObjectSymbol};
-use rkcov_abi::sites::{self, Site};
+use object::{Architecture, Object, ObjectSection, ObjectSymbol};
+use rkcov_abi::sites::{self, arm64, Site};
 use rkcov_report::coverage::{Coverage, Named, Selection, View};
 use rkcov_report::image::Search;
 use rkcov_report::render::{self, Detail, PcOptions, TextOptions};
 use rkcov_report::sources::Filter;
 use rkcov_report::trace::{BuildId, Info, Mode, Module, Process, StreamInfo, Trace, Writer};
-use rkcov_rewrite::{assembly, object as objects};
+use rkcov_rewrite::assembly::{self, Branches, Form, Machine};
+use rkcov_rewrite::object as objects;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -46,12 +47,13 @@ fn succeed(command: &mut Command) {
 struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    /// With a compiler of C for the callbacks.
+    fn new(compiler: &str) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let source = folder.path("callbacks.c");
         let callbacks = CALLBACKS.map(|name| format!("void {name}(void) {{}}\n"));
         fs::write(&source, callbacks.concat()).unwrap();
-        folder.run("gcc", &["-c", "callbacks.c"]);
+        folder.run(compiler, &["-c", "callbacks.c"]);
         for way in ["called", "other"] {
             fs::create_dir(folder.path(way)).unwrap();
         }
@@ -81,6 +83,29 @@ impl Folder {
     }
 }
 
+/// The return addresses of direct calls, and whom they call.
+fn calls(code: &[u8], start: u64) -> Vec<(u64, u64)> {
+    let calls = code.windows(5).enumerate().filter(|(_, c)| c[0] == 0xe8);
+    let calls = calls.map(|(at, call)| {
+        let target = i32::from_le_bytes(call[1..].try_into().unwrap());
+        let pc = start + at as u64 + 5;
+        (pc, pc.wrapping_add_signed(target.into()))
+    });
+    calls.collect()
+}
+
+/// The same of arm64 code.
+fn arm64_calls(code: &[u8], start: u64) -> Vec<(u64, u64)> {
+    let words = code.as_chunks().0.iter().map(|w| u32::from_le_bytes(*w));
+    let calls = (start..).step_by(4).zip(words);
+    let calls = calls.filter(|(_, word)| word >> 26 == 0b10_0101);
+    let calls = calls.map(|(at, word)| {
+        let distance = i64::from((word << 6).cast_signed() >> 6) * 4;
+        (at + 4, at.wrapping_add_signed(distance))
+    });
+    calls.collect()
+}
+
 /// A linked program and its sites.
 struct Program {
     path: PathBuf,
@@ -107,17 +132,22 @@ impl Program {
             .filter(|symbol| CALLBACKS[..3].contains(&symbol.name().unwrap_or_default()))
             .map(|symbol| symbol.address())
             .collect();
-        let mut sites = BTreeMap::new();
-        for (at, call) in code.windows(5).enumerate() {
-            let target = i32::from_le_bytes(call[1..].try_into().unwrap());
-            let pc = start + at as u64 + 5;
-            if call[0] == 0xe8 && callbacks.contains(&pc.wrapping_add_signed(target.into())) {
-                sites.insert(pc, None);
-            }
-        }
+        let arm64 = file.architecture() == Architecture::Aarch64;
+        let called = if arm64 { arm64_calls } else { calls }(code, start);
+        let mut sites: BTreeMap<u64, Option<u64>> = called
+            .into_iter()
+            .filter(|(_, target)| callbacks.contains(target))
+            .map(|(pc, _)| (pc, None))
+            .collect();
         let calls = sites.len();
         let (checked, guards) = (range(sites::CHECKED), range(sites::GUARDS));
-        for site in sites::find(code, start) {
+        for at in (0..code.len()).step_by(4).filter(|_| arm64) {
+            let check = arm64::Check::read(&code[at..], start + at as u64);
+            if let Some(check) = check.filter(|check| checked.contains(&check.byte)) {
+                sites.insert(check.pc(), None);
+            }
+        }
+        for site in sites::find(code, start).filter(|_| !arm64) {
             match site {
                 Site::Check(check) if checked.contains(&check.byte) => {
                     sites.insert(check.pc(), None);
@@ -245,7 +275,11 @@ fn levels() -> [[&'static str; 3]; 2] {
 }
 
 fn checks(compiler: &str, source: &str) {
-    let folder = Folder::new();
+    checks_for(Machine::X86_64(Form::Checks), "gcc", compiler, source);
+}
+
+fn checks_for(machine: Machine, callbacks: &str, compiler: &str, source: &str) {
+    let folder = Folder::new(callbacks);
     folder.source(source);
     for level in levels() {
         let coverage = [
@@ -258,7 +292,7 @@ fn checks(compiler: &str, source: &str) {
         folder.run(compiler, &[&level[..], &coverage].concat());
         let text = fs::read(folder.path("called.s")).unwrap();
         let mut output = fs::File::create(folder.path("other.s")).unwrap();
-        let summary = assembly::rewrite(&*text, &mut output, assembly::Form::Checks).unwrap();
+        let summary = assembly::rewrite(machine, &*text, &mut output).unwrap();
         output.flush().unwrap();
         assert_eq!(summary.left, 0, "{compiler} {level:?}");
         let called = folder.link(compiler, "called", &["called.s"]);
@@ -272,7 +306,7 @@ fn stores(compiler: &str, source: &str) {
     if !here::has(compiler) {
         return;
     }
-    let folder = Folder::new();
+    let folder = Folder::new("gcc");
     folder.source(source);
     for level in levels() {
         let guards = "-fsanitize-coverage=edge,trace-pc-guard";
@@ -306,6 +340,23 @@ fn checks_of_c() {
 #[test]
 fn checks_of_cxx() {
     checks("g++", "exceptions.cc");
+}
+
+/// For arm64, by gcc.
+fn arm64_checks(compiler: &str, source: &str) {
+    let machine = Machine::Arm64(Branches::Kept);
+    let [callbacks, compiler] = ["gcc", compiler].map(|name| format!("aarch64-linux-gnu-{name}"));
+    checks_for(machine, &callbacks, &compiler, source);
+}
+
+#[test]
+fn checks_of_c_for_arm64() {
+    arm64_checks("gcc", "ways.c");
+}
+
+#[test]
+fn checks_of_cxx_for_arm64() {
+    arm64_checks("g++", "exceptions.cc");
 }
 
 #[test]
@@ -359,7 +410,7 @@ pub extern \"C\" fn work(n: u32) -> u32 {
 
 #[test]
 fn stores_of_rust() {
-    let folder = Folder::new();
+    let folder = Folder::new("gcc");
     fs::write(folder.path("work.rs"), RUST).unwrap();
     fs::write(
         folder.path("main.c"),

@@ -3,7 +3,7 @@
 
 use iced_x86::{Decoder, DecoderOptions};
 use object::{Object, ObjectSection, ObjectSymbol};
-use rkcov_rewrite::assembly::{rewrite, Form};
+use rkcov_rewrite::assembly::{rewrite, Branches, Form, Machine};
 use std::fs;
 use std::process::Command;
 
@@ -38,12 +38,29 @@ fn a_check_has_two_instructions_of_14_bytes_and_its_cold_part_two_of_10() {
                 \t.cfi_def_cfa_offset 16\n\tcall\t__sanitizer_cov_trace_pc\n\taddq\t$8, %rsp\n\
                 \t.cfi_def_cfa_offset 8\n\tret\n\t.cfi_endproc\n\t.size\twork, .-work\n";
     let mut checked = Vec::new();
-    rewrite(text.as_bytes(), &mut checked, Form::Checks).unwrap();
+    rewrite(Machine::X86_64(Form::Checks), text.as_bytes(), &mut checked).unwrap();
     let object = assembled(&checked);
     // Between `sub` and `add`: the comparison, the jump.
     assert_eq!(sizes(&object, "work"), [4, 8, 6, 4, 1]);
     // The call, the jump back.
     assert_eq!(sizes(&object, "work.rkcov"), [5, 5]);
+}
+
+#[test]
+fn a_check_of_arm64_has_eight_instructions() {
+    let text = "\t.text\n\t.type\twork, %function\nwork:\n\tbl\t__sanitizer_cov_trace_pc\n\tret\n";
+    let mut checked = Vec::new();
+    let machine = Machine::Arm64(Branches::Kept);
+    rewrite(machine, text.as_bytes(), &mut checked).unwrap();
+    let checked = String::from_utf8(checked).unwrap();
+    let code = checked.split("\t.section").next().unwrap();
+    let instructions: Vec<&str> = code
+        .lines()
+        .filter_map(|line| line.strip_prefix('\t')?.split('\t').next())
+        .filter(|word| !word.starts_with('.'))
+        .collect();
+    let check = ["mrs", "cbz", "ldr", "adrp", "add", "ldrb", "cbnz", "bl"];
+    assert_eq!(instructions, [&check[..], &["ret"]].concat());
 }
 
 #[test]

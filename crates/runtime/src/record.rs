@@ -9,6 +9,9 @@ use crate::tls::{self, Tls, COPIES, UNATTACHED};
 use crate::{maps, run, stores};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU8, Ordering};
+#[cfg(target_arch = "aarch64")]
+use rkcov_abi::sites::arm64::Check;
+#[cfg(target_arch = "x86_64")]
 use rkcov_abi::sites::Check;
 use rkcov_abi::{CmpType, Comparison};
 use rkcov_core::append::{append_cmp, append_pc, append_unique, Appended};
@@ -155,6 +158,14 @@ fn unique(tls: &Tls, index: u64, pc: u64) {
 /// Whether the thread has not been at a check before, which is marked in its map. `None` if the module has
 /// no bytes in maps, so that all its checks call.
 fn is_first_check(tls: &Tls, pc: u64) -> Option<bool> {
+    let site = byte_of_check(pc)?;
+    // SAFETY: the site of a check that was just run.
+    unsafe { maps::mark(site, tls.map.load(Ordering::Relaxed)) }
+}
+
+/// The address of the byte of the check before `pc`. `None` if the check does not read it any more.
+#[cfg(target_arch = "x86_64")]
+fn byte_of_check(pc: u64) -> Option<u64> {
     // SAFETY: `pc` is behind a check, as whoever rewrites calls and `patch` leave it.
     let (begin, second) = unsafe {
         let check = (pc as *const u8).wrapping_sub(Check::LEN as usize);
@@ -165,12 +176,18 @@ fn is_first_check(tls: &Tls, pc: u64) -> Option<bool> {
     if first == Check::SKIP[0] {
         return None;
     }
-    let site = (second as u64).wrapping_add_signed(i32::from_le_bytes(distance).into());
-    // SAFETY: the site of a check that was just run.
-    unsafe { maps::mark(site, tls.map.load(Ordering::Relaxed)) }
+    Some((second as u64).wrapping_add_signed(i32::from_le_bytes(distance).into()))
 }
 
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+/// The address of the byte of the check before `pc`.
+#[cfg(target_arch = "aarch64")]
+fn byte_of_check(pc: u64) -> Option<u64> {
+    let at = pc.wrapping_sub(Check::LEN);
+    // SAFETY: `pc` is behind a check, as whoever rewrites calls leaves it.
+    let code = unsafe { (at as *const [u8; Check::LEN as usize]).read() };
+    Some(Check::read(&code, at)?.byte)
+}
+
 /// A check whose byte is 0, in any mode. `pc` is where it goes on.
 pub(crate) extern "C" fn hit(pc: u64) {
     let tls = tls::current();

@@ -152,7 +152,9 @@ pub unsafe extern "C" fn pthread_create(
     argument: *mut c_void,
 ) -> c_int {
     let common = sections::inherited();
-    if common.is_none() && !run::is_active() {
+    // They may name memory of the program's own, in which libc clears all but the word that is the base.
+    let cleared = cfg!(target_arch = "x86_64") || attributes.is_null();
+    if common.is_none() && !run::is_active() && cleared {
         // SAFETY: the caller's contract.
         return unsafe { linkage::create(thread, attributes, routine, argument) };
     }

@@ -30,11 +30,23 @@ pub fn program(seed: u64, language: Language) -> String {
     writer.text
 }
 
-const HEAD: &str = r#"#include <setjmp.h>
+const HEAD: &str = r##"#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef __x86_64__
+#define ADD_3 "{addl $3, %0|add %0, 3}"
+#define COMMENT "# ; call __sanitizer_cov_trace_pc"
+#define JUMP "jmp"
+#define CHANGED "rax", "rbx", "xmm0"
+#else
+#define ADD_3 "add %w0, %w0, 3"
+#define COMMENT "// ; bl __sanitizer_cov_trace_pc"
+#define JUMP "b"
+#define CHANGED "x0", "x19", "v8"
+#endif
 
 typedef unsigned u;
 static u fuel = 150, sum;
@@ -69,7 +81,7 @@ static void back(jmp_buf *to, u condition)
 		longjmp(*to, 1 + (int)(condition % 2));
 	take(condition);
 }
-"#;
+"##;
 
 struct Writer {
     random: u64,
@@ -235,12 +247,12 @@ impl Writer {
             4 => self.line(&format!("c += add(3, (double)({value} & 255), d, 2.0);")),
             5 => {
                 let asm = self.choose(&[
-                    "__asm__ volatile(\"{addl $3, %0|add %0, 3}\" : \"+r\"(c) : : \"cc\");",
-                    "__asm__ volatile(\"# ; call __sanitizer_cov_trace_pc\" : : : \"memory\");",
+                    "__asm__ volatile(ADD_3 : \"+r\"(c) : : \"cc\");",
+                    "__asm__ volatile(COMMENT : : : \"memory\");",
                     "__asm__ volatile(\".pushsection .note.here,\\\"\\\",@progbits\\n\\t.byte 1\\n\\t.popsection\");",
-                    "__asm__ volatile(\"jmp 1f\\n1:\\n\\tnop; nop\" : : : \"memory\");",
+                    "__asm__ volatile(JUMP \" 1f\\n1:\\n\\tnop; nop\" : : : \"memory\");",
                     "__asm__ volatile(\".rept 3\\n\\tnop\\n\\t.endr\" : \"+r\"(d));",
-                    "__asm__ volatile(\"\" : \"+r\"(c), \"+r\"(d) : : \"rax\", \"rbx\", \"xmm0\", \"memory\");",
+                    "__asm__ volatile(\"\" : \"+r\"(c), \"+r\"(d) : : CHANGED, \"memory\");",
                 ]);
                 self.line(asm);
             }

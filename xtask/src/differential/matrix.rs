@@ -66,6 +66,46 @@ const CLANG: &[&str] = &[
     "-O2 -mno-red-zone -fstack-protector-all -pipe",
 ];
 
+const GCC_FOR_ARM64: &[&str] = &[
+    "-O0",
+    "-O0 -g3",
+    "-O1 -fPIC",
+    "-O2",
+    "-O3",
+    "-Os",
+    "-Og -g",
+    "-O2 -fPIC -fno-plt",
+    "-O2 -no-pie -fno-pie -static",
+    "-O2 -fPIE -static-pie",
+    "-O3 -flto -fno-fat-lto-objects",
+    "-O2 -mbranch-protection=standard -freorder-blocks-and-partition",
+    "-O2 -ffunction-sections -fdata-sections -Wl,--gc-sections",
+    "-O2 -mcmodel=tiny",
+    "-O2 -mcmodel=large -fno-pie -no-pie",
+    "-O1 -fno-asynchronous-unwind-tables -g -fno-dwarf2-cfi-asm",
+    "-O2 -fno-omit-frame-pointer -pipe",
+    "-O2 -fstack-clash-protection -fstack-protector-all",
+    "-O2 -fverbose-asm -dA",
+    "-O2 -mstrict-align -mfix-cortex-a53-843419 -mfix-cortex-a53-835769",
+    "-O2 -march=armv8.5-a+sve2 -mtune=neoverse-v1",
+    "-O3 -funroll-loops -ftracer -fno-inline",
+];
+
+const CLANG_FOR_ARM64: &[&str] = &[
+    "-O0",
+    "-O0 -g",
+    "-O1 -fPIC",
+    "-O2",
+    "-O3",
+    "-Os",
+    "-Oz",
+    "-O2 -no-pie -fno-pie -static",
+    "-O2 -mbranch-protection=standard",
+    "-O2 -ffunction-sections -fdata-sections -fuse-ld=lld -Wl,--gc-sections",
+    "-O2 -fuse-ld=lld",
+    "-O2 -fno-asynchronous-unwind-tables -pipe",
+];
+
 /// A few of everything, for a test.
 const FEW: &[(Build, &[u64])] = &[
     (Build::gcc("-O2"), &[1, 2]),
@@ -85,6 +125,19 @@ const FEW: &[(Build, &[u64])] = &[
     (Build::clang("-O1 -fPIC -fno-plt -g"), &[2]),
 ];
 
+/// A few for arm64.
+const FEW_FOR_ARM64: &[(Build, &[u64])] = &[
+    (Build::gcc_for_arm64("-O2"), &[1, 2]),
+    (Build::gcc_for_arm64("-O0 -g"), &[3]),
+    (
+        Build::gcc_for_arm64("-Os -static -mbranch-protection=standard"),
+        &[4],
+    ),
+    (Build::gcc_for_arm64("-O3 -fPIC -flto"), &[6]),
+    (Build::clang_for_arm64("-O2"), &[1]),
+    (Build::clang_for_arm64("-O1 -fPIC -g"), &[2]),
+];
+
 /// Arguments of `cargo xtask check-differential`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -100,6 +153,9 @@ pub struct Args {
     /// Generated programs only: no sources of others
     #[arg(long)]
     generated: bool,
+    /// Programs for arm64
+    #[arg(long)]
+    arm64: bool,
 }
 
 /// Compares generated programs, a program in C++, and programs of Debian's archive, in many ways to
@@ -112,6 +168,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let folder = work_dir("differential");
     let builds = GCC.iter().map(|options| Build::gcc(options));
     let builds = builds.chain(CLANG.iter().map(|options| Build::clang(options)));
+    let arm64 = GCC_FOR_ARM64.iter().map(|o| Build::gcc_for_arm64(o));
+    let builds = builds.chain(arm64);
+    let builds = builds.chain(CLANG_FOR_ARM64.iter().map(|o| Build::clang_for_arm64(o)));
+    let builds = builds.filter(|build| build.arm64 == args.arm64);
     let mut failed = 0;
     let mut check = |build: &Build, subject: &Subject| {
         let done = compare(&rkcov, build, subject, &folder.join(&subject.name));
@@ -148,8 +208,15 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 Build::gcc("-Os -masm=intel -fno-plt -fPIC"),
                 Build::clang("-O2"),
                 Build::clang("-O1 -g -fPIC"),
+                Build::gcc_for_arm64("-O0 -g -fPIC"),
+                Build::gcc_for_arm64("-O1"),
+                Build::gcc_for_arm64("-O2"),
+                Build::gcc_for_arm64("-O3 -fPIC -mbranch-protection=standard"),
+                Build::gcc_for_arm64("-Os -flto -static"),
+                Build::clang_for_arm64("-O0"),
+                Build::clang_for_arm64("-O2 -g -fPIC"),
             ] {
-                if build.options.contains(&args.only) {
+                if build.arm64 == args.arm64 && build.options.contains(&args.only) {
                     check(&build, &subject);
                 }
             }
@@ -166,8 +233,27 @@ pub fn run(args: &Args) -> Result<(), Error> {
 /// # Errors
 /// Something differs, or cannot be built.
 pub fn few(rkcov: &Path, folder: &Path) -> Result<Vec<(String, Compared)>, Error> {
+    all(FEW, rkcov, folder)
+}
+
+/// Compares a few programs for arm64 in a few ways.
+///
+/// # Errors
+/// Something differs, or cannot be built.
+pub fn few_for_arm64(rkcov: &Path, folder: &Path) -> Result<Vec<(String, Compared)>, Error> {
+    all(FEW_FOR_ARM64, rkcov, folder)
+}
+
+fn all(
+    builds: &[(Build, &[u64])],
+    rkcov: &Path,
+    folder: &Path,
+) -> Result<Vec<(String, Compared)>, Error> {
     let mut done = Vec::new();
-    for (build, seeds) in FEW.iter().filter(|(build, _)| crate::shell::has(build.cc)) {
+    for (build, seeds) in builds
+        .iter()
+        .filter(|(build, _)| crate::shell::has(build.cc))
+    {
         let mut subjects = Vec::new();
         for &seed in *seeds {
             let language = [Language::C, Language::Cxx][(seed % 2) as usize];

@@ -3,14 +3,16 @@
 //!
 //! Both come from the same assembly, so the sites of a program stand in the order of the calls that
 //! they were: the address of the n-th site and that of the n-th call stand for the same edge. A
-//! recorder of ours ([`recorder.c`](recorder.c)) is linked in, which is the same for both.
+//! recorder of ours ([`recorder.c`](recorder.c)) is linked in, which is the same for both. Programs for
+//! arm64 are run by an emulator.
 
 pub mod generate;
 pub mod matrix;
 
 use crate::shell::{self, Error};
-use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionKind};
-use rkcov_abi::sites::{self, Site, CHECKED};
+use object::{Architecture, Object, ObjectSection, ObjectSegment, ObjectSymbol, SectionKind};
+use rkcov_abi::sites::{self, arm64, Site, CHECKED};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -44,7 +46,12 @@ pub struct Build {
     pub cxx: &'static str,
     /// Options, separated by spaces.
     pub options: &'static str,
+    /// Whether it is for arm64.
+    pub arm64: bool,
 }
+
+/// What the tools for arm64 are called by.
+const ARM64: &str = "aarch64-linux-gnu";
 
 impl Build {
     /// gcc's.
@@ -54,6 +61,27 @@ impl Build {
             cc: "gcc",
             cxx: "g++",
             options,
+            arm64: false,
+        }
+    }
+
+    /// gcc's for arm64.
+    #[must_use]
+    pub const fn gcc_for_arm64(options: &'static str) -> Self {
+        Self {
+            cc: "aarch64-linux-gnu-gcc",
+            cxx: "aarch64-linux-gnu-g++",
+            options,
+            arm64: true,
+        }
+    }
+
+    /// clang's for arm64.
+    #[must_use]
+    pub const fn clang_for_arm64(options: &'static str) -> Self {
+        Self {
+            arm64: true,
+            ..Self::clang(options)
         }
     }
 
@@ -64,11 +92,56 @@ impl Build {
             cc: "clang-22",
             cxx: "clang++-22",
             options,
+            arm64: false,
         }
     }
 
+    fn is_clang(&self) -> bool {
+        self.cc.starts_with("clang")
+    }
+
     fn options(&self) -> impl Iterator<Item = &'static str> {
-        self.options.split_whitespace()
+        let target = (self.arm64 && self.is_clang()).then_some("--target=aarch64-linux-gnu");
+        target.into_iter().chain(self.options.split_whitespace())
+    }
+
+    /// What runs a program.
+    fn runner(&self) -> &'static [&'static str] {
+        if self.arm64 {
+            &["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
+        } else {
+            &[]
+        }
+    }
+
+    /// What compiles with checks: `rkcov cc`. For another machine that adds nothing, so there it is its
+    /// part in the assembler's place, for which a folder is made in `folder`.
+    fn checking(
+        &self,
+        rkcov: &Path,
+        folder: &Path,
+    ) -> Result<impl Fn(&str) -> Command + use<'_>, Error> {
+        let rkcov = rkcov.to_owned();
+        let place = folder.join("as");
+        if self.arm64 {
+            let _ = fs::remove_dir_all(&place);
+            fs::create_dir_all(&place)?;
+            symlink(&rkcov, place.join("as"))?;
+        }
+        Ok(move |compiler: &str| {
+            if !self.arm64 {
+                let mut command = Command::new(&rkcov);
+                command.arg("cc").arg(compiler);
+                return command;
+            }
+            let mut command = Command::new(compiler);
+            command.args(self.calls()).arg("-B").arg(&place);
+            command.env("RKCOV_AS", format!("{ARM64}-as"));
+            if self.is_clang() {
+                command.env("RKCOV_AS_CLANG", compiler);
+            }
+            command
+        })
     }
 
     fn compiler(&self, source: &Path) -> &'static str {
@@ -82,7 +155,7 @@ impl Build {
     /// What `rkcov cc` asks the compiler for, by name, so that a change there is seen here.
     fn calls(&self) -> Vec<&'static str> {
         let has_lines = self.options().any(|option| option.starts_with("-g"));
-        let (calls, lines): (&[_], &[_]) = if self.cc.starts_with("clang") {
+        let (calls, lines): (&[_], &[_]) = if self.is_clang() {
             (
                 &[
                     "-Xclang",
@@ -141,24 +214,28 @@ pub fn compare(
     fs::create_dir_all(folder)?;
     let recorder = folder.join("recorder.o");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/differential/recorder.c");
-    let mut gcc = Command::new("gcc");
+    let mut gcc = Command::new(if build.arm64 {
+        "aarch64-linux-gnu-gcc"
+    } else {
+        "gcc"
+    });
     gcc.args(["-O2", "-fPIC", "-c"]).arg(source).arg("-o");
     shell::read(gcc.arg(&recorder))?;
 
     let plain = link(build, subject, folder, "plain", &recorder, |compiler| {
         Command::new(compiler)
     })?;
-    let plainly = run(&plain, subject, None)?;
+    let run = |program: &Path, record: Option<(&str, &Path)>| {
+        run(build.runner(), program, subject, record)
+    };
+    let plainly = run(&plain, None)?;
     let called = link(build, subject, folder, "calls", &recorder, |compiler| {
         let mut command = Command::new(compiler);
         command.args(build.calls());
         command
     })?;
-    let checked = link(build, subject, folder, "checks", &recorder, |compiler| {
-        let mut command = Command::new(rkcov);
-        command.arg("cc").arg(compiler);
-        command
-    })?;
+    let checking = build.checking(rkcov, folder)?;
+    let checked = link(build, subject, folder, "checks", &recorder, checking)?;
     let by_calls = Sites::of(&called)?;
     let by_checks = Sites::of(&checked)?;
     if by_calls.addresses.len() != by_checks.addresses.len() || by_calls.checks > 0 {
@@ -173,12 +250,11 @@ pub fn compare(
     }
 
     // clang's own instrumentation makes some generated programs compute something else, if there is also `-g`.
-    let expected = run(&called, subject, None)?;
-    let is_clang = build.cc.starts_with("clang");
-    if !is_clang {
+    let expected = run(&called, None)?;
+    if !build.is_clang() {
         same("what is printed", &plainly, &expected)?;
     }
-    let idle = run(&checked, subject, None)?;
+    let idle = run(&checked, None)?;
     same("what is printed", &expected, &idle)?;
     let mut compared = Compared {
         sites: by_checks.checks,
@@ -190,7 +266,7 @@ pub fn compare(
         let [old, new] = [(&called, &by_calls), (&checked, &by_checks)].map(|(program, sites)| {
             let record = folder.join(format!("{mode}.record"));
             let _ = fs::remove_file(&record);
-            let printed = run(program, subject, Some((mode, &record)))?;
+            let printed = run(program, Some((mode, &record)))?;
             same("what is printed", &expected, &printed)?;
             sites.numbers(&fs::read(&record)?)
         });
@@ -281,9 +357,15 @@ fn link(
 }
 
 /// Runs a program, which records if a mode and a file are given. Gives what it prints, and how it ended.
-fn run(program: &Path, subject: &Subject, record: Option<(&str, &Path)>) -> Result<Vec<u8>, Error> {
+fn run(
+    runner: &[&str],
+    program: &Path,
+    subject: &Subject,
+    record: Option<(&str, &Path)>,
+) -> Result<Vec<u8>, Error> {
     let mut command = Command::new("timeout");
-    command.arg("300").arg(program).args(&subject.arguments);
+    command.arg("300").args(runner);
+    command.arg(program).args(&subject.arguments);
     command.stdin(match &subject.input {
         Some(path) => Stdio::from(fs::File::open(path)?),
         None => Stdio::null(),
@@ -333,6 +415,12 @@ impl Sites {
         let mut checks = 0;
         for section in file.sections().filter(|s| s.kind() == SectionKind::Text) {
             let (code, at) = (section.data()?, section.address());
+            if file.architecture() == Architecture::Aarch64 {
+                let (found, calls) = arm64_sites(code, at, is_site, callback);
+                checks += found.len();
+                addresses.extend(found.iter().chain(&calls).map(|pc| pc - base));
+                continue;
+            }
             for site in sites::find(code, at) {
                 if let Site::Check(check) = site {
                     if is_site(check.byte) {
@@ -372,4 +460,30 @@ impl Sites {
             })
             .collect()
     }
+}
+
+/// The PCs of the checks in arm64 code, and of the calls of `callback`.
+fn arm64_sites(
+    code: &[u8],
+    at: u64,
+    is_site: impl Fn(u64) -> bool,
+    callback: u64,
+) -> (Vec<u64>, Vec<u64>) {
+    let (mut checks, mut calls) = (Vec::new(), Vec::new());
+    for (offset, bytes) in (0..).step_by(4).zip(code.as_chunks().0) {
+        let word = u32::from_le_bytes(*bytes);
+        let here = at + offset as u64;
+        let check = code
+            .get(offset..)
+            .and_then(|code| arm64::Check::read(code, here));
+        if let Some(check) = check.filter(|check| is_site(check.byte)) {
+            checks.push(check.pc());
+        }
+        // BL, with a distance in instructions.
+        let distance = i64::from((word << 6).cast_signed() >> 6) * 4;
+        if word >> 26 == 0b10_0101 && here.wrapping_add_signed(distance) == callback {
+            calls.push(here + 4);
+        }
+    }
+    (checks, calls)
 }

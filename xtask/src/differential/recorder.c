@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What is called at each edge while builds are compared: by calls, or by checks through GS. It knows nothing of the runtime. It
+ * What is called at each edge while builds are compared: by calls, or by checks. It knows nothing of the runtime. It
  * changes all registers that a called function may change: code that relies on one of them computes something else.
  *
  * RECORD names the file for what is recorded, as addresses from the program's first byte. MODE is `trace` (every time) or `unique`
  * (the first time); otherwise nothing is recorded, and checks never call.
  */
 #define _GNU_SOURCE
+#ifdef __x86_64__
 #include <asm/hwcap2.h>
 #include <asm/prctl.h>
+#endif
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -40,13 +42,29 @@ static void *memory(size_t size, int protection)
 	return at;
 }
 
-static void set_gs_base(unsigned long base)
+static void set_base(unsigned long base)
 {
+#ifdef __x86_64__
 	/* The system call refuses a base below 0, as for a static PIE, which lies above all other memory. */
 	if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
 		__asm__ volatile("wrgsbase %0" ::"r"(base));
 	else if (syscall(SYS_arch_prctl, ARCH_SET_GS, base))
 		abort();
+#else
+	((unsigned long *)__builtin_thread_pointer())[1] = base;
+#endif
+}
+
+static unsigned long get_base(void)
+{
+#ifdef __x86_64__
+	unsigned long base;
+
+	syscall(SYS_arch_prctl, ARCH_GET_GS, &base);
+	return base;
+#else
+	return ((unsigned long *)__builtin_thread_pointer())[1];
+#endif
 }
 
 __attribute__((constructor(101))) static void begin(void)
@@ -64,7 +82,7 @@ __attribute__((constructor(101))) static void begin(void)
 		unsigned char *map = memory(sites, PROT_READ | PROT_WRITE);
 
 		/* Zeros that nobody writes, or a map of the sites. */
-		set_gs_base((unsigned long)map - (unsigned long)__start_rkcov_sites);
+		set_base((unsigned long)map - (unsigned long)__start_rkcov_sites);
 	}
 }
 
@@ -92,6 +110,7 @@ __attribute__((used)) static void record(uintptr_t pc)
 	records[count++] = offset;
 }
 
+#ifdef __x86_64__
 /* At the return address stands the jump back; six bytes before its target stands a je, and before that the comparison. */
 __attribute__((used)) static void hit(const unsigned char *back)
 {
@@ -106,10 +125,8 @@ __attribute__((used)) static void hit(const unsigned char *back)
 	record((uintptr_t)hot);
 	if (unique) {
 		const unsigned char *site = hot - 6 + to_site;
-		unsigned long base;
 
-		syscall(SYS_arch_prctl, ARCH_GET_GS, &base);
-		*(unsigned char *)(site + base) = 1;
+		*(unsigned char *)(site + get_base()) = 1;
 	}
 }
 
@@ -123,6 +140,34 @@ __attribute__((used)) static void hit(const unsigned char *back)
 		"movq %rax, %xmm5\n\tmovq %rax, %xmm6\n\tmovq %rax, %xmm7\n\tmovq %rax, %xmm8\n\tmovq %rax, %xmm9\n\t"                  \
 		"movq %rax, %xmm10\n\tmovq %rax, %xmm11\n\tmovq %rax, %xmm12\n\tmovq %rax, %xmm13\n\tmovq %rax, %xmm14\n\t"             \
 		"movq %rax, %xmm15\n\tadd %rax, %rax\n\tret\n\t.cfi_endproc\n\t.size " name ", .-" name "\n")
+
+#else
+/* Behind a check. The fifth instruction before has the page of the byte, the third the rest of its address. */
+__attribute__((used)) static void hit(const uint32_t *pc)
+{
+	uint32_t page = pc[-5], rest = pc[-3];
+	int64_t pages = (int64_t)((int32_t)(page << 8) >> 13) * 4 + (page >> 29 & 3);
+
+	if (pc[-8] != 0xd53bd050 || (page & 0x9f00001f) != 0x90000011 || (rest & 0xffc003ff) != 0x39400210)
+		abort();
+	record((uintptr_t)pc);
+	if (unique) {
+		uintptr_t site = ((uintptr_t)(pc - 5) & ~0xffful) + pages * 4096 + (rest >> 10 & 0xfff);
+
+		*(unsigned char *)(site + get_base()) = 1;
+	}
+}
+
+/* As above, but for v8 to v15, of which the lower halves may not be lost. */
+#define ENTRY(name, function)                                                                                                          \
+	__asm__(".text\n\t.globl " name "\n\t.type " name ", %function\n" name ":\n\t.cfi_startproc\n\t"                            \
+		"stp x29, x30, [sp, -16]!\n\t.cfi_def_cfa_offset 16\n\t.cfi_offset 29, -16\n\t.cfi_offset 30, -8\n\t"                \
+		"mov x0, x30\n\tbl " function "\n\tldp x29, x30, [sp], 16\n\t.cfi_restore 29\n\t.cfi_restore 30\n\t"                \
+		".cfi_def_cfa_offset 0\n\tmov x0, #0x5a5a\n\torr x0, x0, x0, lsl 16\n\torr x0, x0, x0, lsl 32\n\t"         \
+		".irp n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18\n\tmov x\\n, x0\n\t.endr\n\t"                \
+		".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n\t"                  \
+		"dup v\\n\\().2d, x0\n\t.endr\n\tadds xzr, x0, x0\n\tret\n\t.cfi_endproc\n\t.size " name ", .-" name "\n")
+#endif
 
 ENTRY("__sanitizer_cov_trace_pc", "record");
 ENTRY("__rkcov_hit", "hit");

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Calls callbacks by name and counts what becomes of the records by the drop counters alone: under
- * an emulator that cannot map a buffer twice, a client cannot look into it.
+ * Calls callbacks by name and counts what becomes of the records by the drop counters alone.
  */
 #include <stdio.h>
 #include <stdlib.h>

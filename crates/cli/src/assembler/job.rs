@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an assembler's command line asks for.
 
+use rkcov_rewrite::assembly::{Branches, Form, Machine};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -12,10 +13,11 @@ pub(super) enum Input {
     Standard,
 }
 
-/// Code for x86-64 that is assembled from one text.
+/// Code that is assembled from one text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Job<'a> {
     pub(super) input: Input,
+    is_arm64: bool,
     args: &'a [OsString],
     /// The index of the argument that names the text.
     operand: Option<usize>,
@@ -35,14 +37,16 @@ const WITH_VALUE: [&str; 10] = [
     "--listing-rhs-width",
 ];
 
-/// Options by which nothing is assembled, or not for x86-64 in long mode, or text means something
-/// else, or instructions get others beside them.
-const FOREIGN: [&str; 10] = [
+/// Options by which nothing is assembled, or not for x86-64 in long mode or arm64 as Linux has it, or text
+/// means something else, or instructions get others beside them.
+const FOREIGN: [&str; 12] = [
     "--help",
     "--target-help",
     "--version",
     "--32",
     "--x32",
+    "-EB",
+    "-mabi=ilp32",
     "-malign-branch",
     "-mbranches-within-32B-boundaries",
     "-mlfence-",
@@ -50,16 +54,21 @@ const FOREIGN: [&str; 10] = [
     "-msyntax",
 ];
 
+/// Options that compilers pass to an assembler for arm64, and to no other.
+const ARM64: [&str; 2] = ["-EL", "-mabi=lp64"];
+
 impl<'a> Job<'a> {
     /// Reads a command line whose response files are expanded; `None` if it asks for anything else.
     pub(super) fn read(args: &'a [OsString]) -> Option<Self> {
         let mut operands = Vec::new();
+        let mut is_arm64 = cfg!(target_arch = "aarch64");
         let mut rest = args.iter().enumerate();
         while let Some((index, arg)) = rest.next() {
             let text = arg.to_string_lossy();
             if FOREIGN.iter().any(|foreign| text.starts_with(foreign)) {
                 return None;
             }
+            is_arm64 |= ARM64.contains(&&*text);
             if !text.starts_with('-') || text == "-" || text == "--" {
                 operands.push(index);
             } else if WITH_VALUE.contains(&&*text) {
@@ -80,9 +89,19 @@ impl<'a> Job<'a> {
         };
         Some(Self {
             input,
+            is_arm64,
             args,
             operand,
         })
+    }
+
+    /// What the text is for, and what becomes of it; `None` where there are no sites of this form.
+    pub(super) fn machine(&self, form: Form) -> Option<Machine> {
+        match (self.is_arm64, form) {
+            (false, form) => Some(Machine::X86_64(form)),
+            (true, Form::Checks) => Some(Machine::Arm64(Branches::Kept)),
+            (true, Form::Counters) => None,
+        }
     }
 
     /// The arguments by which the text comes from standard input.
@@ -149,9 +168,25 @@ mod tests {
             ("--version", None),
             ("--64 -mbranches-within-32B-boundaries a.s", None),
             ("--64 -msyntax=intel a.s", None),
+            ("-EB -mabi=lp64 -o a.o a.s", None),
+            ("-EL -mabi=ilp32 -o a.o a.s", None),
         ] {
             let args = words(line);
             assert_eq!(Job::read(&args).map(|job| job.input), input, "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_tell_the_machine() {
+        let machine = |line| Job::read(&words(line))?.machine(Form::Checks);
+        let arm64 = Some(Machine::Arm64(Branches::Kept));
+        assert_eq!(machine("-EL -mabi=lp64 -march=armv8-a -o a.o a.s"), arm64);
+        assert_eq!(machine("-mabi=lp64 -o a.o -"), arm64);
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(
+                machine("--64 -o a.o a.s"),
+                Some(Machine::X86_64(Form::Checks))
+            );
         }
     }
 

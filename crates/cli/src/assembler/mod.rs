@@ -8,7 +8,7 @@
 //! compiler caches, which look at the command line, tell their objects apart.
 //!
 //! If the real assembler refuses text with checks, it gets the compiler's own, whose calls work too. What it
-//! says then is about the user's code. A fuzzer that reads counters has nothing to call: there, that is an error.
+//! says then is about the user's code. On arm64, it gets checks with longer branches before that. A fuzzer that reads counters has nothing to call: there, that is an error.
 
 mod job;
 
@@ -17,7 +17,7 @@ use crate::error::{say, Chain};
 use crate::toolchain::find;
 use crate::wrap::response;
 use job::{Input, Job};
-use rkcov_rewrite::assembly::{mentions_callback, rewrite, Form, Summary};
+use rkcov_rewrite::assembly::{mentions_callback, rewrite, Branches, Form, Machine, Summary};
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -134,6 +134,9 @@ fn assemble(given: &[OsString], form: Form) -> Result<ExitCode, Failure> {
     let Some(job) = Job::read(&args) else {
         return Err(become_program(&real, given));
     };
+    let Some(machine) = job.machine(form) else {
+        return Err(become_program(&real, given));
+    };
     let clang = env::var_os(CLANG).map(PathBuf::from);
 
     let piped = job.with_standard_input();
@@ -141,7 +144,7 @@ fn assemble(given: &[OsString], form: Form) -> Result<ExitCode, Failure> {
     let (text, first) = match &job.input {
         Input::File(path) => match fs::read(path) {
             Ok(text) if clang.is_some() || mentions_callback(&text) => {
-                let first = Attempt::make(&real, &piped, |to| rewrite(&text[..], to, form))?;
+                let first = Attempt::make(&real, &piped, |to| rewrite(machine, &text[..], to))?;
                 (text, first)
             }
             _ => return Err(become_program(&real, given)),
@@ -152,7 +155,7 @@ fn assemble(given: &[OsString], form: Form) -> Result<ExitCode, Failure> {
                 copy: Vec::new(),
             };
             let reader = BufReader::new(&mut input);
-            let first = Attempt::make(&real, &piped, |to| rewrite(reader, to, form))?;
+            let first = Attempt::make(&real, &piped, |to| rewrite(machine, reader, to))?;
             let rest = input.read_to_end(&mut Vec::new());
             rest.map_err(Failure::Input)?;
             (input.copy, first)
@@ -161,11 +164,18 @@ fn assemble(given: &[OsString], form: Form) -> Result<ExitCode, Failure> {
     if first.succeeded() {
         return Ok(first.say());
     }
-    if let Some(clang) = &clang {
-        let by_clang = job.for_clang(OsStr::new("-"));
-        let second = Attempt::make(clang, &by_clang, |to| rewrite(&text[..], to, form))?;
+    if let Machine::Arm64(_) = machine {
+        let long = Machine::Arm64(Branches::Long);
+        let second = Attempt::make(&real, &piped, |to| rewrite(long, &text[..], to))?;
         if second.succeeded() {
             return Ok(second.say());
+        }
+    }
+    if let Some(clang) = &clang {
+        let by_clang = job.for_clang(OsStr::new("-"));
+        let third = Attempt::make(clang, &by_clang, |to| rewrite(machine, &text[..], to))?;
+        if third.succeeded() {
+            return Ok(third.say());
         }
     }
     if form == Form::Counters {

@@ -38,8 +38,8 @@ passed to the compiler. rkcov uses the first of these compilers: the value of --
 argument, if it is the name or path of a compiler (gcc, clang-20, aarch64-linux-gnu-g++; ccache and \
 other launchers may come before it); $RKCOV_CC or, for `rkcov c++`, $RKCOV_CXX; cc or c++.
 
-On x86-64 rkcov replaces the compiler's call at each edge by a check, before the assembler runs: it \
-passes -B with a folder that contains its own `as`, which runs the real one, and passes \
+On x86-64 and arm64 rkcov replaces the compiler's call at each edge by a check, before the assembler \
+runs: it passes -B with a folder that contains its own `as`, which runs the real one, and passes \
 -fno-integrated-as to clang. Code that clang compiles with -flto keeps its calls.
 
 rkcov adds arguments and does not change or reorder yours:

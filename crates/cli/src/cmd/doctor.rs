@@ -139,8 +139,8 @@ fn c_programs() -> Part {
     }
     if !checks {
         let text =
-            "checks instead of calls, which are faster: they need x86-64, and gcc or clang with an \
-                    assembler: apt-get install binutils";
+            "checks instead of calls, which are faster: they need x86-64 or arm64, and gcc or clang \
+                    with an assembler: apt-get install binutils";
         part.line(State::Without, text);
     }
     part

@@ -261,7 +261,7 @@ impl Entry {
 const COUNTERS_INIT: &str = "__sanitizer_cov_8bit_counters_init";
 
 /// The version of rkcov, and of the questions within it.
-const ASKED: &str = concat!(env!("CARGO_PKG_VERSION"), " 3");
+const ASKED: &str = concat!(env!("CARGO_PKG_VERSION"), " 4");
 
 /// Macros of the compiler that tell what it is, one a line.
 const QUESTION: &str = "\
@@ -355,7 +355,9 @@ fn makes(
     let (Some(options), Ok(folder), true) = (
         instrumentation.options(compiler.family),
         assembler::folder(form.unwrap_or_default()),
-        compiler.arch == "x86_64",
+        // Counters are for one machine.
+        compiler.arch == "x86_64"
+            || compiler.arch == "aarch64" && instrumentation == Instrumentation::Check,
     ) else {
         return false;
     };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use iced_x86::Instruction;
 use object::{Architecture, Object, ObjectSection, ObjectSegment, SegmentFlags};
-use rkcov_abi::sites::{self, Site};
+use rkcov_abi::sites::{self, arm64, Site};
 
 use super::elf::ElfFile;
 
@@ -23,14 +23,17 @@ pub(crate) struct Sites {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sections {
     checked: Option<Range<u64>>,
+    /// On x86-64 alone.
     guards: Option<Range<u64>>,
 }
 
 impl Sections {
     pub(crate) fn new(object: &object::File<'_>) -> Self {
-        if object.architecture() != Architecture::X86_64 {
-            return Self::default();
-        }
+        let has_guards = match object.architecture() {
+            Architecture::X86_64 => true,
+            Architecture::Aarch64 => false,
+            _ => return Self::default(),
+        };
         let range = |name| {
             let section = object.section_by_name(name)?;
             let start = section.address();
@@ -39,7 +42,7 @@ impl Sections {
         };
         Self {
             checked: range(sites::CHECKED),
-            guards: range(sites::GUARDS),
+            guards: range(sites::GUARDS).filter(|_| has_guards),
         }
     }
 
@@ -50,13 +53,9 @@ impl Sections {
 
     /// Whether what looks like a site is one.
     fn has(&self, site: &Site) -> bool {
-        let within = |section: &Option<Range<u64>>, address| {
-            let section = section.as_ref();
-            section.is_some_and(|section| section.contains(&address))
-        };
         match site {
-            Site::Check(check) => within(&self.checked, check.byte),
-            Site::Store(store) => within(&self.guards, store.guard),
+            Site::Check(check) => is_in(&self.checked, check.byte),
+            Site::Store(store) => is_in(&self.guards, store.guard),
         }
     }
 
@@ -72,6 +71,17 @@ impl Sections {
         let site = sites::at(code, at).filter(|_| self.any())?;
         self.has(&site).then_some(site)
     }
+
+    /// The check that arm64 code begins with, which lies at `at`.
+    pub(crate) fn arm64_at(&self, code: &[u8], at: u64) -> Option<arm64::Check> {
+        self.checked.as_ref()?;
+        arm64::Check::read(code, at).filter(|check| is_in(&self.checked, check.byte))
+    }
+}
+
+fn is_in(section: &Option<Range<u64>>, address: u64) -> bool {
+    let section = section.as_ref();
+    section.is_some_and(|section| section.contains(&address))
 }
 
 impl Sites {
@@ -83,7 +93,8 @@ impl Sites {
             sections: Sections::new(&object),
             ..Self::default()
         };
-        if !all.sections.any() {
+        // Checks of arm64 code have no cold parts.
+        if !all.sections.any() || object.architecture() != Architecture::X86_64 {
             return all;
         }
         for segment in object.segments() {

@@ -5,7 +5,7 @@
 //! clang's `-fsanitize-coverage=inline-8bit-counters,pc-table`. They are ordered as the code is, and the
 //! linker drops them with it.
 
-use super::emit::Syntax;
+use super::x86_64::Syntax;
 use super::CALLBACK;
 use std::io::{self, Write};
 

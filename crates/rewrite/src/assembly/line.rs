@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What stands on a line.
 
-use super::CALLBACK;
+use super::{Machine, CALLBACK};
 
 /// A line of assembly.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// Nothing, or a comment.
     Empty,
-    /// The compiler's comment that begins text of the user's (`#APP`).
+    /// The compiler's comment that begins text of the user's (`#APP`, `//APP`).
     InlineBegins,
     /// The compiler's comment that ends it.
     InlineEnds,
@@ -48,13 +48,17 @@ fn name(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Reads a line, with or without its end.
-pub(super) fn read(line: &[u8]) -> Line<'_> {
+pub(super) fn read(machine: Machine, line: &[u8]) -> Line<'_> {
     let text = trim(line);
     let Some(&first) = text.first() else {
         return Line::Empty;
     };
-    if first == b'#' {
-        let comment = &text[1..];
+    // At the begin of a line, this begins a comment on any machine.
+    let comment = text.strip_prefix(b"#").or_else(|| {
+        let is_arm64 = matches!(machine, Machine::Arm64(_));
+        text.strip_prefix(b"//").filter(|_| is_arm64)
+    });
+    if let Some(comment) = comment {
         let (word, _) = name(comment);
         return match word {
             b"APP" => Line::InlineBegins,
@@ -62,7 +66,7 @@ pub(super) fn read(line: &[u8]) -> Line<'_> {
             _ => Line::Empty,
         };
     }
-    if memchr::memchr2(b';', b'/', text).is_some() && !is_one_statement(text) {
+    if memchr::memchr2(b';', b'/', text).is_some() && !is_one_statement(machine, text) {
         return Line::Unknown;
     }
     let (word, rest) = name(text);
@@ -72,7 +76,7 @@ pub(super) fn read(line: &[u8]) -> Line<'_> {
     let after = rest.trim_ascii_start();
     if let Some(behind) = after.strip_prefix(b":") {
         let behind = behind.trim_ascii_start();
-        return if behind.is_empty() || behind[0] == b'#' {
+        return if behind.is_empty() || begins_comment(machine, behind) {
             Line::Label(word)
         } else {
             Line::Unknown
@@ -81,35 +85,57 @@ pub(super) fn read(line: &[u8]) -> Line<'_> {
     if first == b'.' {
         return Line::Directive(word, after);
     }
-    transfer(word, after).unwrap_or(Line::Other)
+    transfer(machine, word, after).unwrap_or(Line::Other)
+}
+
+/// Whether a comment to the line's end begins here, in the midst of a line.
+fn begins_comment(machine: Machine, text: &[u8]) -> bool {
+    match machine {
+        Machine::X86_64(_) => text.starts_with(b"#"),
+        Machine::Arm64(_) => text.starts_with(b"//"),
+    }
 }
 
 /// Whether one statement stands on a line: no separator, and no comment that goes on behind the
 /// line's end, but in strings and in a comment to the line's end.
-fn is_one_statement(text: &[u8]) -> bool {
-    let mut bytes = text.iter().copied().peekable();
+fn is_one_statement(machine: Machine, text: &[u8]) -> bool {
+    let mut rest = text;
     let mut quoted = false;
-    while let Some(byte) = bytes.next() {
+    while let Some((&byte, behind)) = rest.split_first() {
         match byte {
-            b'\\' if quoted => drop(bytes.next()),
+            b'\\' if quoted => {
+                rest = behind.get(1..).unwrap_or_default();
+                continue;
+            }
             b'"' => quoted = !quoted,
             _ if quoted => {}
-            b'#' => return true,
+            _ if begins_comment(machine, rest) => return true,
             b';' => return false,
-            b'/' if matches!(bytes.peek(), Some(b'*' | b'/')) => return false,
+            b'/' if matches!(behind.first(), Some(b'*' | b'/')) => return false,
             _ => {}
         }
+        rest = behind;
     }
     true
 }
 
+/// An instruction or a value of arm64, without the comment behind it.
+pub(super) fn without_comment(text: &[u8]) -> &[u8] {
+    let end = memchr::memmem::find(text, b"//");
+    &text[..end.unwrap_or(text.len())]
+}
+
 /// How an instruction goes to the callback, if it does so and in a form that compilers write.
-fn transfer<'a>(mnemonic: &[u8], operand: &'a [u8]) -> Option<Line<'a>> {
-    let transfer = match mnemonic {
-        b"call" | b"callq" => Transfer::Call,
-        b"jmp" | b"jmpq" => Transfer::Jump,
+fn transfer<'a>(machine: Machine, mnemonic: &[u8], operand: &'a [u8]) -> Option<Line<'a>> {
+    let transfer = match (machine, mnemonic) {
+        (Machine::X86_64(_), b"call" | b"callq") | (Machine::Arm64(_), b"bl") => Transfer::Call,
+        (Machine::X86_64(_), b"jmp" | b"jmpq") | (Machine::Arm64(_), b"b") => Transfer::Jump,
         _ => return None,
     };
+    if let Machine::Arm64(_) = machine {
+        let operand = trim(without_comment(operand));
+        return (operand == CALLBACK).then_some(Line::Callback(transfer, operand));
+    }
     let operand = match memchr::memchr(b'#', operand) {
         Some(comment) => &operand[..comment],
         None => operand,
@@ -141,7 +167,11 @@ pub(super) fn names_callback(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Branches, Form};
     use super::*;
+
+    const X86_64: Machine = Machine::X86_64(Form::Checks);
+    const ARM64: Machine = Machine::Arm64(Branches::Kept);
 
     #[test]
     fn lines_are_told_apart() {
@@ -168,7 +198,46 @@ mod tests {
             ("\"a b\":", Line::Unknown),
             ("{evex} vaddps", Line::Unknown),
         ] {
-            assert_eq!(read(line.as_bytes()), expect, "{line:?}");
+            assert_eq!(read(X86_64, line.as_bytes()), expect, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_arm64_are_told_apart() {
+        for (line, expect) in [
+            ("// comment; x", Line::Empty),
+            ("# 12 \"a.c\" 1", Line::Empty),
+            ("#APP", Line::InlineBegins),
+            ("\t//APP\n", Line::InlineBegins),
+            ("\t//NO_APP\n", Line::InlineEnds),
+            ("main:      // @main; x", Line::Label(b"main")),
+            (".L3:", Line::Label(b".L3")),
+            ("main: # x", Line::Unknown),
+            ("\tmov\tw0, #1; nop", Line::Unknown),
+            ("\tmov\tw0, #1 // a;b", Line::Other),
+            ("\tnop /* to", Line::Unknown),
+            (
+                "\t.string\t\"a;//\"",
+                Line::Directive(b".string", b"\"a;//\""),
+            ),
+        ] {
+            assert_eq!(read(ARM64, line.as_bytes()), expect, "{line:?}");
+        }
+        use Transfer::{Call, Jump};
+        for (line, expect) in [
+            ("\tbl\t__sanitizer_cov_trace_pc\n", Some(Call)),
+            ("\tbl\t__sanitizer_cov_trace_pc // x", Some(Call)),
+            ("\tb\t__sanitizer_cov_trace_pc", Some(Jump)),
+            ("\tbl\t__sanitizer_cov_trace_pc_guard", None),
+            ("\tbl\tother // __sanitizer_cov_trace_pc", None),
+            ("\tcall\t__sanitizer_cov_trace_pc", None),
+            ("\tb.eq\t__sanitizer_cov_trace_pc", None),
+        ] {
+            let found = match read(ARM64, line.as_bytes()) {
+                Line::Callback(transfer, _) => Some(transfer),
+                _ => None,
+            };
+            assert_eq!(found, expect, "{line:?}");
         }
     }
 
@@ -199,7 +268,7 @@ mod tests {
             ("\tje\t__sanitizer_cov_trace_pc", None),
             ("\tcall\tother # __sanitizer_cov_trace_pc", None),
         ] {
-            let found = match read(line.as_bytes()) {
+            let found = match read(X86_64, line.as_bytes()) {
                 Line::Callback(transfer, _) => Some(transfer),
                 _ => None,
             };

@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Assembly for x86-64, as gcc and clang write it, in either syntax.
+//! Assembly as gcc and clang write it.
 //!
-//! In the place of each call stands a check ([`rkcov_abi::sites::Check`]). It goes to its cold part,
-//! which is in a subsection of the section that the code is in, so that section groups and the
-//! linker's garbage collection treat both alike:
-//!
-//! ```text
-//!     call __rkcov_hit
-//!     jmp  PC              5 bytes, always
-//! ```
+//! In the place of each call stands a check ([`rkcov_abi::sites`]). What belongs to one machine is in a
+//! module of its name.
 //!
 //! A jump to the callback, the last call of a function, becomes a check and a return: what is
 //! recorded is a PC of the function itself. The callback would have recorded its caller's.
 //!
-//! The jumps are written as bytes: assemblers choose among forms, and may be told to put padding
-//! before a jump, but whoever is called finds the site from its return address by these distances.
-//! The comparison is written as an instruction, because only instructions get a line number.
+//! A site is a byte of the section `rkcov_sites`; a note says where the section's sites in this module
+//! begin and end.
 //!
-//! The call frame information of the cold part repeats that of the function up to each site, so that
-//! what is called there can be unwound. A site is a byte of the section `rkcov_sites`; a note says
-//! where the section's sites in this module begin and end.
-//!
-//! For fuzzers, a site can count instead ([`Form::Counters`]): it is one instruction, without a cold part.
+//! For fuzzers, a site of x86-64 can count instead ([`Form::Counters`]): it is one instruction, without a
+//! cold part.
 
+mod arm64;
 mod counters;
-mod emit;
 mod line;
 mod rewriter;
+mod sites;
+mod x86_64;
 
 use rewriter::Rewriter;
 use std::io::{self, BufRead, Write};
@@ -34,13 +26,17 @@ use std::io::{self, BufRead, Write};
 /// The callback that compilers call at each edge.
 const CALLBACK: &[u8] = b"__sanitizer_cov_trace_pc";
 
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Calls that have become sites.
-    pub sites: u64,
-    /// Instructions with the callback's name in them that stay as they were.
-    pub left: u64,
+/// What a check calls. It is weak: a program that is linked without the runtime is linked all the same,
+/// and never calls it.
+const HIT: &str = "__rkcov_hit";
+
+/// What assembly is for, and what is made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// x86-64, in either syntax.
+    X86_64(Form),
+    /// arm64, with checks.
+    Arm64(Branches),
 }
 
 /// What becomes of a call.
@@ -54,13 +50,36 @@ pub enum Form {
     Counters,
 }
 
-/// Copies assembly, and makes sites of this form of the calls of `__sanitizer_cov_trace_pc`. Assembly without
+/// What becomes of conditional branches that do not reach all of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Branches {
+    /// They stay as they are. In a large function, the assembler may then refuse what was written.
+    Kept,
+    /// They become jumps, which reach everything, with the opposite branch before them.
+    Long,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Calls that have become sites.
+    pub sites: u64,
+    /// Instructions with the callback's name in them that stay as they were.
+    pub left: u64,
+}
+
+/// Copies assembly, and makes sites of the calls of `__sanitizer_cov_trace_pc`. Assembly without
 /// such calls is copied as it is. It is held in memory for one function's length at most.
 ///
 /// # Errors
-/// Those of `input` and of `output`.
-pub fn rewrite(mut input: impl BufRead, output: impl Write, form: Form) -> io::Result<Summary> {
-    let mut rewriter = Rewriter::new(output, form);
+/// Those of `input` and of `output`, and on arm64, tables of jump targets that are not understood: with
+/// checks, their entries may be too small.
+pub fn rewrite(
+    machine: Machine,
+    mut input: impl BufRead,
+    output: impl Write,
+) -> io::Result<Summary> {
+    let mut rewriter = Rewriter::new(machine, output);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line)? != 0 {
         rewriter.line(&line)?;

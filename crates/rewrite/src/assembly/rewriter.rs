@@ -2,12 +2,12 @@
 //! What is known while assembly goes by.
 
 use super::counters::{self, Counted};
-use super::emit::{self, Syntax};
 use super::line::{self, Line, Transfer};
-use super::{Form, Summary};
+use super::x86_64::{self, Syntax};
+use super::{arm64, sites, Branches, Form, Machine, Summary};
 use std::io::{self, Write};
 
-/// What the cold part of a function is made of, in order.
+/// What the cold part of a function is made of, in order. There is none on arm64.
 enum Event {
     /// A directive for call frame information, as a line.
     Cfi(Vec<u8>),
@@ -23,6 +23,9 @@ struct Site {
     operand: Vec<u8>,
 }
 
+/// How the names of functions begin that LLVM makes of what many functions have in common.
+const OUTLINED: &[u8] = b"OUTLINED_FUNCTION_";
+
 /// Text that the assembler reads in another way than from the first line to the last.
 #[derive(Default)]
 struct Blocks {
@@ -35,8 +38,8 @@ struct Blocks {
 }
 
 pub(super) struct Rewriter<W> {
+    machine: Machine,
     output: W,
-    form: Form,
     summary: Summary,
     /// No line has been read.
     fresh: bool,
@@ -56,13 +59,17 @@ pub(super) struct Rewriter<W> {
     parts: u32,
     /// This function has had a site.
     entered: bool,
+    /// Tables of jump targets, on arm64.
+    tables: arm64::Tables,
+    /// Branches that have become longer.
+    long: u64,
 }
 
 impl<W: Write> Rewriter<W> {
-    pub(super) fn new(output: W, form: Form) -> Self {
+    pub(super) fn new(machine: Machine, output: W) -> Self {
         Self {
+            machine,
             output,
-            form,
             summary: Summary::default(),
             fresh: true,
             blocks: Blocks::default(),
@@ -74,6 +81,8 @@ impl<W: Write> Rewriter<W> {
             function: Vec::new(),
             parts: 0,
             entered: false,
+            tables: arm64::Tables::default(),
+            long: 0,
         }
     }
 
@@ -86,7 +95,11 @@ impl<W: Write> Rewriter<W> {
         if self.blocks.lost {
             return self.keep(text);
         }
-        match line::read(text) {
+        let line = line::read(self.machine, text);
+        if !matches!(line, Line::Other) {
+            self.tables.end_of_row(&mut self.output)?;
+        }
+        match line {
             Line::InlineBegins => {
                 // The user's text may go to another section.
                 self.end_part_without_frame()?;
@@ -96,11 +109,14 @@ impl<W: Write> Rewriter<W> {
             Line::Empty => {}
             Line::Directive(name, rest) => return self.directive(name, rest, text),
             Line::Label(label) if !self.blocks.inline => self.label(label),
-            Line::Callback(transfer, operand) if !self.blocks.inline && self.blocks.open == 0 => {
-                if let (Some(syntax), true) = (self.syntax, self.long_mode) {
-                    return self.site(transfer, syntax, operand);
+            Line::Callback(transfer, operand) if self.is_compilers() => {
+                if self.site(transfer, operand)? {
+                    return Ok(());
                 }
                 return self.keep(text);
+            }
+            Line::Other if self.summary.sites > 0 && self.is_compilers() => {
+                return self.instruction(text);
             }
             Line::Unknown => {
                 self.unknown(text);
@@ -109,6 +125,36 @@ impl<W: Write> Rewriter<W> {
             Line::Label(_) | Line::Callback(..) | Line::Other => return self.keep(text),
         }
         self.output.write_all(text)
+    }
+
+    /// Whether sites count.
+    fn counts(&self) -> bool {
+        self.machine == Machine::X86_64(Form::Counters)
+    }
+
+    /// Whether the compiler wrote what is read, and the assembler reads it once.
+    fn is_compilers(&self) -> bool {
+        !self.blocks.inline && self.blocks.open == 0
+    }
+
+    /// An instruction behind the first site.
+    fn instruction(&mut self, text: &[u8]) -> io::Result<()> {
+        let Machine::Arm64(branches) = self.machine else {
+            return self.keep(text);
+        };
+        let long = match branches {
+            Branches::Kept => None,
+            Branches::Long => arm64::long(text, self.long),
+        };
+        self.summary.left += u64::from(line::names_callback(text));
+        match long {
+            Some(long) => {
+                self.long += 1;
+                self.tables.end_of_row(&mut self.output)?;
+                self.output.write_all(long.as_bytes())
+            }
+            None => self.tables.instruction(text, &mut self.output),
+        }
     }
 
     /// Copies a line that may have the callback's name in it.
@@ -183,6 +229,11 @@ impl<W: Write> Rewriter<W> {
                 self.output.write_all(text)?;
                 return self.end_part_without_frame();
             }
+            _ if self.summary.sites > 0 && matches!(self.machine, Machine::Arm64(_)) => {
+                if let Some(entry) = self.tables.entry(name, rest)? {
+                    return self.output.write_all(&entry);
+                }
+            }
             _ => {}
         }
         self.output.write_all(text)
@@ -200,16 +251,39 @@ impl<W: Write> Rewriter<W> {
         }
     }
 
-    fn site(&mut self, transfer: Transfer, syntax: Syntax, operand: &[u8]) -> io::Result<()> {
+    /// Makes a check. `false` if this place needs a call.
+    fn site(&mut self, transfer: Transfer, operand: &[u8]) -> io::Result<bool> {
         let number = self.summary.sites;
+        match (self.machine, transfer) {
+            (Machine::X86_64(_), _) => match (self.syntax, self.long_mode) {
+                (Some(syntax), true) => self.x86_64_site(transfer, syntax, operand)?,
+                _ => return Ok(false),
+            },
+            (Machine::Arm64(_), Transfer::Call) => arm64::check(&mut self.output, number)?,
+            // This is the end of many places, which the caller's address tells apart.
+            (Machine::Arm64(_), _) if self.function.starts_with(OUTLINED) => return Ok(false),
+            (Machine::Arm64(_), Transfer::Jump) => {
+                arm64::last_check(&mut self.output, number, self.frame.is_some())?;
+            }
+        }
         self.summary.sites += 1;
+        Ok(true)
+    }
+
+    fn x86_64_site(
+        &mut self,
+        transfer: Transfer,
+        syntax: Syntax,
+        operand: &[u8],
+    ) -> io::Result<()> {
+        let number = self.summary.sites;
         let site = Event::Site(Site {
             number,
             first: !std::mem::replace(&mut self.entered, true),
             operand: operand.to_owned(),
         });
         match transfer {
-            _ if self.form == Form::Counters => {
+            _ if self.counts() => {
                 counters::count(&mut self.output, syntax, number)?;
                 if transfer == Transfer::Jump {
                     self.output.write_all(b"\tret\n")?;
@@ -217,7 +291,7 @@ impl<W: Write> Rewriter<W> {
                 self.events.push(site);
             }
             Transfer::Call => {
-                emit::check(&mut self.output, syntax, number)?;
+                x86_64::check(&mut self.output, syntax, number)?;
                 self.events.push(site);
             }
             // There is no frame any more, and the return address on the stack is the caller's: whom
@@ -226,9 +300,9 @@ impl<W: Write> Rewriter<W> {
                 let framed = self.frame.is_some();
                 let down = framed.then_some(&b"\t.cfi_adjust_cfa_offset 8\n"[..]);
                 let up = framed.then_some(&b"\t.cfi_adjust_cfa_offset -8\n"[..]);
-                emit::align(&mut self.output, syntax, true, down)?;
-                emit::check(&mut self.output, syntax, number)?;
-                emit::align(&mut self.output, syntax, false, up)?;
+                x86_64::align(&mut self.output, syntax, true, down)?;
+                x86_64::check(&mut self.output, syntax, number)?;
+                x86_64::align(&mut self.output, syntax, false, up)?;
                 self.output.write_all(b"\tret\n")?;
                 self.events
                     .extend(down.map(|cfi| Event::Cfi(cfi.to_owned())));
@@ -254,7 +328,7 @@ impl<W: Write> Rewriter<W> {
             self.events.clear();
             return Ok(());
         };
-        if self.form == Form::Counters {
+        if self.counts() {
             let sites = self.events.drain(..).filter_map(|event| match event {
                 Event::Site(Site { number, first, .. }) => Some(Counted { number, first }),
                 Event::Cfi(_) => None,
@@ -263,9 +337,9 @@ impl<W: Write> Rewriter<W> {
         }
         let name = self.part_name();
         let output = &mut self.output;
-        emit::enter_cold(output)?;
+        x86_64::enter_cold(output)?;
         if let Some(name) = &name {
-            emit::begin_function(output, name)?;
+            x86_64::begin_function(output, name)?;
         }
         if let Some(begin) = &self.frame {
             output.write_all(begin)?;
@@ -273,16 +347,16 @@ impl<W: Write> Rewriter<W> {
         for event in &self.events[..=last] {
             match event {
                 Event::Cfi(directive) => output.write_all(directive)?,
-                Event::Site(site) => emit::cold(output, site.number, &site.operand)?,
+                Event::Site(site) => x86_64::cold(output, site.number, &site.operand)?,
             }
         }
         if self.frame.is_some() {
             output.write_all(b"\t.cfi_endproc\n")?;
         }
         if let Some(name) = &name {
-            emit::end_function(output, name)?;
+            x86_64::end_function(output, name)?;
         }
-        emit::leave_cold(output)?;
+        x86_64::leave_cold(output)?;
         self.events.clear();
         Ok(())
     }
@@ -303,16 +377,18 @@ impl<W: Write> Rewriter<W> {
 
     /// Writes what is left when all was read.
     pub(super) fn finish(mut self) -> io::Result<Summary> {
+        self.tables.end_of_row(&mut self.output)?;
         if self.summary.sites > 0 {
             // A frame that was not ended is an error of its own, which the assembler reports.
             self.output.write_all(b"\n")?;
             self.end_part()?;
-            match self.form {
-                Form::Checks => emit::sites(&mut self.output, self.summary.sites)?,
-                Form::Counters => counters::constructor(&mut self.output)?,
+            if self.counts() {
+                counters::constructor(&mut self.output)?;
+            } else {
+                sites::write(&mut self.output, self.summary.sites)?;
             }
         }
-        if self.form == Form::Counters && self.summary.left > 0 {
+        if self.counts() && self.summary.left > 0 {
             counters::callback(&mut self.output)?;
         }
         self.output.flush()?;

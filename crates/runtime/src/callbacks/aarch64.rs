@@ -110,6 +110,15 @@ global_asm!(
     "    mov x1, x30",
     "    b {pc_guard}",
     "rkcov_end __sanitizer_cov_trace_pc_guard",
+    // A check calls by its last instruction: the return address is the PC.
+    "rkcov_begin __rkcov_hit",
+    "    rkcov_mode",
+    "    cmp w11, {trace}",
+    "    b.ne 1f",
+    "    rkcov_append",
+    "1:  mov x0, x30",
+    "    b {hit}",
+    "rkcov_end __rkcov_hit",
     //
     "rkcov_begin __sanitizer_cov_trace_pc_guard_init",
     "    b {number_guards}",
@@ -129,6 +138,7 @@ global_asm!(
     trace = const Mode::Pc as u32,
     unique = const Mode::Unique as u32,
     full = sym record::full,
+    hit = sym record::hit,
     unique_index = sym record::unique_index,
     unique_guard = sym record::unique_guard,
     unique_elsewhere = sym record::unique_elsewhere,

@@ -24,10 +24,14 @@ const _: () = assert!(
         && (Mode::Off as u32 | Mode::Pc as u32 | Mode::Unique as u32) & 1 == 0
 );
 
+extern "C" {
+    /// Called by a check whose byte is 0: on x86-64 by its cold part, at whose return address the jump
+    /// back stands.
+    pub fn __rkcov_hit();
+}
+
 #[cfg(target_arch = "x86_64")]
 extern "C" {
-    /// Called by the cold part of a check, at whose return address the jump back stands.
-    pub fn __rkcov_hit();
     /// `__sanitizer_cov_trace_pc_guard()` in objects in which most calls of it were made stores.
     pub fn __sanitizer_cov_trace_pc_store(guard: *mut u32);
     /// `__sanitizer_cov_trace_pc_guard_init()` in such objects.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The register that checks add to a site's address: GS's base on x86-64. There is none on other
-//! machines, where instrumented code calls at every edge.
+//! What checks add to a site's address: GS's base on x86-64. aarch64 has no such register, but the word
+//! behind the one that a thread's pointer points to: the ABI of thread-local storage reserves it, and
+//! neither glibc nor musl uses it. In a new thread it is what stood in the thread's memory: 0 but in memory
+//! of the program's own, see `pthread_create()`.
 
 #[cfg(target_arch = "x86_64")]
 mod gs {
@@ -59,25 +61,50 @@ mod gs {
         unsafe { asm!("wrgsbase {}", in(reg) base, options(nostack, preserves_flags)) };
         true
     }
-
-    pub(crate) const EXISTS: bool = true;
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-mod gs {
+#[cfg(target_arch = "aarch64")]
+mod word {
+    use core::arch::asm;
+
+    /// As on x86-64: any base will do.
     pub(crate) fn may_be_negative() -> bool {
-        false
+        true
     }
 
+    /// The calling thread's base.
     pub(crate) fn get() -> Option<u64> {
-        None
+        let base: u64;
+        // SAFETY: a thread that runs code of ours has thread-local storage, of which the pointer's own
+        // two words are a part.
+        unsafe {
+            asm!(
+                "mrs {0}, tpidr_el0",
+                "ldr {0}, [{0}, 8]",
+                out(reg) base,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        Some(base)
     }
 
-    pub(crate) fn set(_base: u64) -> bool {
-        false
+    /// Sets it.
+    pub(crate) fn set(base: u64) -> bool {
+        // SAFETY: as above, and only checks use the word: `maps` vouches for where it leads them.
+        unsafe {
+            asm!(
+                "mrs {0}, tpidr_el0",
+                "str {1}, [{0}, 8]",
+                out(reg) _,
+                in(reg) base,
+                options(nostack, preserves_flags),
+            );
+        }
+        true
     }
-
-    pub(crate) const EXISTS: bool = false;
 }
 
-pub(crate) use gs::{get, may_be_negative, set, EXISTS};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use gs::{get, may_be_negative, set};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use word::{get, may_be_negative, set};

@@ -2,8 +2,8 @@
 //! Maps: what a check reads before it calls.
 //!
 //! A check compares the byte at its site's address *plus GS's base* with 0, and calls
-//! [`__rkcov_hit`](crate::callbacks::__rkcov_hit) if it is. So the base of a thread decides what its
-//! checks do:
+//! [`__rkcov_hit`](crate::callbacks::__rkcov_hit) if it is. So the base of a thread (a word of its own on
+//! aarch64, see `base`) decides what its checks do:
 //!
 //! | base | the check reads | it calls |
 //! | --- | --- | --- |
@@ -147,7 +147,7 @@ fn spans() -> &'static [Span] {
 /// Makes checks answer to whoever collects in this process from now on. The modules that are
 /// loaded have been taken down. A second call does nothing.
 pub(crate) fn begin() {
-    if !base::EXISTS || state() != Maps::None {
+    if state() != Maps::None {
         return;
     }
     let lock = lock::take();
@@ -171,7 +171,7 @@ pub(crate) fn begin() {
 
 /// Makes the sites of all modules zeros: a thread whose base is 0 calls.
 pub(crate) fn wake(_lock: &lock::Held) {
-    if base::EXISTS && !AWAKE.swap(true, Ordering::Relaxed) {
+    if !AWAKE.swap(true, Ordering::Relaxed) {
         for range in modules::ranges() {
             if !zero_sites(range) {
                 run::lose(Lost::Checks);
@@ -482,6 +482,10 @@ pub(crate) fn arrive(tls: &Tls) {
 /// The calling thread has just begun: it leaves the map that its parent had. It gets its own when it
 /// first calls.
 pub(crate) fn leave_parents(tls: &Tls) {
+    if cfg!(target_arch = "aarch64") {
+        // Nobody has set it: it is what stood in the thread's memory.
+        base::set(0);
+    }
     arrive(tls);
     set(tls, 0);
 }

@@ -23,8 +23,12 @@ const DISTANCES: [i64; 11] = [
     -160,
 ];
 const GIB: i64 = 1 << 30;
-/// User space ends here, without five-level pages, for which one has to ask.
-const USER_END: u64 = 1 << 47;
+/// User space ends here, without five-level pages and the like, for which one has to ask.
+const USER_END: u64 = if cfg!(target_arch = "aarch64") {
+    1 << 48
+} else {
+    1 << 47
+};
 /// Nobody may map below.
 const USER_START: u64 = 1 << 16;
 
@@ -33,7 +37,7 @@ const USER_START: u64 = 1 << 16;
 /// zeros there, and calls.
 const APRONS: [u64; 3] = [8 << 40, 1 << 40, 64 << 30];
 
-/// Reserves a zone. Not under valgrind, which keeps a book of all memory, whether it is used or not.
+/// Reserves a zone. Not under valgrind and QEMU, which keep a book of all memory, whether it is used or not.
 pub(super) fn reserve() -> bool {
     if !sys::can_map_again() {
         return false;

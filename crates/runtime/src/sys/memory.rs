@@ -221,7 +221,8 @@ pub(crate) fn map_again(
     }
 }
 
-/// Whether [`map_again`] works. Valgrind refuses it.
+/// Whether [`map_again`] works. Valgrind refuses it; so does QEMU, where it runs a program for another
+/// machine, as if there were no memory.
 pub(crate) fn can_map_again() -> bool {
     static REFUSED: AtomicU32 = AtomicU32::new(UNKNOWN);
     const UNKNOWN: u32 = u32::MAX;
@@ -240,7 +241,8 @@ pub(crate) fn can_map_again() -> bool {
             unmap(ptr::with_exposed_provenance_mut(again), PAGE);
         }
     }
-    let refused = again == Err(Error(libc::EINVAL));
+    let emulated = cfg!(target_arch = "aarch64") && again == Err(Error(libc::ENOMEM));
+    let refused = emulated || again == Err(Error(libc::EINVAL));
     REFUSED.store(u32::from(refused), Ordering::Relaxed);
     !refused
 }

@@ -337,12 +337,28 @@ pub(super) fn scan(callees: &Callees<'_>, range: &Range<u64>) -> Scan {
     // Jumps through tables: the number of the branch, and the target.
     let mut open: Vec<(usize, Target)> = Vec::new();
     for (at, word) in words(code, range.start) {
+        if at < scan.end {
+            // Of a check.
+            continue;
+        }
         scan.end = at + SIZE;
         if let (Some((register, value)), false) = (behind.get(&at), reached) {
             registers.0[*register] = *value;
         }
         reached = true;
         let before = compared.take();
+        let here = &code[(at - range.start) as usize..];
+        if let Some(check) = callees.sites.arm64_at(here, at) {
+            // As a call, of which it has the place.
+            registers = Registers([None; 32]);
+            scan.end = check.pc();
+            scan.branches.push(Branch {
+                at,
+                end: scan.end,
+                kind: Kind::Site,
+            });
+            continue;
+        }
         let Some(kind) = kind(word, at) else {
             compared = comparison(word);
             registers.note(word, at);

@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The text that is put in.
+//! What is put in on x86-64.
+//!
+//! A check goes to its cold part, which is in a subsection of the section that the code is in, so that
+//! section groups and the linker's garbage collection treat both alike:
+//!
+//! ```text
+//!     call __rkcov_hit
+//!     jmp  PC              5 bytes, always
+//! ```
+//!
+//! The jumps are written as bytes: assemblers choose among forms, and may be told to put padding
+//! before a jump, but whoever is called finds the site from its return address by these distances.
+//! The comparison is written as an instruction, because only instructions get a line number.
+//!
+//! The call frame information of the cold part repeats that of the function up to each site, so that
+//! what is called there can be unwound.
 
-use super::CALLBACK;
+use super::{CALLBACK, HIT};
 use std::io::{self, Write};
-
-/// What the cold part calls. It is weak: a program that is linked without the runtime is linked all
-/// the same, and never calls it.
-const HIT: &str = "__rkcov_hit";
 
 /// The subsection of the cold parts. Compilers use none but 0.
 const SUBSECTION: u32 = 7;
@@ -94,27 +105,4 @@ pub(super) fn end_function(to: &mut impl Write, name: &[u8]) -> io::Result<()> {
     to.write_all(b", .-")?;
     to.write_all(name)?;
     to.write_all(b"\n")
-}
-
-/// The sites, and the note that leads to them. The symbols are weak: a linker may drop all sites of
-/// a module and keep a note.
-pub(super) fn sites(to: &mut impl Write, count: u64) -> io::Result<()> {
-    write!(
-        to,
-        "\t.section\trkcov_sites,\"a\",@progbits\n\
-         .Lrkcov_s:\n\
-         \t.fill\t{count}, 1, 1\n\
-         \t.section\t.note.rkcov,\"a\",@note\n\
-         \t.balign\t4\n\
-         \t.long\t6, 8, 1\n\
-         \t.asciz\t\"rkcov\"\n\
-         \t.balign\t4\n\
-         \t.long\t__start_rkcov_sites-.\n\
-         \t.long\t__stop_rkcov_sites-.\n\
-         \t.weak\t{HIT}\n\
-         \t.weak\t__start_rkcov_sites\n\
-         \t.weak\t__stop_rkcov_sites\n\
-         \t.hidden\t__start_rkcov_sites\n\
-         \t.hidden\t__stop_rkcov_sites\n"
-    )
 }
