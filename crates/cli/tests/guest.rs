@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a user can do with a guest: give it input, a terminal, folders, memory, processors, a network. Each test boots
-//! one, so they run on demand: `.ci/linux` does it. `RKCOV_GUEST` has options of `rkcov linux` that say which kernel,
-//! such as `--arch uml`.
+//! What a user can do with a guest: give it input, a terminal, folders, memory, processors, a network, a kernel, modules.
+//! Each test boots one, so they run on demand: `.ci/linux` does it. `RKCOV_GUEST` has options of `rkcov linux` that say
+//! which kernel, such as `--arch uml`.
 
+use object::Object;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::pty::{ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
 use rustix::termios::{tcgetattr, tcsetwinsize, LocalModes, Winsize};
@@ -12,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -356,4 +358,218 @@ fn a_guest_is_left_by_keys_or_a_signal_and_the_terminal_is_given_back() {
     let status = child.wait().unwrap();
     assert_eq!(status.into_raw() >> 8, 128 + 15, "{status}");
     assert!(!terminal.is_raw());
+}
+
+/// The end of one of the words of `text` that begins so.
+fn word<'a>(text: &'a str, begin: &str) -> Option<&'a str> {
+    let mut words = text.split_whitespace();
+    words.find_map(|word| word.strip_prefix(begin))
+}
+
+/// Runs it and answers what it printed, and what it said besides.
+#[track_caller]
+fn succeeds(command: &mut Command) -> (String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let [printed, said] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    assert!(output.status.success(), "{command:?}: {printed}{said}");
+    (printed.into_owned(), said.into_owned())
+}
+
+/// `rkcov linux run` with the user's own kernel, of the machine that the options name.
+fn own(kernel: &Path, vmlinux: &Path) -> Command {
+    let options = options();
+    let arch = word(&options.replace("--arch ", "--arch="), "--arch=")
+        .unwrap()
+        .to_owned();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rkcov"));
+    command.args(["linux", "run", "--arch", &arch]);
+    command.arg("--kernel").arg(kernel);
+    command.arg("--vmlinux").arg(vmlinux);
+    command
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_kernel_of_the_user_s_own_is_booted_if_its_vmlinux_is_the_kernel_s() {
+    // It was seen of a PC only.
+    if is_uml() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let (printed, _) = succeeds(&mut rkcov("build"));
+    let built = Path::new(printed.trim());
+    let (kernel, vmlinux) = (dir.path().join("image"), dir.path().join("vmlinux"));
+    fs::copy(built, &kernel).unwrap();
+    fs::copy(built.with_file_name("vmlinux"), &vmlinux).unwrap();
+    let mut command = own(&kernel, &vmlinux);
+    command.current_dir(&dir).args(["--output", "trace"]);
+    let (printed, _) = succeeds(command.args(["--", "/bin/cat", "/proc/version"]));
+    assert!(printed.starts_with("Linux version "), "{printed}");
+    // The sources are found by what the compiler noted.
+    let line = |name: &str| {
+        printed
+            .lines()
+            .any(|line| line.trim_start().starts_with(name))
+    };
+    assert!(line("version.c "), "{printed}");
+    // The same with another build id is the vmlinux of another kernel.
+    let mut data = fs::read(&vmlinux).unwrap();
+    let id = {
+        let file = object::File::parse(&*data).unwrap();
+        file.build_id().unwrap().unwrap().to_vec()
+    };
+    let places: Vec<usize> = memchr::memmem::find_iter(&data, &id).collect();
+    for at in places {
+        data[at] ^= 1;
+    }
+    fs::write(&vmlinux, data).unwrap();
+    let mut command = own(&kernel, &vmlinux);
+    command.current_dir(&dir).args(["--", "/bin/true"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the kernel that runs has another vmlinux"),
+        "{said}"
+    );
+}
+
+/// A module with a file in /proc, which has one of two answers.
+const HELLO: &str = r#"
+#include <linux/module.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+
+static int which = 2;
+module_param(which, int, 0444);
+
+static noinline void large(struct seq_file *to)
+{
+	seq_puts(to, "hello large\n"); /* ran */
+}
+
+static noinline void small(struct seq_file *to)
+{
+	seq_puts(to, "hello small\n"); /* not */
+}
+
+static int show(struct seq_file *to, void *unused)
+{
+	if (which > 1)
+		large(to);
+	else
+		small(to);
+	return 0;
+}
+
+static int __init begin(void)
+{
+	if (!proc_create_single("hello", 0444, NULL, show)) /* begun */
+		return -ENOMEM;
+	return 0;
+}
+
+static void __exit end(void)
+{
+	remove_proc_entry("hello", NULL);
+}
+
+module_init(begin);
+module_exit(end);
+MODULE_DESCRIPTION("says hello");
+MODULE_LICENSE("Dual MIT/GPL");
+"#;
+
+/// Loads a module.
+const LOAD: &str = "#include <fcntl.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
+    int main(int n, char **words) { (void)n; return syscall(SYS_finit_module, open(words[1], O_RDONLY), \"\", 0) != 0; }\n";
+
+/// How often the line of [`HELLO`] with these words ran, as the trace in this folder has it.
+#[track_caller]
+fn runs(dir: &TempDir, words: &str) -> u64 {
+    let mut report = Command::new(env!("CARGO_BIN_EXE_rkcov"));
+    report.args(["report", "--format", "lcov", "--filter", "hello.c", "trace"]);
+    let (lcov, _) = succeeds(report.current_dir(dir));
+    let line = HELLO.lines().position(|line| line.contains(words)).unwrap() + 1;
+    let count = lcov
+        .lines()
+        .find_map(|l| l.strip_prefix(&format!("DA:{line},")));
+    let count = count.unwrap_or_else(|| panic!("{words}: {lcov}"));
+    count.parse().unwrap()
+}
+
+#[test]
+#[ignore = "boots a guest whose kernel has modules"]
+fn modules_are_built_and_loaded_and_what_ran_of_them_has_lines() {
+    // The options of a kernel with modules, of which one is called crc7.
+    if !options().contains("--config") {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("hello.c"), HELLO).unwrap();
+    fs::write(dir.path().join("Makefile"), "obj-m := hello.o\n").unwrap();
+    let run = |options: &[&str], program: &[&str]| {
+        let mut command = rkcov("run");
+        command.current_dir(&dir).args(["--output", "trace"]);
+        succeeds(command.args(options).arg("--").args(program))
+    };
+    // Built by rkcov, together with one of the kernel's own.
+    let (printed, said) = run(
+        &["--module", ".", "--module", "crc7"],
+        &["/bin/cat", "/proc/hello", "/proc/modules"],
+    );
+    assert!(printed.starts_with("hello large\n"), "{printed}{said}");
+    for module in ["hello", "crc7"] {
+        let begin = format!("{module} ");
+        assert!(printed.lines().any(|l| l.starts_with(&begin)), "{printed}");
+    }
+    assert!(printed.contains("hello.c"), "{printed}");
+    assert!(!said.contains("has no names"), "{said}");
+    assert!(runs(&dir, "/* ran */") > 0);
+    assert_eq!(runs(&dir, "/* not */"), 0);
+    assert_eq!(runs(&dir, "/* begun */"), 0);
+    // A file, and in the page for a browser.
+    run(&["--module", "hello.ko"], &["/bin/cat", "/proc/hello"]);
+    assert!(runs(&dir, "/* ran */") > 0);
+    let mut report = Command::new(env!("CARGO_BIN_EXE_rkcov"));
+    report.args([
+        "report",
+        "--format",
+        "html",
+        "--output",
+        "page.html",
+        "trace",
+    ]);
+    succeeds(report.current_dir(&dir));
+    let page = fs::read_to_string(dir.path().join("page.html")).unwrap();
+    assert!(
+        page.contains("hello.c") && page.contains("says hello"),
+        "no source"
+    );
+    // Loaded by the program: then what runs once is seen too.
+    fs::write(dir.path().join("load.c"), LOAD).unwrap();
+    let mut gcc = Command::new("gcc");
+    succeeds(gcc.current_dir(&dir).args(["-o", "load", "load.c"]));
+    let file = dir.path().join("hello.ko");
+    let (_, said) = run(&["--with", "hello.ko"], &["./load", file.to_str().unwrap()]);
+    assert!(!said.contains("has no names"), "{said}");
+    assert!(runs(&dir, "/* begun */") > 0);
+    // Refused by the kernel, with what it says.
+    let mut command = rkcov("run");
+    command
+        .arg("--module")
+        .arg(&file)
+        .arg("--module")
+        .arg(&file);
+    let mut data = fs::read(&file).unwrap();
+    let at = memchr::memmem::find(&data, b"vermagic=").unwrap();
+    data[at + 9] = b'9';
+    fs::write(&file, data).unwrap();
+    let output = command.args(["--", "/bin/true"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("refuses the module") && said.contains("version magic '9"),
+        "{said}"
+    );
 }

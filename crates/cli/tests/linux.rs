@@ -154,6 +154,73 @@ fn what_no_guest_has_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_kernel_of_the_user_s_own_that_cannot_be_booted_is_refused() {
+    let place = Place::new();
+    let own = |options: &str, status, words: &[&str]| {
+        let own = ["--kernel", "kernel", "--vmlinux", "vmlinux"].into_iter();
+        let options = options.split(' ').filter(|word| !word.is_empty());
+        let line: Vec<&str> = own.chain(options).chain(["--", "true"]).collect();
+        place.refuses(&line, status, words);
+    };
+    own("", 1, &["kernel: No such file"]);
+    fs::write(place.path("kernel"), "text").unwrap();
+    own(
+        "",
+        1,
+        &["kernel: it is no bzImage", "arch/x86/boot/bzImage"],
+    );
+    own("--arch uml", 1, &["kernel: it is no program"]);
+    let mut bz_image = vec![0; 1024];
+    bz_image[0x202..0x206].copy_from_slice(b"HdrS");
+    fs::write(place.path("kernel"), bz_image).unwrap();
+    own("", 1, &["vmlinux: No such file"]);
+    fs::write(place.path("vmlinux"), "text").unwrap();
+    own("", 1, &["vmlinux: it is not an ELF file"]);
+    fs::copy("/bin/true", place.path("vmlinux")).unwrap();
+    own("", 1, &["vmlinux: it has no symbols"]);
+    // Whatever has symbols: this very program.
+    let me = std::env::current_exe().unwrap();
+    fs::copy(me, place.path("vmlinux")).unwrap();
+    let lacks = [
+        "CONFIG_KCOV=y",
+        "CONFIG_DEBUG_FS=y",
+        "CONFIG_VIRTIO_CONSOLE=y",
+    ];
+    own("", 1, &lacks);
+    own("--module .", 1, &["--kernel builds nothing", "NAME.ko"]);
+    own("--module none", 1, &["none: No such file"]);
+    own("--memory 4000000M", 1, &["this machine has"]);
+    // One says which kernel, and to build none.
+    for line in [
+        "--kernel kernel",
+        "--vmlinux vmlinux",
+        "--kernel kernel --vmlinux vmlinux --tree .",
+        "--kernel kernel --vmlinux vmlinux --config vmlinux",
+        "--kernel kernel --vmlinux vmlinux --kcov c",
+        "--kernel kernel --vmlinux vmlinux --checks kasan",
+    ] {
+        let line = line.split(' ').chain(["--", "true"]);
+        let mut command = place.rkcov(&["linux", "run"]);
+        let output = command.args(line).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+    }
+}
+
+#[test]
+fn a_module_that_cannot_be_loaded_is_refused() {
+    let place = Place::new();
+    let module = |name, words: &[&str]| {
+        place.refuses(&["--module", name, "--", "true"], 1, words);
+    };
+    fs::write(place.path("text.ko"), "text").unwrap();
+    module("text.ko", &["text.ko: it is not a module of Linux"]);
+    module("none.ko", &["none.ko: No such file"]);
+    // A folder of sources, or the name of a module: neither goes into a kernel without modules.
+    module(".", &["--module", "CONFIG_MODULES=y"]);
+    module("dummy", &["--module", "CONFIG_MODULES=y"]);
+}
+
+#[test]
 fn a_shell_needs_a_terminal_or_a_program() {
     let place = Place::new();
     let output = place

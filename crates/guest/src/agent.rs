@@ -4,6 +4,7 @@
 use crate::cpio::{Kind, Next, Reader, Writer};
 use crate::device::Device;
 use crate::job::{answer, told, Input, Job, JOB};
+use crate::module::{self, Modules};
 use crate::ptrace::{self, Event};
 use crate::record::Recorder;
 use crate::share::Share;
@@ -11,7 +12,7 @@ use rustix::mount::MountFlags;
 use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::pty::{ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
 use rustix::termios::{tcgetattr, tcsetattr, tcsetwinsize, OptionalActions, Winsize};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -312,8 +313,25 @@ fn obey(mut host: File, mut input: File) -> io::Result<()> {
     }
 }
 
+/// Fails if the host has the file of another kernel.
+fn check_kernel(wanted: Option<&OsStr>) -> io::Result<()> {
+    match (wanted, module::kernel().map(|id| module::hex(&id))) {
+        (Some(wanted), Some(found)) if *wanted != *found => Err(io::Error::other(format!(
+            "the kernel that runs has another vmlinux: its build id is {found}, and that of the file is {}",
+            wanted.to_string_lossy()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn work(host: &Host, answers: &mut Answers) -> io::Result<()> {
+    answers.add(answer::BEGUN, &[])?;
     let job = Job::decode(&fs::read(JOB)?).ok_or_else(|| io::Error::other("not a job"))?;
+    check_kernel(job.kernel.as_deref())?;
+    module::load(&job.modules)?;
+    if job.collect.is_some() {
+        answers.add(answer::MODULES, &Modules::here().encode())?;
+    }
     mount_shares(&job.shares, host)?;
     let device = job.collect.map(Device::open).transpose()?;
     let Some((program, arguments)) = job.command.split_first() else {
@@ -379,6 +397,8 @@ fn work(host: &Host, answers: &mut Answers) -> io::Result<()> {
     };
     let status = run(child, screen, &children, recorder.as_mut(), answers)?;
     if let Some(recorder) = recorder {
+        // The program may have loaded some.
+        answers.add(answer::MODULES, &Modules::here().encode())?;
         for coverage in recorder.rest() {
             answers.add(answer::COVERAGE, &coverage.encode())?;
         }

@@ -24,6 +24,11 @@ pub mod told {
 
 /// What the guest answers: entries of these names, in the order in which things happen.
 pub mod answer {
+    /// The first process runs. This comes first.
+    pub const BEGUN: &str = "begun";
+    /// The kernel's modules: [`Modules`](crate::Modules). If there is coverage, once before the program runs and once
+    /// after its end.
+    pub const MODULES: &str = "modules";
     /// The guest takes input from now on.
     pub const READY: &str = "ready";
     /// A piece of the program's standard output.
@@ -81,11 +86,16 @@ pub struct Job {
     pub directory: Option<PathBuf>,
     /// The host's folders that the guest has.
     pub shares: Vec<Share>,
+    /// Modules of the kernel that are loaded before, by their paths in the guest, in this order.
+    pub modules: Vec<PathBuf>,
+    /// The build id that the kernel must have, as digits.
+    pub kernel: Option<OsString>,
 }
 
 impl Job {
     /// Strings, each with a 0 behind it: the words to collect (0 is nothing), the input, the folder (or nothing), the
-    /// number of variables and the variables, the number of shares and three strings for each, the command.
+    /// number of variables and the variables, the number of shares and three strings for each, the number of modules and
+    /// the modules, the kernel (or nothing), the command.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -105,6 +115,10 @@ impl Job {
             add(share.at.as_os_str().as_bytes());
             add(if share.read_only { b"ro" } else { b"rw" });
         }
+        add(self.modules.len().to_string().as_bytes());
+        let modules = self.modules.iter();
+        modules.for_each(|module| add(module.as_os_str().as_bytes()));
+        add(self.kernel.as_deref().unwrap_or_default().as_bytes());
         self.command.iter().for_each(|word| add(word.as_bytes()));
         out
     }
@@ -132,6 +146,10 @@ impl Job {
                 })
             })
             .collect::<Option<_>>()?;
+        let modules = number(next())?;
+        let modules = (0..modules).map(|_| next().map(PathBuf::from));
+        let modules = modules.collect::<Option<_>>()?;
+        let kernel = Some(next()?).filter(|id| !id.is_empty());
         Some(Self {
             command: parts.collect(),
             collect: (words > 0).then_some(words),
@@ -139,6 +157,8 @@ impl Job {
             environment,
             directory: directory.map(PathBuf::from),
             shares,
+            modules,
+            kernel,
         })
     }
 }
@@ -223,11 +243,21 @@ mod tests {
                 environment: vec!["TERM=x y".into(), "A=".into()],
                 directory: Some("/somewhere".into()),
                 shares: vec![share("/there", true), share("/where", false)],
+                modules: vec!["/a/b.ko".into(), "/c.ko".into()],
+                kernel: Some("0a1b".into()),
             };
             assert_eq!(Job::decode(&job.encode()), Some(job));
         }
         // Of fields that a line has in words.
-        for bad in ["", "1", "x pipe  0 0", "0 fire  0 0", "0 pipe  1 A=b 1 /a"] {
+        for bad in [
+            "",
+            "1",
+            "x pipe  0 0 0 ",
+            "0 fire  0 0 0 ",
+            "0 pipe  1 A=b 1 /a",
+            "0 pipe  0 0 1",
+            "0 pipe  0 0 0",
+        ] {
             let mut bad = bad.replace(' ', "\0").into_bytes();
             bad.push(0);
             assert_eq!(Job::decode(&bad), None);

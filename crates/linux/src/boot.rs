@@ -12,7 +12,7 @@ use crate::initramfs::write_initramfs;
 use crate::input::Pump;
 use crate::interrupt::Watch;
 use crate::kernel::{Image, Recipe};
-use crate::kvm::{self, Kvm};
+use crate::kvm::{self, Kvm, Trial};
 use crate::net;
 use crate::setup::Workshop;
 use crate::vm::{qemu, Guest, Hardware, BOARD, PAUSE, PC};
@@ -27,6 +27,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// How long a kernel may take to its first process, with all checks and emulated on a busy machine.
+const BOOT: Duration = Duration::from_secs(15 * 60);
 
 /// What a guest takes the time from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +68,8 @@ pub struct Machine<'a> {
     pub parameters: &'a str,
 }
 
-/// What is wanted of a machine.
-#[derive(Clone, Copy, Debug)]
+/// What is wanted of a machine and its kernel.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
     /// Memory in MiB.
     pub memory: u32,
@@ -76,20 +79,27 @@ pub struct Wanted {
     pub network: bool,
     /// A debugger.
     pub gdb: bool,
+    /// Records of the kernel's code.
+    pub record: bool,
+    /// Folders of this machine's.
+    pub share: bool,
+    /// Modules.
+    pub modules: bool,
 }
 
-/// Says what of a machine cannot be, before its kernel is built.
-///
-/// # Errors
-/// [`Error::NoSuchMachine`].
-pub fn possible(recipe: &Recipe, wanted: Wanted) -> Result<()> {
+fn fail(why: String) -> Result<()> {
+    Err(Error::NoSuchMachine(why))
+}
+
+/// Says what of a machine cannot be, whatever its kernel.
+pub(crate) fn machine(arch: Arch, wanted: Wanted) -> Result<()> {
     let Wanted {
         memory,
         cpus,
         network,
         gdb,
+        ..
     } = wanted;
-    let fail = |why: String| Err(Error::NoSuchMachine(why));
     let here = memory_here();
     if here.is_some_and(|here| u64::from(memory) > here) {
         let here = here.unwrap_or_default();
@@ -97,7 +107,7 @@ pub fn possible(recipe: &Recipe, wanted: Wanted) -> Result<()> {
             "--memory: {memory} MiB for the guest, and this machine has {here} MiB"
         ));
     }
-    if recipe.flavor.arch == Arch::Uml {
+    if arch == Arch::Uml {
         return match (cpus, network) {
             (2.., _) => fail(format!(
                 "--cpus {cpus}: User Mode Linux has one processor; take --arch x86-64 for more"
@@ -112,6 +122,25 @@ pub fn possible(recipe: &Recipe, wanted: Wanted) -> Result<()> {
             )),
             _ => Ok(()),
         };
+    }
+    Ok(())
+}
+
+/// Says what of a machine cannot be, before its kernel is built.
+///
+/// # Errors
+/// [`Error::NoSuchMachine`].
+pub fn possible(recipe: &Recipe, wanted: Wanted) -> Result<()> {
+    let Wanted { cpus, network, .. } = wanted;
+    machine(recipe.flavor.arch, wanted)?;
+    if wanted.modules && !recipe.has_modules() {
+        return fail(String::from(
+            "--module: this kernel is built without modules; a file for --config with the line CONFIG_MODULES=y \
+             changes that",
+        ));
+    }
+    if recipe.flavor.arch == Arch::Uml {
+        return Ok(());
     }
     let most = recipe.value("CONFIG_NR_CPUS").and_then(|n| n.parse().ok());
     match most {
@@ -200,7 +229,7 @@ impl Machine<'_> {
         let began = Instant::now();
         let mut file = File::open(out).map_err(io_error(out))?;
         let mut reader = Reader::default();
-        let mut complete = false;
+        let (mut begun, mut complete) = (false, false);
         let mut pump = None;
         loop {
             // Asked before reading: what a guest wrote before its end is read after it.
@@ -214,11 +243,18 @@ impl Machine<'_> {
                             .map(|to| Pump::start(to, input == Input::Terminal));
                         pump = to.transpose().map_err(io_error("standard input"))?;
                     }
+                    Next::Entry(name, _) if name == answer::BEGUN => begun = true,
                     Next::Entry(name, data) => answered(&name, &data),
                     Next::End => complete = true,
                     Next::More => break,
                 }
             }
+            // A debugger may stop the kernel before it comes so far.
+            let limit = if begun || self.gdb.is_some() {
+                self.limit
+            } else {
+                self.limit.min(BOOT)
+            };
             match ended {
                 Some(_) if complete => return Ok(()),
                 Some(status) => {
@@ -227,9 +263,10 @@ impl Machine<'_> {
                         console: console.to_owned(),
                     });
                 }
-                None if began.elapsed() > self.limit => {
+                None if began.elapsed() > limit => {
                     return Err(Error::Hang {
-                        limit: self.limit,
+                        limit,
+                        begun,
                         console: console.to_owned(),
                     });
                 }
@@ -366,7 +403,11 @@ impl Machine<'_> {
     /// What QEMU is told: KVM if it works, else emulation.
     fn acceleration(&self) -> Result<&'static str> {
         let known = self.workshop.known_kvm();
-        Ok(match kvm::look(&known, Some(&self.image.kernel))? {
+        let trial = Trial {
+            kernel: &self.image.kernel,
+            own: self.image.is_own(),
+        };
+        Ok(match kvm::look(&known, Some(trial))? {
             Kvm::Works => "kvm",
             _ => "tcg,thread=multi",
         })
@@ -512,7 +553,7 @@ mod tests {
             memory: 64,
             cpus,
             network,
-            gdb: false,
+            ..Wanted::default()
         };
         for (recipe, wanted) in [
             (&uml, wanted(1, false)),
@@ -599,7 +640,7 @@ mod tests {
         let _alone = alone();
         let lab = Lab::new();
         let (status, message) = lab.fails(&format!("{CHILD} # hangs"));
-        let reason = "the guest was still running after 2 s; its console is in ";
+        let reason = "the guest had not started its first process after 2 s; its console is in ";
         assert!(message.starts_with(reason), "{message}");
         assert_eq!(status, 1);
         lab.ends("child");

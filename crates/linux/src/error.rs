@@ -48,6 +48,34 @@ pub enum Error {
     /// A guest cannot have so much, or not that.
     #[error("{0}")]
     NoSuchMachine(String),
+    /// A file is not of a kernel that can be booted so.
+    #[error("{}: {why}", kernel.display())]
+    NoKernel {
+        /// Which.
+        kernel: PathBuf,
+        /// What it is, and what to give instead.
+        why: &'static str,
+    },
+    /// A kernel of the user's own lacks what a guest needs.
+    #[error(
+        "{}: this kernel lacks what a guest needs: build it with {}=y",
+        vmlinux.display(),
+        options.join("=y, ")
+    )]
+    Lacks {
+        /// Its file with symbols.
+        vmlinux: PathBuf,
+        /// The options of its configuration.
+        options: Vec<&'static str>,
+    },
+    /// A module cannot be loaded into a guest.
+    #[error("{}: {why}", module.display())]
+    Module {
+        /// Its file, or what was given for one.
+        module: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Options that were asked for are not in the configuration that came out.
     #[error("the kernel cannot be configured as wanted: {} did not take effect", options.join(", "))]
     Config {
@@ -76,10 +104,18 @@ pub enum Error {
         why: String,
     },
     /// The guest did not come to its end in time, and was ended.
-    #[error("the guest was still running after {} s; its console is in {}{}", limit.as_secs(), console.display(), tail(console))]
+    #[error(
+        "the guest {} after {} s; its console is in {}{}",
+        if *begun { "was still running" } else { "had not started its first process" },
+        limit.as_secs(),
+        console.display(),
+        tail(console)
+    )]
     Hang {
         /// How long it was given.
         limit: Duration,
+        /// Whether the kernel had come to its first process.
+        begun: bool,
         /// What it printed.
         console: PathBuf,
     },

@@ -33,7 +33,7 @@ const MANIFESTS: [(&str, &str); 2] = [
          [dependencies]\n\
          libc = { version = \"0.2\", default-features = false }\n\
          rkcov-abi = { path = \"../abi\" }\n\
-         rustix = { version = \"1\", features = [\"mount\", \"process\", \"pty\", \"stdio\", \"termios\"] }\n\
+         rustix = { version = \"1\", features = [\"mount\", \"process\", \"pty\", \"stdio\", \"system\", \"termios\"] }\n\
          [profile.release]\n\
          panic = \"abort\"\n\
          strip = true\n\

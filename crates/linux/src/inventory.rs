@@ -4,7 +4,7 @@
 use crate::error::{io_error, Result};
 use crate::flavor::{Arch, Flavor};
 use crate::kernel::Image;
-use crate::kvm::{self, Kvm};
+use crate::kvm::{self, Kvm, Trial};
 use crate::setup::Workshop;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -43,7 +43,8 @@ impl Workshop {
             let mut kernels = pcs.map(|flavor| Image::below(&folder, flavor).kernel);
             kernels.find(|kernel| kernel.is_file())
         });
-        kvm::look(&self.known_kvm(), kernel.as_deref())
+        let trial = kernel.as_deref().map(|kernel| Trial { kernel, own: false });
+        kvm::look(&self.known_kvm(), trial)
     }
 
     /// All that is kept, in the order of names.

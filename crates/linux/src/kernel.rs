@@ -5,7 +5,7 @@
 //! ```text
 //! source/          the tree, with rkcov in it
 //! build/NAME/      one build folder for both kcovs: switching rebuilds a handful of objects
-//! image/FLAVOR/    kernel, vmlinux and config of the last build of that flavor
+//! image/FLAVOR/    kernel, vmlinux, config and modules of the last build of that flavor
 //! ```
 //! For a tree of the user's own the same is in `trees/NAME`, where `source` is a link to the tree.
 
@@ -41,6 +41,15 @@ pub struct Image {
     pub vmlinux: PathBuf,
     /// What starts in the guest, unless that is the very program which boots it.
     pub init: Option<PathBuf>,
+    /// Of a kernel that the user built: what is not in a folder of ours.
+    own: Option<OwnFiles>,
+}
+
+/// What is known of a kernel that the user built.
+#[derive(Clone, Debug)]
+struct OwnFiles {
+    source: PathBuf,
+    build_id: Option<String>,
 }
 
 /// What a kernel is built from, and how.
@@ -85,6 +94,11 @@ impl Recipe {
         config.lines().find_map(set)
     }
 
+    /// Whether the kernel takes modules.
+    pub(crate) fn has_modules(&self) -> bool {
+        self.value("CONFIG_MODULES").as_deref() == Some("y")
+    }
+
     /// Where a tree is kept, by its name and its path.
     fn folder_of(tree: &Path) -> String {
         let mut hasher = DefaultHasher::new();
@@ -106,14 +120,7 @@ impl Workshop {
         if let Some(why) = flavor.impossible() {
             return Err(Error::NoSuchKernel(why));
         }
-        let tree = match &recipe.tree {
-            Some(tree) => Some(fs::canonicalize(tree).map_err(io_error(tree))?),
-            None => None,
-        };
-        let folder = match &tree {
-            Some(tree) => self.root().join("trees").join(Recipe::folder_of(tree)),
-            None => self.version_folder(flavor.arch)?,
-        };
+        let (tree, folder) = self.place(recipe)?;
         let image = Image {
             init: self.init(flavor.arch, progress)?,
             ..Image::below(&folder, flavor)
@@ -135,30 +142,83 @@ impl Workshop {
             install::install(&source)?;
             source
         };
+        let build = self.plan(recipe, source, &folder)?;
+        // Others may build other flavors of the same tree meanwhile, but not in this folder.
+        let _lock = Lock::take(&build.folder.with_extension("lock"))?;
+        let _ = fs::remove_file(&build.log);
+        let changed = build.configure(progress)?;
+        build.make_kernel(changed, progress)?;
+        verify::has_only(&build.vmlinux(), flavor.kcov)?;
+        build.keep(&image)?;
+        fs::write(image.key(), key(&build.config)).map_err(io_error(image.key()))?;
+        Ok(image)
+    }
+
+    /// Builds the modules in a folder of the user's own for a kernel that [`Workshop::build`] made, and answers their files.
+    /// kbuild puts all that it makes into that folder.
+    ///
+    /// # Errors
+    /// A step failed; its log is named. Or there is no module.
+    pub fn build_modules(
+        &self,
+        recipe: &Recipe,
+        modules: &Path,
+        progress: &Progress,
+    ) -> Result<Vec<PathBuf>> {
+        let arch = recipe.flavor.arch;
+        self.check(arch)?;
+        let modules = fs::canonicalize(modules).map_err(io_error(modules))?;
+        let (tree, folder) = self.place(recipe)?;
+        let source = tree.unwrap_or_else(|| folder.join("source"));
+        let mut build = self.plan(recipe, source, &folder)?;
+        let _lock = Lock::take(&build.folder.with_extension("lock"))?;
+        // Another kernel may have been built there meanwhile.
+        if build.configure(progress)? {
+            build.make_kernel(true, progress)?;
+        }
+        build.log = self.logs()?.join("build-modules.log");
+        let _ = fs::remove_file(&build.log);
+        build.modules = Some(modules.clone());
+        let what = format!("building the modules of {}", modules.display());
+        build.make(&["modules"], &what, progress)?;
+        let made = in_order(&modules)?;
+        if made.is_empty() {
+            let why = "its Makefile has no line as obj-m := NAME.o".to_owned();
+            return Err(Error::Module {
+                module: modules,
+                why,
+            });
+        }
+        Ok(made)
+    }
+
+    /// The user's own tree, if that is built, and the folder in which the kernel is kept.
+    fn place(&self, recipe: &Recipe) -> Result<(Option<PathBuf>, PathBuf)> {
+        Ok(match &recipe.tree {
+            Some(tree) => {
+                let tree = fs::canonicalize(tree).map_err(io_error(tree))?;
+                let folder = self.root().join("trees").join(Recipe::folder_of(&tree));
+                (Some(tree), folder)
+            }
+            None => (None, self.version_folder(recipe.flavor.arch)?),
+        })
+    }
+
+    /// How this is built from `source`.
+    fn plan(&self, recipe: &Recipe, source: PathBuf, folder: &Path) -> Result<Build> {
+        let flavor = recipe.flavor;
         let build = Build {
             flavor,
             config: recipe.config(),
+            has_modules: recipe.has_modules(),
             source,
             folder: folder.join("build").join(flavor.build_name()),
+            modules: None,
             log: self.logs()?.join(format!("build-{flavor}.log")),
             bindgen: self.bindgen(),
         };
         fs::create_dir_all(&build.folder).map_err(io_error(&build.folder))?;
-        // Others may build other flavors of the same tree meanwhile, but not in this folder.
-        let _lock = Lock::take(&build.folder.with_extension("lock"))?;
-        let _ = fs::remove_file(&build.log);
-        let vmlinux = build.folder.join("vmlinux");
-        let whole = build.configure(progress)? || !vmlinux.exists();
-        let targets: &[&str] = match flavor.arch {
-            Arch::X86_64 => &["bzImage", "vmlinux"],
-            Arch::Arm64 => &["Image", "vmlinux"],
-            Arch::Uml => &["linux"],
-        };
-        build.make_objects(targets, whole, progress)?;
-        verify::has_only(&vmlinux, flavor.kcov)?;
-        build.keep(&image)?;
-        fs::write(image.key(), key(&build.config)).map_err(io_error(image.key()))?;
-        Ok(image)
+        Ok(build)
     }
 
     fn unpack(&self, folder: &Path, progress: &Progress) -> Result<PathBuf> {
@@ -203,11 +263,24 @@ pub(crate) fn without_rustup(command: &mut Command) {
     }
 }
 
+/// The files of the modules that a build made, by the list that it keeps.
+fn in_order(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list = folder.join("modules.order");
+    let text = fs::read_to_string(&list).map_err(io_error(&list))?;
+    let objects = text.lines().filter(|line| !line.is_empty());
+    Ok(objects
+        .map(|object| folder.join(object).with_extension("ko"))
+        .collect())
+}
+
 struct Build {
     flavor: Flavor,
     config: String,
+    has_modules: bool,
     source: PathBuf,
     folder: PathBuf,
+    /// A folder of modules outside the tree, to build instead of the kernel.
+    modules: Option<PathBuf>,
     log: PathBuf,
     bindgen: PathBuf,
 }
@@ -215,6 +288,24 @@ struct Build {
 impl Build {
     fn make(&self, targets: &[&str], what: &str, progress: &Progress) -> Result<()> {
         run_logged(&mut self.command(targets), what, &self.log, progress)
+    }
+
+    fn vmlinux(&self) -> PathBuf {
+        self.folder.join("vmlinux")
+    }
+
+    /// Makes the kernel and its modules, after its configuration has `changed` or not.
+    fn make_kernel(&self, changed: bool, progress: &Progress) -> Result<()> {
+        let mut targets: Vec<&str> = match self.flavor.arch {
+            Arch::X86_64 => vec!["bzImage", "vmlinux"],
+            Arch::Arm64 => vec!["Image", "vmlinux"],
+            Arch::Uml => vec!["linux"],
+        };
+        if self.has_modules {
+            targets.push("modules");
+        }
+        let whole = changed || !self.vmlinux().exists();
+        self.make_objects(&targets, whole, progress)
     }
 
     /// The build. On a terminal make first says how much there is to do, if that may be the `whole` kernel: of less that
@@ -268,6 +359,7 @@ impl Build {
             // only with the variables that are removed below.
             .arg(variable("HOSTRUSTC", Path::new(RUSTC)))
             .arg(variable("BINDGEN", &self.bindgen))
+            .args(self.modules.iter().map(|folder| variable("M", folder)))
             .args(targets)
             .env_remove("MAKEFLAGS")
             .env_remove("MAKELEVEL");
@@ -320,6 +412,19 @@ impl Build {
         ] {
             copy_if_newer(&self.folder.join(from), to)?;
         }
+        let kept = image.modules();
+        // None is of an earlier configuration.
+        if kept.is_dir() {
+            fs::remove_dir_all(&kept).map_err(io_error(&kept))?;
+        }
+        if !self.has_modules {
+            return Ok(());
+        }
+        fs::create_dir_all(&kept).map_err(io_error(&kept))?;
+        for module in in_order(&self.folder)? {
+            let to = kept.join(module.file_name().unwrap_or_default());
+            fs::copy(&module, to).map_err(io_error(&module))?;
+        }
         Ok(())
     }
 }
@@ -364,8 +469,47 @@ impl Image {
     /// The tree that it was built from.
     #[must_use]
     pub fn source(&self) -> PathBuf {
-        // Below the version's folder stand image/FLAVOR and source.
-        self.folder.join("../../source")
+        match &self.own {
+            Some(own) => own.source.clone(),
+            // Below the version's folder stand image/FLAVOR and source.
+            None => self.folder.join("../../source"),
+        }
+    }
+
+    /// Where the modules are that were built with it.
+    pub(crate) fn modules(&self) -> PathBuf {
+        self.folder.join("modules")
+    }
+
+    /// The build id, as digits, that the kernel must have once it runs: only if the user built it can `vmlinux` be
+    /// another's.
+    #[must_use]
+    pub fn expected(&self) -> Option<&str> {
+        self.own.as_ref()?.build_id.as_deref()
+    }
+
+    /// Whether the user built it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// One that the user built from `source`.
+    pub(crate) fn own(
+        flavor: Flavor,
+        kernel: PathBuf,
+        vmlinux: PathBuf,
+        init: Option<PathBuf>,
+        source: PathBuf,
+        build_id: Option<String>,
+    ) -> Self {
+        Self {
+            flavor,
+            folder: vmlinux.parent().map(Path::to_owned).unwrap_or_default(),
+            kernel,
+            vmlinux,
+            init,
+            own: Some(OwnFiles { source, build_id }),
+        }
     }
 
     /// Where it is kept in a version's folder.
@@ -378,6 +522,7 @@ impl Image {
             kernel,
             vmlinux,
             init: None,
+            own: None,
         }
     }
 
@@ -477,8 +622,10 @@ mod tests {
                 checks: Checks::Plain,
             },
             config: String::new(),
+            has_modules: false,
             source: "/source".into(),
             folder: "/folder".into(),
+            modules: None,
             log: "/log".into(),
             bindgen: "/bindgen".into(),
         };

@@ -30,8 +30,16 @@ pub enum Kvm {
     Untried,
 }
 
+/// A kernel to try KVM with.
+#[derive(Clone, Copy)]
+pub(crate) struct Trial<'a> {
+    pub(crate) kernel: &'a Path,
+    /// Whether the user built it: if it does not come to its end, that may be its own fault.
+    pub(crate) own: bool,
+}
+
 /// What is known, and with a kernel, found out. The answer is kept in `known`.
-pub(crate) fn look(known: &Path, kernel: Option<&Path>) -> Result<Kvm> {
+pub(crate) fn look(known: &Path, trial: Option<Trial<'_>>) -> Result<Kvm> {
     if !Path::new(DEVICE).exists() {
         return Ok(Kvm::Absent);
     }
@@ -39,13 +47,15 @@ pub(crate) fn look(known: &Path, kernel: Option<&Path>) -> Result<Kvm> {
         return Ok(Kvm::Denied);
     }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let works = match (fs::read_to_string(known), kernel) {
+    let works = match (fs::read_to_string(known), trial) {
         (Ok(text), _) if text.starts_with(boot.trim()) => text.ends_with("yes"),
         (_, None) => return Ok(Kvm::Untried),
-        (_, Some(kernel)) => {
-            let works = works(kernel);
-            let text = format!("{} {}", boot.trim(), if works { "yes" } else { "no" });
-            fs::write(known, text).map_err(io_error(known))?;
+        (_, Some(trial)) => {
+            let works = works(trial.kernel);
+            if works || !trial.own {
+                let text = format!("{} {}", boot.trim(), if works { "yes" } else { "no" });
+                fs::write(known, text).map_err(io_error(known))?;
+            }
             works
         }
     };
@@ -92,7 +102,13 @@ mod tests {
         assert_eq!(there, Kvm::Untried);
         // No kernel, and perhaps no QEMU.
         let nothing = dir.path().join("nothing");
-        assert_eq!(look(&known, Some(&nothing)).unwrap(), Kvm::Fails);
+        let trial = |own| Trial {
+            kernel: &nothing,
+            own,
+        };
+        assert_eq!(look(&known, Some(trial(true))).unwrap(), Kvm::Fails);
+        assert_eq!(look(&known, None).unwrap(), Kvm::Untried);
+        assert_eq!(look(&known, Some(trial(false))).unwrap(), Kvm::Fails);
         assert_eq!(look(&known, None).unwrap(), Kvm::Fails);
         fs::write(&known, "another boot yes").unwrap();
         assert_eq!(look(&known, None).unwrap(), Kvm::Untried);

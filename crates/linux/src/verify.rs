@@ -27,13 +27,20 @@ fn owners<'f>(files: impl Iterator<Item = &'f str>) -> Vec<Kcov> {
     owners
 }
 
+/// The kcovs whose objects are in a kernel.
+pub(crate) fn kcovs(vmlinux: &object::File<'_>) -> Vec<Kcov> {
+    let files = vmlinux
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::File);
+    owners(files.filter_map(|symbol| symbol.name().ok()))
+}
+
 /// Fails unless the only kcov in `vmlinux` is this one.
 pub(crate) fn has_only(vmlinux: &Path, kcov: Kcov) -> Result<()> {
     let bad = |error: object::Error| io_error(vmlinux)(io::Error::other(error));
     let data = fs::read(vmlinux).map_err(io_error(vmlinux))?;
     let elf = object::File::parse(&*data).map_err(bad)?;
-    let files = elf.symbols().filter(|s| s.kind() == SymbolKind::File);
-    let found = owners(files.filter_map(|s| s.name().ok()));
+    let found = kcovs(&elf);
     if found == [kcov] {
         Ok(())
     } else {

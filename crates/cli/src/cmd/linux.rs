@@ -6,11 +6,12 @@ use crate::cmd::doctor;
 use crate::error::{say, Error};
 use crate::reporter::{self, Format, Request};
 use rkcov::program::limits_are_errors;
+use rkcov_linux::module::{Part, Seen, Shelf};
 use rkcov_linux::{
     answer, boot, initramfs, install, program, Arch, Checks, Clock, Coverage, Flavor, Image, Input,
-    Job, Kcov, Machine, Progress, Recipe, Share, Workshop,
+    Job, Kcov, Machine, Module, Modules, Own, Progress, Recipe, Share, Workshop,
 };
-use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, Module, ProcessId, StreamInfo, Writer};
+use rkcov_report::trace::{self, BuildId, Exit, Info, Mode, ProcessId, StreamInfo, Writer};
 use std::collections::hash_map::{Entry, HashMap};
 use std::env;
 use std::ffi::OsString;
@@ -85,6 +86,17 @@ pub struct Kernel {
 /// What a guest has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Equipment {
+    /// Boot this kernel, which you built, and build none: a bzImage, an Image of arm64, or the program that User Mode Linux
+    /// is
+    #[arg(long, value_name = "FILE", requires = "vmlinux", conflicts_with_all = ["tree", "config", "kcov", "checks"])]
+    kernel: Option<PathBuf>,
+    /// The vmlinux of that build, with debug information. It is compared with the kernel that runs
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    vmlinux: Option<PathBuf>,
+    /// Load this module of the kernel before the program runs: a file; a folder to build it from; or the name of one that
+    /// the kernel's configuration builds. May be repeated
+    #[arg(long, value_name = "FILE.ko|DIR|NAME")]
+    module: Vec<PathBuf>,
     /// A file or folder that the program needs; it has the same path in the guest
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
@@ -249,24 +261,72 @@ impl Equipment {
         })
     }
 
-    /// Says what cannot be, before anything is built.
-    fn check(&self, kernel: &Kernel, job: &Job) -> Result<(), Error> {
-        initramfs::check(job, &self.with, kernel.guest.arch)?;
-        let wanted = boot::Wanted {
-            memory: self.memory,
-            cpus: self.cpus(kernel.guest.arch),
-            network: self.network,
-            gdb: self.gdb.is_some(),
-        };
-        Ok(boot::possible(&kernel.recipe()?, wanted)?)
+    /// The user's own kernel, if that is to be booted.
+    fn own(&self, arch: Arch) -> Option<Own> {
+        Some(Own {
+            arch,
+            kernel: self.kernel.clone()?,
+            vmlinux: self.vmlinux.clone()?,
+        })
     }
 
-    /// Builds the kernel if it is not there.
-    fn kernel(&self, kernel: &Kernel) -> Result<(Workshop, Image), Error> {
+    /// Says what cannot be, before anything is built.
+    fn check(&self, kernel: &Kernel, job: &Job) -> Result<(), Error> {
+        let arch = kernel.guest.arch;
+        initramfs::check(job, &self.with, arch)?;
+        let wanted = boot::Wanted {
+            memory: self.memory,
+            cpus: self.cpus(arch),
+            network: self.network,
+            gdb: self.gdb.is_some(),
+            record: job.collect.is_some(),
+            share: !job.shares.is_empty(),
+            modules: !self.module.is_empty(),
+        };
+        let own = self.own(arch);
+        for module in &self.module {
+            Given::of(module, own.is_some(), arch)?;
+        }
+        match own {
+            Some(own) => own.check(wanted)?,
+            None => boot::possible(&kernel.recipe()?, wanted)?,
+        }
+        Ok(())
+    }
+
+    /// The kernel, built if it is not there, and the modules.
+    fn supply(&self, kernel: &Kernel) -> Result<Supply, Error> {
         let (workshop, progress) = (workshop()?, Progress::new());
         kernel.prepare(&workshop, &progress)?;
-        let image = workshop.build(&kernel.recipe()?, &progress)?;
-        Ok((workshop, image))
+        let arch = kernel.guest.arch;
+        let own = self.own(arch);
+        let image = match &own {
+            Some(own) => workshop.adopt(own, &progress)?,
+            None => workshop.build(&kernel.recipe()?, &progress)?,
+        };
+        let shelf = Shelf::of(&image)?;
+        let mut modules = Vec::new();
+        for given in &self.module {
+            match Given::of(given, own.is_some(), arch)? {
+                Given::File(module) => modules.push(module),
+                Given::Folder => {
+                    let made = workshop.build_modules(&kernel.recipe()?, given, &progress)?;
+                    for path in made {
+                        modules.push(Module::open(&path, arch)?);
+                    }
+                }
+                Given::Name => match shelf.get(given.as_os_str()) {
+                    Some(path) => modules.push(Module::open(path, arch)?),
+                    None => return Err(no_module(given, NO_NAME)),
+                },
+            }
+        }
+        Ok(Supply {
+            modules: shelf.complete(modules, arch)?,
+            workshop,
+            image,
+            progress,
+        })
     }
 
     /// The machine to boot.
@@ -296,7 +356,9 @@ impl Equipment {
         }
         let mut outcome = Outcome::default();
         let mut printed = Ok(());
-        machine.run(job, &self.with, |name, data| {
+        let mut files = self.with.clone();
+        files.extend_from_slice(&job.modules);
+        machine.run(job, &files, |name, data| {
             let result = match name {
                 answer::STDOUT => print(&mut io::stdout(), data),
                 answer::STDERR => print(&mut io::stderr(), data),
@@ -314,6 +376,71 @@ impl Equipment {
             Some(why) => Err(Error::Guest { why }),
             None => Ok(outcome),
         }
+    }
+}
+
+/// What `--module` names.
+enum Given {
+    File(Module),
+    /// To build modules in.
+    Folder,
+    /// Of a module that was built with the kernel.
+    Name,
+}
+
+/// Why there is no such module.
+const NO_NAME: &str =
+    "there is neither such a file nor a module of this name that the kernel's configuration builds (a line as \
+     CONFIG_X=m in a file for --config)";
+const OWN_FOLDER: &str =
+    "--kernel builds nothing: build the module against your kernel, and give its file NAME.ko";
+
+impl Given {
+    /// What is known before there is a kernel.
+    fn of(given: &Path, own_kernel: bool, arch: Arch) -> Result<Self, Error> {
+        let is_name = given.components().count() == 1 && given.extension().is_none();
+        match fs::metadata(given) {
+            Ok(found) if found.is_dir() && own_kernel => Err(no_module(given, OWN_FOLDER)),
+            Ok(found) if found.is_dir() => Ok(Self::Folder),
+            Ok(_) => Ok(Self::File(Module::open(given, arch)?)),
+            Err(_) if is_name && !own_kernel => Ok(Self::Name),
+            Err(error) => Err(no_module(given, error.to_string())),
+        }
+    }
+}
+
+fn no_module(given: &Path, why: impl Into<String>) -> Error {
+    Error::Linux(rkcov_linux::Error::Module {
+        module: given.to_owned(),
+        why: why.into(),
+    })
+}
+
+/// What a guest is made of.
+struct Supply {
+    workshop: Workshop,
+    image: Image,
+    modules: Vec<Module>,
+    progress: Progress,
+}
+
+impl Supply {
+    /// A job that has these modules, for this kernel alone.
+    fn job(&self, job: Job) -> Job {
+        Job {
+            modules: self.modules.iter().map(|m| m.path.clone()).collect(),
+            kernel: self.image.expected().map(OsString::from),
+            ..job
+        }
+    }
+
+    /// The modules whose files are here: those, and others that the program may load itself.
+    fn known(&self, with: &[PathBuf]) -> Vec<Module> {
+        let arch = self.image.flavor.arch;
+        let is_module = |path: &&PathBuf| path.extension().is_some_and(|end| end == "ko");
+        let more = with.iter().filter(is_module);
+        let more = more.filter_map(|path| Module::open(path, arch).ok());
+        self.modules.iter().cloned().chain(more).collect()
     }
 }
 
@@ -345,7 +472,8 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
     if collect.is_some() {
         can_write(&output)?;
     }
-    let (workshop, image) = run.equipment.kernel(&run.kernel)?;
+    let supply = run.equipment.supply(&run.kernel)?;
+    let job = supply.job(job);
     let machine = Machine {
         // Nobody knows how long somebody looks at a kernel.
         limit: match run.equipment.gdb {
@@ -354,11 +482,11 @@ fn run_in_guest(run: &Run) -> Result<ExitCode, Error> {
         },
         strict: run.strict,
         allowed: &run.allow,
-        ..run.equipment.machine(&workshop, &image)
+        ..run.equipment.machine(&supply.workshop, &supply.image)
     };
     let outcome = run.equipment.boot(&machine, &job)?;
     if collect.is_some() {
-        write_trace(&output, run, &image, &outcome)?;
+        write_trace(&output, run, &supply, &outcome)?;
         reporter::write(Request::plain(&output, Format::Text, None))?;
         say(format_args!("rkcov: {}", outcome.summary(&output)));
     }
@@ -440,6 +568,7 @@ fn shell_in_guest(shell: &Shell) -> Result<ExitCode, Error> {
             .collect(),
         directory: Some(start(&shares)),
         shares,
+        ..Job::default()
     };
     let mut files = shell.equipment.with.clone();
     files.extend(FILES.map(PathBuf::from).into_iter().filter(|f| f.is_file()));
@@ -448,8 +577,10 @@ fn shell_in_guest(shell: &Shell) -> Result<ExitCode, Error> {
         ..shell.equipment.clone()
     };
     equipment.check(&shell.kernel, &job)?;
-    let (workshop, image) = equipment.kernel(&shell.kernel)?;
-    let outcome = equipment.boot(&equipment.machine(&workshop, &image), &job)?;
+    let supply = equipment.supply(&shell.kernel)?;
+    let job = supply.job(job);
+    let machine = equipment.machine(&supply.workshop, &supply.image);
+    let outcome = equipment.boot(&machine, &job)?;
     Ok(ExitCode::from(outcome.status))
 }
 
@@ -480,6 +611,8 @@ struct Outcome {
     coverage: Vec<Coverage>,
     /// Tasks that could not be recorded.
     missed: u64,
+    /// The modules that were loaded; `None` until the guest says it, before the program runs.
+    modules: Option<Seen>,
     error: Option<String>,
 }
 
@@ -490,6 +623,12 @@ impl Outcome {
             answer::STATUS => self.status = text.parse().unwrap_or(u8::MAX),
             answer::COVERAGE => self.coverage.extend(Coverage::decode(data)),
             answer::MISSED => self.missed = text.parse().unwrap_or(u64::MAX),
+            answer::MODULES => {
+                // The program runs after the first.
+                let before = self.modules.is_none();
+                let seen = self.modules.get_or_insert_default();
+                seen.take(Modules::decode(data).unwrap_or_default(), before);
+            }
             answer::ERROR => self.error = Some(text.into_owned()),
             _ => {}
         }
@@ -531,9 +670,35 @@ fn can_write(output: &Path) -> Result<(), Error> {
     })
 }
 
-/// Writes a trace whose one module is the kernel.
-fn write_trace(output: &Path, run: &Run, image: &Image, outcome: &Outcome) -> Result<(), Error> {
+/// Where the kernel's modules were, as far as they are known. If they are not, the kernel's own code still is.
+fn parts(run: &Run, supply: &Supply, outcome: &Outcome) -> Vec<Part> {
+    let Some(seen) = &outcome.modules else {
+        return Vec::new();
+    };
+    let known = supply.known(&run.equipment.with);
+    for name in seen.unknown(&known) {
+        say(format_args!(
+            "rkcov: what ran of the module {} has no names: --with FILE.ko or --module FILE.ko gives its file",
+            name.to_string_lossy()
+        ));
+    }
+    let (workshop, image) = (&supply.workshop, &supply.image);
+    match workshop.parts(seen, &known, image, &supply.progress) {
+        Ok(parts) => parts,
+        Err(error) => {
+            say(format_args!(
+                "rkcov: what ran of modules has no names: {error}"
+            ));
+            Vec::new()
+        }
+    }
+}
+
+/// Writes a trace whose modules are the kernel and what was loaded into it.
+fn write_trace(output: &Path, run: &Run, supply: &Supply, outcome: &Outcome) -> Result<(), Error> {
+    let image = &supply.image;
     let layout = image.layout()?;
+    let parts = parts(run, supply, outcome);
     let mut info = Info::new(Mode::Trace);
     info.command.clone_from(&run.command);
     // What reports take for the project.
@@ -556,7 +721,7 @@ fn write_trace(output: &Path, run: &Run, image: &Image, outcome: &Outcome) -> Re
                 entry.insert(writer.process(&process)?);
             }
         }
-        writer.module(&Module {
+        writer.module(&trace::Module {
             process: None,
             path: image.vmlinux.clone(),
             build_id: BuildId(layout.build_id),
@@ -564,6 +729,16 @@ fn write_trace(output: &Path, run: &Run, image: &Image, outcome: &Outcome) -> Re
             range: layout.range,
             text: layout.text,
         })?;
+        for part in parts {
+            writer.module(&trace::Module {
+                process: None,
+                path: part.path,
+                build_id: BuildId(part.build_id),
+                bias: part.bias,
+                range: part.range.clone(),
+                text: vec![part.range],
+            })?;
+        }
         for coverage in &outcome.coverage {
             let mut stream = StreamInfo::new(processes[&coverage.process]);
             stream.tid = coverage.task;
