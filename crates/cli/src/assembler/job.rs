@@ -119,10 +119,15 @@ impl<'a> Job<'a> {
         let mut rest = self.args.iter().enumerate();
         while let Some((index, arg)) = rest.next() {
             let text = arg.to_string_lossy();
-            if Some(index) == self.operand || text == "--64" || text.starts_with("-g") {
+            let of_gnu = text == "--64" || ARM64.contains(&&*text) || text.starts_with("-g");
+            if Some(index) == self.operand || of_gnu {
                 continue;
             }
-            if text == "-o" || text == "-I" {
+            // clang has passed on its own.
+            let processor = text.starts_with("-march=") || text.starts_with("-mcpu=");
+            if self.is_arm64 && processor {
+                args.push(arg.clone());
+            } else if text == "-o" || text == "-I" {
                 args.push(arg.clone());
                 args.extend(rest.next().map(|(_, value)| value.clone()));
             } else if text.starts_with("-o") || text.starts_with("-I") {
@@ -201,6 +206,11 @@ mod tests {
         assert_eq!(
             job.for_clang(OsStr::new("a.s")),
             words("-c -x assembler -I d -Wa,--noexecstack -o a.o a.s")
+        );
+        let args = words("-EL -mcpu=neoverse-n1 -o a.o a.s");
+        assert_eq!(
+            Job::read(&args).unwrap().for_clang(OsStr::new("-")),
+            words("-c -x assembler -mcpu=neoverse-n1 -o a.o -")
         );
     }
 }
