@@ -530,7 +530,7 @@ fn zero_sites(range: &Range) -> bool {
     if start >= end {
         return true;
     }
-    let page = sys::PAGE as u64;
+    let page = sys::page() as u64;
     let (first, last) = (start & !(page - 1), end.next_multiple_of(page));
     let len = last.wrapping_sub(first) as usize;
     let Ok(copy) = sys::map_private(len) else {

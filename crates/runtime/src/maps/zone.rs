@@ -71,7 +71,7 @@ fn place(modules: &modules::Spread, delta: u64, maps: u32) -> Placed {
     let reach = u64::from(maps).wrapping_mul(STRIDE);
     // Executables lie by themselves or among libraries; where they and libraries lie near each
     // other, one span serves both.
-    let page = sys::PAGE as u64;
+    let page = sys::page() as u64;
     let libraries_end = modules.libraries_end.next_multiple_of(page);
     let libraries = libraries_end
         .checked_sub(STRIDE)
@@ -179,7 +179,7 @@ pub(super) fn cover(range: &Range) -> bool {
     {
         return false;
     }
-    let page = sys::PAGE as u64;
+    let page = sys::page() as u64;
     let (start, end) = (start & !(page - 1), end.next_multiple_of(page));
     let len = end.wrapping_sub(start);
     // Its part of each map. What of it is in the zone already stays as it is.
@@ -191,9 +191,9 @@ pub(super) fn cover(range: &Range) -> bool {
         {
             continue;
         }
-        for at in (first..first.wrapping_add(len)).step_by(sys::PAGE) {
-            whole &=
-                is_reserved(at, page, maps) || sys::reserve_zeros(at as usize, sys::PAGE).is_ok();
+        for at in (first..first.wrapping_add(len)).step_by(page as usize) {
+            whole &= is_reserved(at, page, maps)
+                || sys::reserve_zeros(at as usize, page as usize).is_ok();
         }
     }
     whole && add_span(start, len)

@@ -57,8 +57,18 @@ unsafe fn syscall(n: libc::c_long, args: [usize; 6]) -> Result<usize, Error> {
     }
 }
 
-/// Bytes of a page, on the machines that we know.
+/// Bytes of a page, as far as layouts of ours have them.
 pub(crate) const PAGE: usize = 4096;
+
+/// Bytes of the pages that mappings consist of: more than [`PAGE`] under some kernels for aarch64.
+pub(crate) fn page() -> usize {
+    if cfg!(target_arch = "x86_64") {
+        return PAGE;
+    }
+    // SAFETY: a plain question.
+    let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) };
+    PAGE.max(bytes as usize)
+}
 
 /// All signals blocked, until dropped.
 #[must_use = "signals come again when this is dropped"]
