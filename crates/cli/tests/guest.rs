@@ -391,10 +391,6 @@ fn own(kernel: &Path, vmlinux: &Path) -> Command {
 #[test]
 #[ignore = "boots a guest"]
 fn a_kernel_of_the_user_s_own_is_booted_if_its_vmlinux_is_the_kernel_s() {
-    // It was seen of a PC only.
-    if is_uml() {
-        return;
-    }
     let dir = TempDir::new().unwrap();
     let (printed, _) = succeeds(&mut rkcov("build"));
     let built = Path::new(printed.trim());
