@@ -25,7 +25,12 @@ fuzz_target!(|bytes: &[u8]| {
     let (family, instrumentations) = if choice & 1 == 0 {
         (
             Family::Gcc,
-            [Instrumentation::Check, Instrumentation::Pc].into(),
+            [
+                Instrumentation::Check,
+                Instrumentation::Pc,
+                Instrumentation::Counters,
+            ]
+            .into(),
         )
     } else {
         (Family::Clang, Instrumentation::ALL.into())
@@ -40,6 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let options = Options {
         calls: choice & 4 == 0,
+        counters: choice & 32 == 0,
         comparisons: choice & 8 == 0,
     };
 
@@ -69,7 +75,7 @@ fuzz_target!(|bytes: &[u8]| {
         if header {
             ours.extend(runtime.header());
         }
-        if assembles {
+        if assembles.is_some() {
             ours.push("-B/as".into());
         }
         if let Some(link) = link {
