@@ -255,9 +255,15 @@ async function main() {
       await page.click('#theme');
       const after = await ground();
       assert.notStrictEqual(before, after);
-      await page.reload();
-      await page.waitForSelector('#rows tr');
-      assert.strictEqual(await ground(), after);
+      // Chromium writes it down a little later.
+      let kept = before;
+      for (let tries = 0; tries < 20 && kept !== after; tries++) {
+        await page.waitForTimeout(tries * 50);
+        await page.reload();
+        await page.waitForSelector('#rows tr');
+        kept = await ground();
+      }
+      assert.strictEqual(kept, after);
       await done(page);
       fs.rmSync(profile, { recursive: true, force: true });
     });
