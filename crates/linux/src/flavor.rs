@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which kernel: for what machine, with which kcov, with which checks.
 
+use object::Architecture;
 use std::fmt;
 use std::str::FromStr;
 
@@ -98,6 +99,14 @@ impl Arch {
             Self::X86_64 => "x86-64",
             Self::Arm64 => "arm64",
             Self::Uml => "uml",
+        }
+    }
+
+    /// What its kernel's files are for.
+    pub(crate) const fn processor(self) -> Architecture {
+        match self {
+            Self::X86_64 | Self::Uml => Architecture::X86_64,
+            Self::Arm64 => Architecture::Aarch64,
         }
     }
 

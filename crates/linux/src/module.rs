@@ -11,8 +11,7 @@ use crate::kernel::Image;
 use crate::progress::{run_logged, Progress};
 use crate::setup::{Workshop, LLVM};
 use object::{
-    elf, Architecture, File, Object, ObjectKind, ObjectSection, ObjectSymbol, SectionFlags,
-    SectionKind,
+    elf, File, Object, ObjectKind, ObjectSection, ObjectSymbol, SectionFlags, SectionKind,
 };
 use rkcov_guest::module::{hex, FIRST};
 use rkcov_guest::{Loaded, Modules};
@@ -57,11 +56,7 @@ impl Module {
             .filter(|_| file.kind() == ObjectKind::Relocatable)
             .and_then(|section| section.data().ok())
             .ok_or_else(|| fail(none))?;
-        let machine = match arch {
-            Arch::X86_64 | Arch::Uml => Architecture::X86_64,
-            Arch::Arm64 => Architecture::Aarch64,
-        };
-        if file.architecture() != machine {
+        if file.architecture() != arch.processor() {
             return Err(fail("it is a module for another machine than the guest's"));
         }
         let value = |key: &str| {

@@ -11,7 +11,7 @@ use crate::verify;
 use flate2::read::GzDecoder;
 use gimli::{EndianSlice, RunTimeEndian, SectionId};
 use memchr::memmem;
-use object::{Architecture, File, Object, ObjectSection, ObjectSymbol};
+use object::{File, Object, ObjectSection, ObjectSymbol};
 use rkcov_guest::module::hex;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -183,11 +183,7 @@ impl Own {
         let elf = File::parse(data).map_err(|_| {
             fail("it is not an ELF file; --vmlinux is the file vmlinux at the top of the build")
         })?;
-        let fits = match self.arch {
-            Arch::X86_64 | Arch::Uml => elf.architecture() == Architecture::X86_64,
-            Arch::Arm64 => elf.architecture() == Architecture::Aarch64,
-        };
-        if !fits {
+        if elf.architecture() != self.arch.processor() {
             Err(fail("it is for another machine than --arch says"))
         } else if elf.symbol_table().is_none() {
             Err(fail(

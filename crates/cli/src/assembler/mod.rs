@@ -7,8 +7,9 @@
 //! nothing else: a compiler would take anything from them. There is one for each [`Form`], so that
 //! compiler caches, which look at the command line, tell their objects apart.
 //!
-//! If the real assembler refuses text with checks, it gets the compiler's own, whose calls work too. What it
-//! says then is about the user's code. On arm64, it gets checks with longer branches before that. A fuzzer that reads counters has nothing to call: there, that is an error.
+//! If the real assembler refuses text with checks, it gets, on arm64, checks with longer branches, and then the
+//! compiler's own text, whose calls work too. What it says then is about the user's code. A fuzzer that reads
+//! counters has nothing to call: there, that is an error.
 
 mod job;
 
@@ -40,8 +41,8 @@ pub const CLANG: &str = "RKCOV_AS_CLANG";
 /// What the name of the folder ends with in which we make counters.
 const COUNTERS: &str = "-counters";
 
-/// The folder that compilers are given by `-B`, for sites of this form. Another version of this program has another: compiler
-/// caches see that what comes out may differ.
+/// The folder that compilers are given by `-B`, for sites of this form. Another version of this program has
+/// another: compiler caches see that what comes out may differ.
 ///
 /// # Errors
 /// No place can be written to, or this program's path is not known.

@@ -180,7 +180,7 @@ impl<'a> Debug<'a> {
         &mut self,
         image: &'a Image,
         address: u64,
-        mut each: impl FnMut(Option<Cow<'_, [u8]>>, Option<&Location<'_>>),
+        each: impl FnMut(Option<Cow<'_, [u8]>>, Option<&Location<'_>>),
     ) {
         match self.opened(image) {
             Self::Shared(context) => match context.find_frames(address) {
@@ -192,9 +192,7 @@ impl<'a> Debug<'a> {
             Self::Closed | Self::Absent | Self::Bad(_) => return,
         }
         *self = Self::open_apart(image);
-        if let Self::Apart(loader) = self {
-            walk(loader.find_frames(address).ok(), &mut each);
-        }
+        self.frames(image, address, each);
     }
 
     /// The addresses in a range that rows of the line tables begin at.
