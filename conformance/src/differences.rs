@@ -2,27 +2,31 @@
 //! The table of differences: what another kcov does otherwise, and why this one does not.
 
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 use crate::cases;
 use crate::result::Verdict;
 use crate::stage::Stop;
 
-/// The C kcov of Linux 6.12, as `differences.toml` beside this crate has it.
-pub const LINUX_6_12: &str = include_str!("../differences.toml");
+/// `differences.toml` beside this crate: where the C kcovs of Linux differ.
+const KNOWN: &str = include_str!("../differences.toml");
 
-/// All rows for one kcov.
-#[derive(Debug, Default, Deserialize)]
-pub struct Table {
-    /// Which kcov this is about.
-    pub kcov: String,
-    /// The rows.
+/// What is known of all kcovs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Differences {
+    /// The kcovs' names.
+    pub kcovs: Vec<String>,
+    /// All rows.
     pub difference: Vec<Difference>,
 }
 
 /// One difference.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
+    /// The only kcov to which this applies; all without it.
+    pub only: Option<String>,
     /// What this kcov does and that one does not.
     pub rule: String,
     /// Why.
@@ -36,40 +40,69 @@ pub struct Difference {
     pub harms: Option<String>,
 }
 
-impl Table {
-    /// The table with this text.
+/// The rows for one kcov.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// The rows.
+    pub difference: Vec<Difference>,
+}
+
+impl Differences {
+    /// Those of the C kcovs of Linux.
     ///
     /// # Errors
-    /// If it is not one, or names a case that does not exist or one case twice.
+    /// As of [`Self::parse`].
+    pub fn known() -> Result<Self, String> {
+        Self::parse(KNOWN)
+    }
+
+    /// The tables with this text.
+    ///
+    /// # Errors
+    /// If it has none, or names a kcov or a case that does not exist, or one case twice for one kcov.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let table: Self = toml::from_str(text).map_err(|e| e.to_string())?;
-        let mut seen = std::collections::BTreeSet::new();
-        for case in table.difference.iter().flat_map(|row| &row.cases) {
-            if !cases::cases().any(|c| c.id == case) {
-                return Err(format!("no case is called {case}"));
-            }
-            if !seen.insert(case) {
-                return Err(format!("{case} stands in two rows"));
+        let all: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        let only = all.difference.iter().filter_map(|row| row.only.as_ref());
+        for kcov in only.chain(&all.kcovs) {
+            let mut seen = BTreeSet::new();
+            for case in all.of(kcov)?.difference.iter().flat_map(|row| &row.cases) {
+                if !cases::cases().any(|c| c.id == case) {
+                    return Err(format!("no case is called {case}"));
+                }
+                if !seen.insert(case.clone()) {
+                    return Err(format!("{case} stands in two rows for {kcov}"));
+                }
             }
         }
-        Ok(table)
+        Ok(all)
     }
 
-    /// The row that has this case.
-    #[must_use]
-    pub fn row(&self, case: &str) -> Option<&Difference> {
-        let has = |row: &&Difference| row.cases.iter().any(|c| c == case);
-        self.difference.iter().find(has)
+    /// The table of this kcov.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn of(&self, kcov: &str) -> Result<Table, String> {
+        if !self.kcovs.iter().any(|name| name == kcov) {
+            let names = self.kcovs.join(", ");
+            return Err(format!(
+                "no table of differences is called {kcov}; there are {names}"
+            ));
+        }
+        let is_of = |row: &&Difference| row.only.as_ref().is_none_or(|only| only == kcov);
+        Ok(Table {
+            difference: self.difference.iter().filter(is_of).cloned().collect(),
+        })
     }
 
-    /// The table as a page.
+    /// The tables as a page.
     #[must_use]
     pub fn page(&self) -> String {
+        let kcovs = self.kcovs.join("` and `");
         let mut text = format!(
-            "# Differences\n\nThis page lists where {} differs from the rules. It is written from `conformance/differences.toml` by\n\
-             `cargo run -p rkcov-conformance -- differences --write`. With `--differences linux-6.12` the suite expects exactly these\n\
-             differences: one more or one less is a failure. A case that damages the kcov runs only with `--harmful`, in its own guest.\n\n| rule | why | shown by |\n| --- | --- | --- |\n",
-            self.kcov
+            "# Differences\n\nThis page lists where the C kcovs of Linux 6.12 and 7.3 differ from the rules. It is written from `conformance/differences.toml` by\n\
+             `cargo run -p rkcov-conformance -- differences --write`. With `--differences NAME` (`{kcovs}`) the suite expects exactly the\n\
+             differences of that kcov: one more or one less is a failure. A case that damages the kcov runs only with `--harmful`, in its own guest.\n\n\
+             | rule | why | kcovs | shown by |\n| --- | --- | --- | --- |\n",
         );
         for row in &self.difference {
             let cases = row.cases.join("`, `");
@@ -78,9 +111,21 @@ impl Table {
                 .as_deref()
                 .map_or_else(String::new, |what| format!(", not run there: {what}"));
             let (rule, reason) = (&row.rule, &row.reason);
-            text.push_str(&format!("| {rule} | {reason} | `{cases}`{harms} |\n"));
+            let kcovs = row.only.as_deref().unwrap_or("all");
+            text.push_str(&format!(
+                "| {rule} | {reason} | {kcovs} | `{cases}`{harms} |\n"
+            ));
         }
         text
+    }
+}
+
+impl Table {
+    /// The row that has this case.
+    #[must_use]
+    pub fn row(&self, case: &str) -> Option<&Difference> {
+        let has = |row: &&Difference| row.cases.iter().any(|c| c == case);
+        self.difference.iter().find(has)
     }
 
     /// What a case came to, where differences are expected.
@@ -111,23 +156,43 @@ mod tests {
     use rkcov_model::Need;
 
     const TABLE: &str = r#"
-        kcov = "another"
+        kcovs = ["another", "older"]
         [[difference]]
         rule = "r"
         reason = "because"
         cases = ["errno.sizes.0"]
         says = "ok, not EINVAL"
+        [[difference]]
+        only = "older"
+        rule = "s"
+        reason = "because"
+        cases = ["errno.sizes.2"]
+        says = "ok, not EINVAL"
     "#;
 
     #[test]
-    fn linux_6_12_is_a_table() {
-        let table = Table::parse(LINUX_6_12).unwrap();
-        assert!(table.difference.len() > 10);
+    fn each_kcov_of_linux_has_a_table() {
+        let all = Differences::known().unwrap();
+        for kcov in &all.kcovs {
+            assert!(all.of(kcov).unwrap().difference.len() > 10);
+        }
+        assert!(all
+            .of("linux-2.6")
+            .unwrap_err()
+            .ends_with("linux-6.12, linux-7.3"));
+    }
+
+    #[test]
+    fn a_row_is_of_one_kcov_or_of_all() {
+        let all = Differences::parse(TABLE).unwrap();
+        let has = |kcov, case| all.of(kcov).unwrap().row(case).is_some();
+        assert!(has("older", "errno.sizes.0") && has("older", "errno.sizes.2"));
+        assert!(has("another", "errno.sizes.0") && !has("another", "errno.sizes.2"));
     }
 
     #[test]
     fn a_difference_must_be_there_and_be_the_one() {
-        let table = Table::parse(TABLE).unwrap();
+        let table = Differences::parse(TABLE).unwrap().of("another").unwrap();
         let failed = |what: &str| Err(Stop::Failed(what.into()));
         let judged = |case, played| table.judge(case, played);
         let differs = judged("errno.sizes.0", failed("`init`: ok, not EINVAL"));
@@ -147,6 +212,6 @@ mod tests {
     #[test]
     fn a_case_that_does_not_exist_is_refused() {
         let text = TABLE.replace("errno.sizes.0", "errno.sizes.none");
-        assert!(Table::parse(&text).is_err());
+        assert!(Differences::parse(&text).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use libtest_mimic::Arguments;
 use rkcov_conformance::cases::Case;
-use rkcov_conformance::differences::{Table, LINUX_6_12};
+use rkcov_conformance::differences::{Differences, Table};
 use rkcov_conformance::faults::Tried;
 use rkcov_conformance::hosts::{Kind, SIMULATED};
 use rkcov_conformance::live::kernel::{KernelDevice, DEVICE};
@@ -40,7 +40,7 @@ enum Command {
         /// The agent program of another kcov, see docs/conformance.md. Its name is the host's name.
         #[arg(long = "agent", value_name = "PROGRAM")]
         agents: Vec<PathBuf>,
-        /// Expect the known differences of a kcov: `linux-6.12` is Linux 6.12's C kcov.
+        /// Expect the known differences of a kcov: `linux-6.12` or `linux-7.3`, the C kcovs of these versions.
         #[arg(long, value_name = "KCOV")]
         differences: Option<String>,
         /// Run only cases that are known to damage that kcov; reboot the kernel afterwards.
@@ -170,8 +170,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
             }
             let table = match differences.as_deref() {
                 None => Table::default(),
-                Some("linux-6.12") => Table::parse(LINUX_6_12)?,
-                Some(other) => return Err(format!("no table of differences is called {other}")),
+                Some(kcov) => Differences::known()?.of(kcov)?,
             };
             let name = ["rkcov-conformance".to_owned()];
             let mut arguments = Arguments::from_iter(name.into_iter().chain(test));
@@ -197,7 +196,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
         Command::Matrix { write } => page(&matrix::print(&matrix::kept()?), write, &matrix::page()),
         Command::Differences { write } => {
-            let text = Table::parse(LINUX_6_12)?.page();
+            let text = Differences::known()?.page();
             page(
                 &text,
                 write,
