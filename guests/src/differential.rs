@@ -24,6 +24,9 @@ pub(crate) struct Differential {
     /// The tree to build both kernels from, in the place of Debian's Linux 6.12
     #[arg(long, value_name = "DIR", conflicts_with = "write")]
     tree: Option<PathBuf>,
+    /// A file with lines as CONFIG_X=y for both kernels' configuration; may be repeated
+    #[arg(long, value_name = "FILE", conflicts_with = "write")]
+    config: Vec<PathBuf>,
     /// Write docs/differential.md, and the results to guests/results
     #[arg(long)]
     write: bool,
@@ -101,6 +104,7 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
         kcov,
         checks: Checks::Plain,
         tree: differential.tree.clone(),
+        config: differential.config.clone(),
         inside: None,
     })?;
     guest.limit = LIMIT;

@@ -35,22 +35,22 @@ pub(crate) struct Kernel {
     /// The tree to build it from, in the place of Debian's Linux 6.12
     #[arg(long, value_name = "DIR")]
     pub(crate) tree: Option<PathBuf>,
+    /// A file with lines as CONFIG_X=y for the kernel's configuration; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
     /// This very program, compiled for the guest's machine, if that is another
     #[arg(long, value_name = "PROGRAM", required_if_eq("arch", "arm64"))]
     pub(crate) inside: Option<PathBuf>,
 }
 
 impl Kernel {
-    fn recipe(&self) -> Recipe {
-        Recipe {
-            flavor: Flavor {
-                arch: self.arch,
-                kcov: self.kcov,
-                checks: self.checks,
-            },
-            tree: self.tree.clone(),
-            config: String::new(),
-        }
+    fn recipe(&self) -> Result<Recipe> {
+        let flavor = Flavor {
+            arch: self.arch,
+            kcov: self.kcov,
+            checks: self.checks,
+        };
+        Ok(Recipe::new(flavor, self.tree.as_deref(), &self.config)?)
     }
 }
 
@@ -81,7 +81,7 @@ impl Guest {
     /// Builds the kernel if it is not there.
     pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
         let workshop = Workshop::new(&cache()?);
-        let image = workshop.build(&kernel.recipe(), &Progress::new())?;
+        let image = workshop.build(&kernel.recipe()?, &Progress::new())?;
         let program = match &kernel.inside {
             Some(program) => std::path::absolute(program)?,
             None => std::env::current_exe()?,

@@ -497,7 +497,7 @@ fn runs(dir: &TempDir, words: &str) -> u64 {
 #[test]
 #[ignore = "boots a guest whose kernel has modules"]
 fn modules_are_built_and_loaded_and_what_ran_of_them_has_lines() {
-    // The options of a kernel with modules, of which one is called crc7.
+    // The options of a kernel with modules, of which one is called binfmt_misc.
     if !options().contains("--config") {
         return;
     }
@@ -511,11 +511,11 @@ fn modules_are_built_and_loaded_and_what_ran_of_them_has_lines() {
     };
     // Built by rkcov, together with one of the kernel's own.
     let (printed, said) = run(
-        &["--module", ".", "--module", "crc7"],
+        &["--module", ".", "--module", "binfmt_misc"],
         &["/bin/cat", "/proc/hello", "/proc/modules"],
     );
     assert!(printed.starts_with("hello large\n"), "{printed}{said}");
-    for module in ["hello", "crc7"] {
+    for module in ["hello", "binfmt_misc"] {
         let begin = format!("{module} ");
         assert!(printed.lines().any(|l| l.starts_with(&begin)), "{printed}");
     }

@@ -5,6 +5,7 @@
 //! ```text
 //! source/          the tree, with rkcov in it
 //! build/NAME/      one build folder for both kcovs: switching rebuilds a handful of objects
+//! build/NAME.log   what the last build there printed
 //! image/FLAVOR/    kernel, vmlinux, config and modules of the last build of that flavor
 //! ```
 //! For a tree of the user's own the same is in `trees/NAME`, where `source` is a link to the tree.
@@ -74,6 +75,23 @@ impl From<Flavor> for Recipe {
 }
 
 impl Recipe {
+    /// What to build from this tree, with the lines of these files in the configuration.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn new(flavor: Flavor, tree: Option<&Path>, files: &[PathBuf]) -> Result<Self> {
+        let mut config = String::new();
+        for file in files {
+            config += &fs::read_to_string(file).map_err(io_error(file))?;
+            config.push('\n');
+        }
+        Ok(Self {
+            flavor,
+            tree: tree.map(Path::to_owned),
+            config,
+        })
+    }
+
     /// The whole configuration, on top of `tinyconfig`: the flavor's without the options that the
     /// recipe sets, then those.
     fn config(&self) -> String {
@@ -172,12 +190,11 @@ impl Workshop {
         let source = tree.unwrap_or_else(|| folder.join("source"));
         let mut build = self.plan(recipe, source, &folder)?;
         let _lock = Lock::take(&build.folder.with_extension("lock"))?;
+        let _ = fs::remove_file(&build.log);
         // Another kernel may have been built there meanwhile.
         if build.configure(progress)? {
             build.make_kernel(true, progress)?;
         }
-        build.log = self.logs()?.join("build-modules.log");
-        let _ = fs::remove_file(&build.log);
         build.modules = Some(modules.clone());
         let what = format!("building the modules of {}", modules.display());
         build.make(&["modules"], &what, progress)?;
@@ -207,14 +224,15 @@ impl Workshop {
     /// How this is built from `source`.
     fn plan(&self, recipe: &Recipe, source: PathBuf, folder: &Path) -> Result<Build> {
         let flavor = recipe.flavor;
+        let folder = folder.join("build").join(flavor.build_name());
         let build = Build {
             flavor,
             config: recipe.config(),
             has_modules: recipe.has_modules(),
             source,
-            folder: folder.join("build").join(flavor.build_name()),
+            log: folder.with_extension("log"),
+            folder,
             modules: None,
-            log: self.logs()?.join(format!("build-{flavor}.log")),
             bindgen: self.bindgen(),
         };
         fs::create_dir_all(&build.folder).map_err(io_error(&build.folder))?;

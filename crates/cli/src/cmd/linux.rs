@@ -223,24 +223,12 @@ pub(crate) fn workshop() -> Result<Workshop, Error> {
 impl Kernel {
     /// What to build.
     fn recipe(&self) -> Result<Recipe, Error> {
-        let mut config = String::new();
-        for file in &self.config {
-            let text = fs::read_to_string(file).map_err(|source| rkcov_linux::Error::Io {
-                path: file.clone(),
-                source,
-            })?;
-            config.push_str(&text);
-            config.push('\n');
-        }
-        Ok(Recipe {
-            flavor: Flavor {
-                arch: self.guest.arch,
-                kcov: self.kcov,
-                checks: self.checks,
-            },
-            tree: self.tree.clone(),
-            config,
-        })
+        let flavor = Flavor {
+            arch: self.guest.arch,
+            kcov: self.kcov,
+            checks: self.checks,
+        };
+        Ok(Recipe::new(flavor, self.tree.as_deref(), &self.config)?)
     }
 
     /// Installs what this machine lacks, if that is wanted.
