@@ -8,6 +8,7 @@
 mod differential;
 mod documentation;
 mod guest;
+mod hot_path;
 mod stress;
 mod subjects;
 mod symbols;
@@ -35,6 +36,8 @@ enum Command {
     Differential(differential::Differential),
     /// Use kcov in every way at once, with continuous checks
     Stress(stress::Stress),
+    /// Measure what callbacks of both kcovs take, in User Mode Linux
+    HotPath(hot_path::HotPath),
     /// What the first process of a guest is called with
     #[command(hide = true)]
     Linux { guest: String },
@@ -46,6 +49,7 @@ enum Command {
 #[derive(Subcommand)]
 enum Inside {
     Documentation { program: PathBuf },
+    HotPath,
     Usb,
     Vhost,
     Stress { minutes: u64, seed: u64 },
@@ -58,8 +62,10 @@ fn main() -> ExitCode {
         Command::Vhost(kernel) => subjects::vhost(&kernel),
         Command::Differential(differential) => differential::run(&differential),
         Command::Stress(stress) => stress::run(&stress),
+        Command::HotPath(args) => hot_path::run(&args),
         Command::Linux { .. } => rkcov_guest::main().map_err(Into::into),
         Command::Inside(Inside::Documentation { program }) => documentation::inside(&program),
+        Command::Inside(Inside::HotPath) => hot_path::inside(),
         Command::Inside(Inside::Usb) => subjects::usb_inside(),
         Command::Inside(Inside::Vhost) => subjects::vhost_inside(),
         Command::Inside(Inside::Stress { minutes, seed }) => stress::inside(minutes, seed),

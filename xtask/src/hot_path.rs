@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What runs for one call of `__sanitizer_cov_trace_pc()` in a kernel, with either kcov.
+//! What runs for one callback in a kernel, with either kcov: its instructions on x86-64, and its time in User Mode Linux.
 
 use crate::shell::{self, Error};
 use crate::{root, target_dir};
@@ -11,19 +11,34 @@ use std::process::Command;
 /// Options of `cargo xtask hot-path`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The tree of the kernels, in the place of Debian's Linux 6.12
+    #[arg(long, value_name = "DIR", conflicts_with = "write")]
+    tree: Option<PathBuf>,
+    /// A file with lines as CONFIG_X=y for the kernels' configuration; may be repeated
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
     /// Write docs/hot-path.md
     #[arg(long)]
     write: bool,
 }
 
-const FUNCTION: &str = "__sanitizer_cov_trace_pc";
 const PAGE: &str = "docs/hot-path.md";
+/// What `rkcov-guests hot-path --write` measured.
+const TIMES: &str = "guests/results/hot-path.csv";
 
-/// A kcov, and which of its conditional jumps are taken on the way.
+/// A kcov, and what its callbacks are.
 struct Kcov {
     name: &'static str,
     word: &'static str,
     object: &'static str,
+    pc: Callback,
+    comparison: Callback,
+}
+
+/// A callback, and which of its conditional jumps are taken on the way.
+struct Callback {
+    /// The functions that it consists of. The first is called.
+    functions: &'static [&'static str],
     idle: &'static [bool],
     records: &'static [bool],
     full: &'static [bool],
@@ -33,17 +48,35 @@ const C: Kcov = Kcov {
     name: "C",
     word: "c",
     object: "kernel/kcov.o",
-    idle: &[true, true],
-    records: &[true, false, false],
-    full: &[true, false, true],
+    pc: Callback {
+        functions: &["__sanitizer_cov_trace_pc"],
+        idle: &[true, true],
+        records: &[true, false, false],
+        full: &[true, false, true],
+    },
+    comparison: Callback {
+        functions: &["__sanitizer_cov_trace_cmp8", "write_comp_data"],
+        idle: &[true, true],
+        records: &[true, false, false, false],
+        full: &[true, false, true],
+    },
 };
 const RUST: Kcov = Kcov {
     name: "Rust",
     word: "rust",
     object: "kernel/rkcov/kcov_rust.o",
-    idle: &[false, true],
-    records: &[true, true, false],
-    full: &[true, true, true],
+    pc: Callback {
+        functions: &["__sanitizer_cov_trace_pc"],
+        idle: &[false, true],
+        records: &[true, true, false],
+        full: &[true, true, true],
+    },
+    comparison: Callback {
+        functions: &["__sanitizer_cov_trace_cmp8"],
+        idle: &[false, true],
+        records: &[true, false, false],
+        full: &[true, false, true],
+    },
 };
 
 /// Builds both x86-64 kernels if they are not there, counts, and compares.
@@ -52,21 +85,21 @@ const RUST: Kcov = Kcov {
 /// The Rust kcov runs more instructions than the C one or calls something, or the code has another
 /// shape than is known here.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let c = measure(&C)?;
-    let rust = measure(&RUST)?;
-    let page = page(&c, &rust)?;
+    let c = measure(&C, args)?;
+    let rust = measure(&RUST, args)?;
     if args.write {
-        fs::write(root().join(PAGE), page)?;
+        fs::write(root().join(PAGE), page(&c, &rust)?)?;
     } else {
-        print!("{page}");
+        print!("{}", table(&c, &rust));
     }
-    if rust.idle > c.idle || rust.records > c.records || rust.full > c.full {
+    let ways = |[pc, comparison]: &[Measured; 2]| [pc.ways(), comparison.ways()].concat();
+    if ways(&rust).iter().zip(ways(&c)).any(|(rust, c)| *rust > c) {
         return Err("the Rust kcov's hot path is longer than the C kcov's".into());
     }
     Ok(())
 }
 
-/// What is known of a kcov's callback.
+/// What is known of a callback.
 struct Measured {
     code: Vec<Instruction>,
     idle: usize,
@@ -74,21 +107,38 @@ struct Measured {
     full: usize,
 }
 
-fn measure(kcov: &Kcov) -> Result<Measured, Error> {
-    let object = build_folder(kcov.word)?.join(kcov.object);
-    let code = disassemble(&object)?;
-    let shape = |what: &str| format!("{}: {what}", object.display());
+impl Measured {
+    fn ways(&self) -> [usize; 3] {
+        [self.idle, self.records, self.full]
+    }
+}
+
+/// The callbacks for a PC and for a comparison.
+fn measure(kcov: &Kcov, args: &Args) -> Result<[Measured; 2], Error> {
+    let object = build_folder(kcov.word, args)?.join(kcov.object);
+    Ok([count(&kcov.pc, &object)?, count(&kcov.comparison, &object)?])
+}
+
+fn count(callback: &Callback, object: &Path) -> Result<Measured, Error> {
+    let [entry, ..] = callback.functions else {
+        return Err("a callback of no functions".into());
+    };
+    let code = disassemble(object, callback.functions)?;
+    let shape = |what: &str| format!("{}: {entry}(): {what}", object.display());
     if let Some(call) = code.iter().find(|i| i.text.starts_with("call")) {
         return Err(shape(&format!("it calls: {}", call.text)).into());
     }
-    let idle = walk(&code, kcov.idle).ok_or_else(|| shape("no way for a task that is idle"))?;
-    let records = walk(&code, kcov.records).ok_or_else(|| shape("no way for a record"))?;
-    let full = walk(&code, kcov.full).ok_or_else(|| shape("no way for a full buffer"))?;
-    // A record is a store behind the count, and nobody else stores that. Whether there is room is the
+    let way = |taken, what: &str| {
+        walk(&code, entry, taken).ok_or_else(|| shape(&format!("no way for {what}")))
+    };
+    let idle = way(callback.idle, "a task that is idle")?;
+    let records = way(callback.records, "a record")?;
+    let full = way(callback.full, "a full buffer")?;
+    // A record is stored behind the count, and nothing else is stored there. Whether there is room is the
     // last question, and an unsigned comparison.
-    let stores = |way: &[&Instruction]| way.iter().any(|i| i.text.ends_with(",8)"));
+    let stores = |way: &[&Instruction]| way.iter().any(|i| i.text.contains(", 0x8(%"));
     let asks_for_room = |way: &[&Instruction]| {
-        let last = way.iter().rfind(|i| i.target.is_some());
+        let last = way.iter().rfind(|i| i.is_conditional());
         last.is_some_and(|i| i.text.starts_with("jae"))
     };
     if stores(&idle) || !stores(&records) || stores(&full) || !asks_for_room(&full) {
@@ -104,78 +154,130 @@ fn measure(kcov: &Kcov) -> Result<Measured, Error> {
 }
 
 /// Where the kernels for x86-64 are built.
-fn build_folder(kcov: &str) -> Result<PathBuf, Error> {
-    let rkcov = target_dir().join("debug/rkcov");
-    let kernel = shell::read(Command::new(rkcov).args(["linux", "build", "--kcov", kcov]))?;
+fn build_folder(kcov: &str, args: &Args) -> Result<PathBuf, Error> {
+    let mut build = Command::new(target_dir().join("debug/rkcov"));
+    build.args(["linux", "build", "--kcov", kcov]);
+    if let Some(tree) = &args.tree {
+        build.arg("--tree").arg(tree);
+    }
+    for file in &args.config {
+        build.arg("--config").arg(file);
+    }
+    let kernel = shell::read(&mut build)?;
     // image/FLAVOR/kernel
     let version = Path::new(kernel.trim()).ancestors().nth(3);
     let version = version.ok_or("`rkcov linux build` does not say where")?;
     Ok(version.join("build/x86-64"))
 }
 
-/// One instruction of the function.
+/// One instruction.
 #[derive(Debug, PartialEq, Eq)]
 struct Instruction {
-    offset: u64,
+    address: u64,
+    /// Where its function begins.
+    function: Start,
     text: String,
     /// Where a jump goes to.
     target: Option<u64>,
 }
 
-fn disassemble(object: &Path) -> Result<Vec<Instruction>, Error> {
+/// A function's name and address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Start {
+    name: String,
+    address: u64,
+}
+
+impl Instruction {
+    fn is_conditional(&self) -> bool {
+        self.target.is_some() && !self.text.starts_with("jmp")
+    }
+}
+
+fn disassemble(object: &Path, functions: &[&str]) -> Result<Vec<Instruction>, Error> {
     let mut objdump = Command::new("llvm-objdump-22");
     objdump
         .arg("--no-show-raw-insn")
-        .arg(format!("--disassemble-symbols={FUNCTION}"))
+        .arg(format!("--disassemble-symbols={}", functions.join(",")))
         .arg(object);
-    parse(&shell::read(&mut objdump)?).ok_or_else(|| {
-        let object = object.display();
-        format!("{object}: no {FUNCTION}()").into()
-    })
+    let code = parse(&shell::read(&mut objdump)?);
+    let is_there = |name: &&&str| code.iter().any(|i| i.function.name == **name);
+    match functions.iter().find(|name| !is_there(name)) {
+        Some(name) => Err(format!("{}: no {name}()", object.display()).into()),
+        None => Ok(code),
+    }
 }
 
-/// The instructions in what objdump prints: `ADDRESS: \tNAME\tOPERANDS # COMMENT`.
-fn parse(listing: &str) -> Option<Vec<Instruction>> {
+/// The instructions in what objdump prints: `ADDRESS <FUNCTION>:`, then `ADDRESS: \tNAME\tOPERANDS # COMMENT`.
+fn parse(listing: &str) -> Vec<Instruction> {
     let mut code: Vec<Instruction> = Vec::new();
-    let mut first = None;
+    let mut function = None;
     for line in listing.lines() {
-        let Some((address, text)) = line.trim().split_once(':') else {
+        if let Some(start) = start(line) {
+            function = Some(start);
+        }
+        let (Some(function), Some((address, text))) = (&function, line.trim().split_once(':'))
+        else {
             continue;
         };
         let Ok(address) = u64::from_str_radix(address, 16) else {
             continue;
         };
-        let offset = address - *first.get_or_insert(address);
         let text = text.split('#').next().unwrap_or_default();
         let words: Vec<&str> = text.split_whitespace().collect();
-        let target = words.last().and_then(|w| {
-            let place = w.strip_prefix('<')?.strip_suffix('>')?;
-            let hex = place.strip_prefix(FUNCTION)?.strip_prefix("+0x")?;
-            u64::from_str_radix(hex, 16).ok()
-        });
-        let text = match target {
-            Some(target) => format!("{:<8}{target:x}", words[0]),
-            None => format!("{:<8}{}", words.first()?, words[1..].join(" ")),
+        let target = match &words[..] {
+            [_, target, place] if place.starts_with('<') => hexadecimal(target),
+            _ => None,
+        };
+        let text = match (&words[..], target) {
+            ([], _) => continue,
+            ([name, _, place], Some(target)) => {
+                let name_of_place = place.trim_matches(['<', '>']);
+                let inside = name_of_place.strip_prefix(&function.name);
+                match inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('+')) {
+                    true => format!("{name:<8}{:x}", target - function.address),
+                    false => format!("{name:<8}{name_of_place}"),
+                }
+            }
+            ([name, operands @ ..], _) => format!("{name:<8}{}", operands.join(" ")),
         };
         match code.last_mut() {
             // A prefix is shown on a line of its own.
             Some(last) if last.text.trim() == "lock" => last.text = format!("lock {text}"),
             _ => code.push(Instruction {
-                offset,
+                address,
+                function: function.clone(),
                 text: text.trim_end().to_owned(),
                 target,
             }),
         }
     }
-    (!code.is_empty()).then_some(code)
+    code
 }
 
-/// The instructions that run, if the conditional jumps on the way go so.
-fn walk<'c>(code: &'c [Instruction], taken: &[bool]) -> Option<Vec<&'c Instruction>> {
-    let at = |offset| code.iter().position(|i| i.offset == offset);
+/// Where a function begins, of `ADDRESS <FUNCTION>:`.
+fn start(line: &str) -> Option<Start> {
+    let (address, name) = line.split_once(" <")?;
+    Some(Start {
+        name: name.strip_suffix(">:")?.to_owned(),
+        address: u64::from_str_radix(address, 16).ok()?,
+    })
+}
+
+fn hexadecimal(word: &str) -> Option<u64> {
+    u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
+}
+
+/// The instructions that run from the begin of a function, if the conditional jumps on the way go so.
+fn walk<'c>(
+    code: &'c [Instruction],
+    function: &str,
+    taken: &[bool],
+) -> Option<Vec<&'c Instruction>> {
+    let at = |address| code.iter().position(|i| i.address == address);
     let mut taken = taken.iter();
     let mut way = Vec::new();
-    let mut next = 0;
+    let mut next = code.iter().position(|i| i.function.name == function)?;
     // No way is longer than all there is, unless it goes in a circle.
     while way.len() <= code.len() {
         let instruction = code.get(next)?;
@@ -185,7 +287,7 @@ fn walk<'c>(code: &'c [Instruction], taken: &[bool]) -> Option<Vec<&'c Instructi
             return taken.next().is_none().then_some(way);
         }
         if let Some(target) = instruction.target {
-            if instruction.text.starts_with("jmp") || *taken.next()? {
+            if !instruction.is_conditional() || *taken.next()? {
                 next = at(target)?;
             }
         }
@@ -193,32 +295,134 @@ fn walk<'c>(code: &'c [Instruction], taken: &[bool]) -> Option<Vec<&'c Instructi
     None
 }
 
-fn page(c: &Measured, rust: &Measured) -> Result<String, Error> {
+fn table(c: &[Measured; 2], rust: &[Measured; 2]) -> String {
+    let mut table = String::from(
+        "| | C | Rust |\n\
+         | --- | --- | --- |\n",
+    );
+    let whats = [
+        "a block of code; the task collects nothing",
+        "a PC is recorded",
+        "the buffer is full of PCs (the Rust kcov counts the loss)",
+        "a comparison of 8 bytes; the task collects nothing",
+        "a comparison is recorded",
+        "the buffer is full of comparisons",
+    ];
+    let numbers = |[pc, comparison]: &[Measured; 2]| [pc.ways(), comparison.ways()].concat();
+    for ((what, c), rust) in whats.iter().zip(numbers(c)).zip(numbers(rust)) {
+        table += &format!("| {what} | {c} | {rust} |\n");
+    }
+    table
+}
+
+fn page(c: &[Measured; 2], rust: &[Measured; 2]) -> Result<String, Error> {
     let clang = version("clang-22")?;
     let rustc = version("/usr/bin/rustc")?;
     let mut page = format!(
         "# The hot path\n\
          \n\
-         The number of instructions in one call of `{FUNCTION}()` on x86-64, with either\n\
-         kcov in the same kernel, compiled by {clang} and {rustc}. `cargo xtask hot-path --write` writes this\n\
-         page. Without `--write` the command fails if the Rust kcov runs more instructions than the C kcov, or if either\n\
-         calls a function. [The reasons for this code](linux.md#the-hot-path).\n\
+         `cargo xtask hot-path --write` writes this page. [The reasons for this code](linux.md#the-hot-path).\n\
          \n\
-         | | C | Rust |\n\
-         | --- | --- | --- |\n\
-         | the task collects nothing | {} | {} |\n\
-         | a PC is recorded | {} | {} |\n\
-         | the buffer is full (the Rust kcov counts the loss) | {} | {} |\n",
-        c.idle, rust.idle, c.records, rust.records, c.full, rust.full
+         ## Instructions\n\
+         \n\
+         The number of instructions of one callback on x86-64 (`__sanitizer_cov_trace_pc()`, \
+         `__sanitizer_cov_trace_cmp8()`),\n\
+         with either kcov in the same kernel, compiled by {clang} and {rustc}. \
+         Without `--write` the command counts\n\
+         and fails if the Rust kcov runs more instructions than the C kcov, or if either calls a function.\n\
+         \n\
+         {}\n",
+        table(c, rust)
     );
+    page += &times(&fs::read_to_string(root().join(TIMES))?)?;
     for (kcov, measured) in [(&RUST, rust), (&C, c)] {
-        write!(page, "\n{}:\n\n```text\n", kcov.name)?;
-        for instruction in &measured.code {
-            writeln!(page, "{:<6x}{}", instruction.offset, instruction.text)?;
+        write!(page, "\n## The code: {}\n", kcov.name)?;
+        for code in measured.iter().map(|callback| &callback.code) {
+            let mut function = "";
+            for instruction in code {
+                let Instruction { address, text, .. } = instruction;
+                let start = &instruction.function;
+                if start.name != function {
+                    let end = if function.is_empty() { "" } else { "```\n" };
+                    write!(page, "{end}\n`{}()`:\n\n```text\n", start.name)?;
+                    function = &start.name;
+                }
+                writeln!(page, "{:<6x}{text}", address - start.address)?;
+            }
+            page.push_str("```\n");
         }
-        page.push_str("```\n");
     }
     Ok(page)
+}
+
+/// The section of times, from the rows `boot,kcov,release,state,callbacks,nanoseconds`.
+fn times(rows: &str) -> Result<String, Error> {
+    const STATES: [(&str, &str); 5] = [
+        ("idle", "the task collects nothing"),
+        ("pc", "PCs are recorded"),
+        ("pc-full", "the buffer is full of PCs"),
+        ("comparison", "comparisons are recorded"),
+        ("comparison-full", "the buffer is full of comparisons"),
+    ];
+    let rows: Vec<Vec<&str>> = rows
+        .lines()
+        .skip(1)
+        .map(|row| row.split(',').collect())
+        .collect();
+    let medians = |kcov: &str, state: &str| -> Result<[u64; 2], Error> {
+        let mut found = [Vec::new(), Vec::new()];
+        for row in &rows {
+            if let [_, its, _, is, callbacks, time] = row[..] {
+                if its == kcov && is == state {
+                    found[0].push(callbacks.parse::<u64>()?);
+                    found[1].push(time.parse::<u64>()?);
+                }
+            }
+        }
+        let [callbacks, times] = &mut found;
+        callbacks.sort_unstable();
+        times.sort_unstable();
+        let middle = |sorted: &[u64]| sorted.get(sorted.len() / 2).copied();
+        match (middle(callbacks), middle(times)) {
+            (Some(callbacks), Some(time)) => Ok([callbacks, time]),
+            _ => Err(format!("{TIMES} has no rows of {kcov}, {state}").into()),
+        }
+    };
+    let releases: Vec<&str> = rows
+        .iter()
+        .filter(|row| matches!(row[..], [_, "rust", _, "idle", ..]))
+        .map(|row| row[2])
+        .collect();
+    let boots = releases.len();
+    let release = releases
+        .first()
+        .ok_or_else(|| format!("{TIMES} has no rows"))?;
+    let mut text = format!(
+        "## Time\n\
+         \n\
+         The time of one system call, in User Mode Linux (Linux {release}), whose kernel runs natively: `poll()` of 1,000 descriptors. \
+         Medians of {boots} boots\n\
+         of each kernel, in turn, with 200 calls in each state in each boot. \
+         `cargo run --release -p rkcov-guests -- hot-path --write` measures it; the rows\n\
+         are in [`{TIMES}`](../{TIMES}).\n\
+         \n\
+         | | callbacks that record or find no room | C, µs | Rust, µs | Rust / C |\n\
+         | --- | --- | --- | --- | --- |\n"
+    );
+    for (state, what) in STATES {
+        let [[callbacks, c], [_, rust]] = [medians("c", state)?, medians("rust", state)?];
+        let [c, rust] = [c, rust].map(|time| time as f64 / 1000.0);
+        let ratio = rust / c;
+        let callbacks = match state {
+            "idle" => "-".to_owned(),
+            _ => callbacks.to_string(),
+        };
+        writeln!(
+            text,
+            "| {what} | {callbacks} | {c:.1} | {rust:.1} | {ratio:.2} |"
+        )?;
+    }
+    Ok(text)
 }
 
 /// A compiler's name and version: `clang 22.1.8`.
@@ -248,31 +452,62 @@ Disassembly of section .text:
       18:      \tretq
       19:      \tmovq\t%rax, 0x8(%rcx,%rdx,8)
       1d:      \tretq
+
+0000000000000020 <another>:
+      20:      \tjmp\t0x19 <__sanitizer_cov_trace_pc+0x9>
 ";
 
     #[test]
     fn instructions_are_found_with_where_they_jump() {
-        let code = parse(LISTING).unwrap();
-        let shown: Vec<_> = code.iter().map(|i| (i.offset, &*i.text)).collect();
+        let code = parse(LISTING);
+        let shown: Vec<_> = code.iter().map(|i| (i.address, &*i.text)).collect();
         let expected = [
-            (0, "cmpl    $0x2, %ecx"),
-            (3, "je      9"),
-            (5, "lock incq    (%rax)"),
-            (8, "retq"),
-            (9, "movq    %rax, 0x8(%rcx,%rdx,8)"),
-            (13, "retq"),
+            (0x10, "cmpl    $0x2, %ecx"),
+            (0x13, "je      9"),
+            (0x15, "lock incq    (%rax)"),
+            (0x18, "retq"),
+            (0x19, "movq    %rax, 0x8(%rcx,%rdx,8)"),
+            (0x1d, "retq"),
+            (0x20, "jmp     __sanitizer_cov_trace_pc+0x9"),
         ];
         assert_eq!(shown, expected);
-        assert_eq!(parse("kernel/kcov.o:\tfile format elf64-x86-64\n"), None);
+        assert_eq!(code[6].function.name, "another");
+        assert_eq!(code[6].target, Some(0x19));
+        assert_eq!(parse("kernel/kcov.o:\tfile format elf64-x86-64\n"), []);
     }
 
     #[test]
     fn a_way_goes_where_its_jumps_go() {
-        let code = parse(LISTING).unwrap();
-        assert_eq!(walk(&code, &[false]).unwrap().len(), 4);
-        assert_eq!(walk(&code, &[true]).unwrap().len(), 4);
-        assert_eq!(walk(&code, &[true]).unwrap()[2].offset, 9);
-        assert_eq!(walk(&code, &[]), None, "a jump that is not known of");
-        assert_eq!(walk(&code, &[true, true]), None, "a jump that is not there");
+        const PC: &str = "__sanitizer_cov_trace_pc";
+        let code = parse(LISTING);
+        assert_eq!(walk(&code, PC, &[false]).unwrap().len(), 4);
+        assert_eq!(walk(&code, PC, &[true]).unwrap().len(), 4);
+        assert_eq!(walk(&code, PC, &[true]).unwrap()[2].address, 0x19);
+        assert_eq!(walk(&code, "another", &[]).unwrap().len(), 3);
+        assert_eq!(walk(&code, PC, &[]), None, "a jump that is not known of");
+        assert_eq!(
+            walk(&code, PC, &[true, true]),
+            None,
+            "a jump that is not there"
+        );
+    }
+
+    #[test]
+    fn times_are_medians_of_boots() {
+        let mut rows = String::from("boot,kcov,release,state,callbacks,nanoseconds\n");
+        for (kcov, factor) in [("c", 2), ("rust", 1)] {
+            for state in ["idle", "pc", "pc-full", "comparison", "comparison-full"] {
+                for boot in [3, 1, 2] {
+                    rows += &format!("{boot},{kcov},6.12.3,{state},7,{}\n", boot * factor * 1000);
+                }
+            }
+        }
+        let text = times(&rows).unwrap();
+        assert!(text.contains("Medians of 3 boots"), "{text}");
+        assert!(
+            text.contains("| PCs are recorded | 7 | 4.0 | 2.0 | 0.50 |"),
+            "{text}"
+        );
+        assert!(times("").is_err());
     }
 }
