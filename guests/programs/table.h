@@ -222,7 +222,7 @@ S(proc_missing, open("/proc/999999/stat", O_RDONLY))
 S(sys_class, read_all("/sys/class/net/lo/mtu"))
 S(sys_flags, read_all("/sys/class/net/lo/flags"))
 S(sys_kernel, read_all("/sys/kernel/uevent_seqnum"))
-S(debugfs_folder, close(open("/sys/kernel/debug", O_RDONLY)))
+S(debugfs_folder, close(openat(debugfs, ".", O_RDONLY)))
 
 /* Pipes, events, waiting. */
 S(pipe, int p[2]; pipe(p); close(p[0]); close(p[1]))

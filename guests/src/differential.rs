@@ -38,6 +38,10 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// Every process has its memory at the same places, and no name shares a place in the table of names
 /// with another by chance.
 const PARAMETERS: &str = "norandmaps dhash_entries=8388608";
+/// How fast a processor is, which would otherwise be measured at each boot, and the kernel at the same place.
+const ON_X86_64: &str = "lpj=5000000 tsc_early_khz=1000000 nokaslr";
+/// It looks for a number in a hash table whose key is random.
+const RANDOM: &str = "super_dev_register";
 /// Inlined into instrumented code, and of kcov itself.
 const OWN_HEADER: &str = "include/linux/kcov.h";
 
@@ -109,7 +113,11 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
     })?;
     guest.limit = LIMIT;
     guest.clock = Clock::Own;
-    guest.parameters = format!("{} {PARAMETERS}", guest.parameters);
+    let more = match differential.arch {
+        Arch::X86_64 => ON_X86_64,
+        Arch::Arm64 | Arch::Uml => "",
+    };
+    guest.parameters = format!("{} {PARAMETERS} {more}", guest.parameters);
     let command = vec![program.into(), differential.runs.to_string().into()];
     let printed = guest.run(command, std::slice::from_ref(program))?;
     let symbols = Symbols::of(&guest.image)?;
@@ -129,7 +137,9 @@ fn boot(differential: &Differential, kcov: Kcov, program: &PathBuf) -> Result<Bo
                 let frames = frames(&mut symbolizer, pc);
                 let file = frames.first().and_then(|frame| frame.file.as_deref());
                 let own = file.is_some_and(|file| Path::new(file).ends_with(OWN_HEADER));
-                (!own).then(|| symbols.place(pc))
+                let place = symbols.place(pc);
+                let random = place.split('+').next() == Some(RANDOM);
+                (!own && !random).then_some(place)
             });
             all.extend(place.clone());
         }
@@ -191,7 +201,8 @@ This page is written by `cargo run -p rkcov-guests -- differential --write`. The
 [`guests/programs/table.h`](../guests/programs/table.h), each in its own child process, which records itself with
 kcov. The PCs that all runs of a snippet recorded, as symbols and offsets, must be the same under the Rust kcov and under
 the C kcov; both kernels have the same configuration otherwise. Code of kcov's own header, which is inlined into other functions,
-is excluded. No snippet opens a kcov device: the two implementations allocate differently. The control compares the C
+is excluded, and so is `super_dev_register()` of Linux 7.3, which looks for a number in a hash table whose key is random. No snippet
+opens a kcov device: the two implementations allocate differently. The control compares the C
 kcov with itself, in a second boot.
 
 Nothing else is excluded. These sources of noise are removed:
@@ -207,6 +218,9 @@ Nothing else is excluded. These sources of noise are removed:
 | the place of a stack or a mapping within its page table | `norandmaps` |
 | the first access to a page, full lists of new pages | each child first accesses its data and its stack, and unmaps a page, which empties the lists |
 | directory entries that share a hash chain by chance | a table with so many chains that this is rare (`dhash_entries=`) |
+| mounts with the same sum of two addresses, which share a hash chain | the snippet that crossed such a mount opens the folder by a descriptor |
+| the measured speed of an x86-64 processor, which `/proc/cpuinfo` prints | it is given (`lpj=`, `tsc_early_khz=`) |
+| the date of this machine, the numbers that QEMU gives to the kernel as random, the place of the kernel | an x86-64 guest begins at the same date with the same numbers, at the same place (`nokaslr`) |
 | blocks of process ids and of inode numbers | no run begins near the end of a block |
 | code that runs only the first few times | five warm-up runs, which are not compared |
 

@@ -329,7 +329,9 @@ impl Machine<'_> {
                 "-icount",
                 "shift=0,sleep=off",
                 "-rtc",
-                "clock=vm",
+                "base=2025-01-01T00:00:00,clock=vm",
+                "-seed",
+                "1",
             ]);
         }
         command

@@ -201,7 +201,11 @@ impl Flavor {
             Checks::Plain | Checks::Rt => include_str!("../kernel/configs/debug-info.config"),
             Checks::Kasan | Checks::Kcsan => "",
         };
-        let selftest = include_str!("../kernel/configs/selftest.config");
+        // A kernel with C's kcov panics in this test if the task is preempted in it, as it is in 7.3.
+        let selftest = match self.kcov {
+            Kcov::Rust => include_str!("../kernel/configs/selftest.config"),
+            Kcov::C => "",
+        };
         let clock = include_str!("../kernel/configs/clock.config");
         let hardware = include_str!("../kernel/configs/hardware.config");
         let (clients, bus) = (
