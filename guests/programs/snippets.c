@@ -68,6 +68,8 @@
 /* The kernel has a node for so many process ids, and gives a processor so many inode numbers at a time. */
 #define PID_BLOCK 64
 #define INO_BATCH 1024
+/* More than the files of one snippet. */
+#define MANY 32
 
 static char buffer[4 * PAGE] __attribute__((aligned(PAGE)));
 /* The folder of debugfs. To look it up means to look at whatever mount has the same sum of two addresses. */
@@ -252,6 +254,21 @@ static void place_next_inode(void)
 }
 
 /*
+ * Makes and removes files. What a new one finds in its memory is then of one of these, and not of a file whose times
+ * somebody asked for: Linux 7.3 looks for that before it has set anything there.
+ */
+static void make_files(void)
+{
+	int files[MANY];
+
+	for (int i = 0; i < MANY; i++)
+		if ((files[i] = memfd_create("file", 0)) == -1)
+			fail("memfd_create");
+	for (int i = 0; i < MANY; i++)
+		close(files[i]);
+}
+
+/*
  * Brings to the same place what goes on from one run to the next: work that was left for later, which is done when
  * nothing else is; the clock that files take their times from, so that a tick is over and the next one far; the
  * kernel's stores of random numbers, which are empty after it was told to seed them anew; and counters.
@@ -263,6 +280,7 @@ static void settle(void)
 	if (random == -1)
 		random = open("/dev/urandom", O_RDONLY);
 	place_next_process();
+	make_files();
 	place_next_inode();
 	sleep_until_after_tick();
 	if (ioctl(random, RNDRESEEDCRNG))
