@@ -179,7 +179,7 @@ mod tests {
         says = ["ok, not EINVAL"]
         [[difference]]
         only = "older"
-        chance = "it rains"
+        chance = "the task is preempted"
         rule = "s"
         reason = "because"
         cases = ["errno.sizes.2"]

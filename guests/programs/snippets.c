@@ -254,13 +254,15 @@ static void place_next_inode(void)
 }
 
 /*
- * Makes and removes files. What a new one finds in its memory is then of one of these, and not of a file whose times
- * somebody asked for: Linux 7.3 looks for that before it has set anything there.
+ * Makes and removes files, at another part of a second than that at which runs begin. Linux 7.3 compares the time that
+ * it finds in the memory of a new file with the time that it sets. So that is never a file's of the last run.
  */
 static void make_files(void)
 {
+	const struct timespec some_ticks = { .tv_nsec = 50000000 };
 	int files[MANY];
 
+	nanosleep(&some_ticks, NULL);
 	for (int i = 0; i < MANY; i++)
 		if ((files[i] = memfd_create("file", 0)) == -1)
 			fail("memfd_create");

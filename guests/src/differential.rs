@@ -221,7 +221,7 @@ Nothing else is excluded. These sources of noise are removed:
 | mounts with the same sum of two addresses, which share a hash chain | the snippet that crossed such a mount opens the folder by a descriptor |
 | the measured speed of an x86-64 processor, which `/proc/cpuinfo` prints | it is given (`lpj=`, `tsc_early_khz=`) |
 | the date of this machine, the numbers that QEMU gives to the kernel as random, the place of the kernel | an x86-64 guest begins at the same date with the same numbers, at the same place (`nokaslr`) |
-| what an earlier file left in the memory of a new one, where Linux 7.3 looks whether its times were asked for | files are made and removed before each run |
+| the time that the last run's file left in the memory of a new one, which Linux 7.3 compares with the time that it sets | other files are made and removed between the runs |
 | blocks of process ids and of inode numbers | no run begins near the end of a block |
 | code that runs only the first few times | five warm-up runs, which are not compared |
 
