@@ -92,7 +92,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
     } else {
         print!("{}", table(&c, &rust));
     }
-    let ways = |[pc, comparison]: &[Measured; 2]| [pc.ways(), comparison.ways()].concat();
     if ways(&rust).iter().zip(ways(&c)).any(|(rust, c)| *rust > c) {
         return Err("the Rust kcov's hot path is longer than the C kcov's".into());
     }
@@ -107,10 +106,10 @@ struct Measured {
     full: usize,
 }
 
-impl Measured {
-    fn ways(&self) -> [usize; 3] {
-        [self.idle, self.records, self.full]
-    }
+/// The numbers of instructions on all ways of both callbacks.
+fn ways(callbacks: &[Measured; 2]) -> Vec<usize> {
+    let ways = |callback: &Measured| [callback.idle, callback.records, callback.full];
+    callbacks.iter().flat_map(ways).collect()
 }
 
 /// The callbacks for a PC and for a comparison.
@@ -308,8 +307,7 @@ fn table(c: &[Measured; 2], rust: &[Measured; 2]) -> String {
         "a comparison is recorded",
         "the buffer is full of comparisons",
     ];
-    let numbers = |[pc, comparison]: &[Measured; 2]| [pc.ways(), comparison.ways()].concat();
-    for ((what, c), rust) in whats.iter().zip(numbers(c)).zip(numbers(rust)) {
+    for ((what, c), rust) in whats.iter().zip(ways(c)).zip(ways(rust)) {
         table += &format!("| {what} | {c} | {rust} |\n");
     }
     table
@@ -337,19 +335,17 @@ fn page(c: &[Measured; 2], rust: &[Measured; 2]) -> Result<String, Error> {
     page += &times(&fs::read_to_string(root().join(TIMES))?)?;
     for (kcov, measured) in [(&RUST, rust), (&C, c)] {
         write!(page, "\n## The code: {}\n", kcov.name)?;
-        for code in measured.iter().map(|callback| &callback.code) {
-            let mut function = "";
-            for instruction in code {
-                let Instruction { address, text, .. } = instruction;
-                let start = &instruction.function;
-                if start.name != function {
-                    let end = if function.is_empty() { "" } else { "```\n" };
-                    write!(page, "{end}\n`{}()`:\n\n```text\n", start.name)?;
-                    function = &start.name;
+        for callback in measured {
+            let functions = callback.code.chunk_by(|a, b| a.function == b.function);
+            for function in functions {
+                let Start { name, address } = &function[0].function;
+                write!(page, "\n`{name}()`:\n\n```text\n")?;
+                for instruction in function {
+                    let offset = instruction.address - address;
+                    writeln!(page, "{offset:<6x}{}", instruction.text)?;
                 }
-                writeln!(page, "{:<6x}{text}", address - start.address)?;
+                page.push_str("```\n");
             }
-            page.push_str("```\n");
         }
     }
     Ok(page)
